@@ -1,0 +1,33 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""'modern_ebpf' | falcotune.fleet.buffer_settings(cpus=96, memory=…, release='0.44.1')."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+
+
+def buffer_settings(driver, cpus, memory=None, release="0.44.1", policy=None, current=None, page_size=4096):
+    """Preset, CPUs per buffer, number of buffers, bytes, budget and reasons."""
+    try:
+        known = releases.release_for(release)
+        if driver not in known.drivers:
+            raise AnsibleFilterError("buffer_settings: driver %r is not one of Falco %s's: %s"
+                                     % (driver, known, ", ".join(known.drivers)))
+        if isinstance(cpus, bool) or not isinstance(cpus, int) or not 1 <= cpus <= 65536:
+            raise AnsibleFilterError("buffer_settings: cpus is %r: expected a number from 1 to 65536" % (cpus,))
+        if not isinstance(memory, dict):
+            memory = {"total": memory, "available": None}
+        return buffers.choose(driver, cpus, memory, policies.buffer_policy(policies.complete(policy)), current, page_size)
+    except (releases.UnsupportedRelease, policies.PolicyError, buffers.BufferError) as error:
+        raise AnsibleFilterError("buffer_settings: %s" % error) from None
+
+
+class FilterModule:
+    """The filter of this file."""
+
+    def filters(self):
+        return {"buffer_settings": buffer_settings}

@@ -1,0 +1,41 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A result of falco_config | falcotune.fleet.explain: lines for people."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleFilterError
+
+
+def _value(value):
+    if value is None:
+        return "(not set)"
+    if value is True or value is False:
+        return str(value).lower()
+    return str(value)
+
+
+def explain(result):
+    """What changed, from what to what, and why; then what proved it."""
+    if not isinstance(result, dict):
+        raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
+    lines = ["%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
+             for change in result.get("changes", [])]
+    evidence = result.get("evidence")
+    if evidence:
+        rings = evidence.get("buffers") or {}
+        lines.append("proof: process %s counted %s events (%s)%s; no event was seen for at most %s s" % (
+            evidence.get("pid"), evidence.get("events"), evidence.get("source"),
+            ", rings of %s bytes (%s)" % (rings.get("bytes_each"), rings.get("source")) if rings.get("source") else "",
+            evidence.get("blind_seconds_at_most")))
+    elif result.get("restart_required"):
+        lines.append(str(result.get("msg")))
+    return lines
+
+
+class FilterModule:
+    """The filter of this file."""
+
+    def filters(self):
+        return {"explain": explain}

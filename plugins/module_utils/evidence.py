@@ -1,0 +1,193 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Proof that a running Falco has taken a change: process, counters, buffers. Never /healthz, which is a constant."""
+
+import json
+import os
+import re
+import time
+
+from ansible_collections.falcotune.fleet.plugins.module_utils import host, systemd
+
+try:
+    from urllib.request import ProxyHandler, build_opener
+except ImportError:  # pragma: no cover - Python 2 can't run this anyway
+    ProxyHandler = build_opener = None
+
+STEP = 0.25
+
+
+class NoEvidence(Exception):
+    """Falco did not prove itself; the text says what was seen."""
+
+
+def file_mark(path):
+    """Where the metrics file ends now: [inode, size]."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return [0, 0]
+    return [found.st_ino, found.st_size]
+
+
+def new_snapshots(path, mark):
+    """scap.n_evts of the syscall snapshots written since the mark; partial and foreign lines are passed over."""
+    try:
+        with open(path, "rb") as stream:
+            found = os.fstat(stream.fileno())
+            if found.st_ino == mark[0] and found.st_size >= mark[1]:
+                stream.seek(mark[1])
+            data = stream.read(1 << 22)
+    except (IOError, OSError):
+        return []
+    snapshots = []
+    for line in data.decode("utf-8", "replace").splitlines():
+        try:
+            fields = json.loads(line).get("output_fields")
+        except (ValueError, AttributeError):
+            continue
+        if isinstance(fields, dict) and isinstance(fields.get("scap.n_evts"), int):
+            snapshots.append(fields["scap.n_evts"])
+    return snapshots
+
+
+def scrape(url):
+    """scap n_evts from the host's own /metrics, or None. Only called where the release survives it."""
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=3) as answer:
+            text = answer.read(1 << 22).decode("utf-8", "replace")
+    except (IOError, OSError, ValueError):
+        return None
+    match = re.search(r"^falcosecurity_(?:scap|falco)_n_evts_total(?:\{[^}]*\})? (\S+)", text, re.M)
+    try:
+        return int(float(match.group(1))) if match else None
+    except ValueError:
+        return None
+
+
+def rings_in_kernel(process):
+    """BPF ring buffers that the process holds, by size: {bytes: number}, or None where that can't be read."""
+    folder = process.path + "/fdinfo"
+    found = {}
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return None
+    for name in names:
+        text = host.read(os.path.join(folder, name), 4096) or ""
+        if re.search(r"^map_type:\s+27$", text, re.M):
+            match = re.search(r"^max_entries:\s+(\d+)$", text, re.M)
+            if match:
+                found[int(match.group(1))] = found.get(int(match.group(1)), 0) + 1
+    return found or None
+
+
+def rings_in_log(process, since):
+    """The buffer size that this process logged, in bytes, or None. Syslog may be off; stdout is null under the packages' units."""
+    status, out, dummy = systemd.run(["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=400", "--since=@%d" % (since - 1),
+                                      "_PID=%d" % process.pid], timeout=20)
+    if status != 0:
+        return None
+    sizes = re.findall(r"The chosen syscall buffer dimension is: (\d+) bytes", out)
+    return int(sizes[-1]) if sizes else None
+
+
+class Watch(object):
+    """Follows one started Falco until it has proven itself or the deadline is over."""
+
+    def __init__(self, params, unit, old, mark, began):
+        self.params = params
+        self.unit = unit
+        self.old = old  # (pid, start in ticks) before the change, or None
+        self.mark = mark  # of the metrics file before the change
+        self.began = began
+        self.process = None
+        self.start = None
+        self.restarts = None
+        self.scraped = None
+        self.first_counted = None
+
+    def wait(self):
+        deadline = self.began + self.params["healthy_deadline"]
+        seen = "nothing"
+        while True:
+            state, seen = self._look()
+            if state:
+                return state
+            if time.time() >= deadline:
+                raise NoEvidence("no evidence within healthy_deadline (%d s): %s" % (self.params["healthy_deadline"], seen))
+            time.sleep(STEP)
+
+    def _look(self):
+        try:
+            unit = systemd.show([self.unit])[0]
+        except (systemd.ManagerError, IndexError) as error:
+            return None, "systemd did not answer: %s" % error
+        self._alive(unit)
+        if self.process is None:
+            return None, "unit %s is %s, no process yet" % (self.unit, unit.get("ActiveState"))
+        counted, source = self._counted()
+        if counted is None:
+            return None, "process %d runs, but %s" % (self.process.pid, source)
+        now = time.time()
+        if self.first_counted is None:
+            self.first_counted = now
+        left = self.params["min_healthy_time"] - (now - self.first_counted)
+        if left > 0:
+            return None, "counters move; %.1f s of min_healthy_time left" % left
+        return {
+            "pid": self.process.pid, "start_ticks": self.start, "restarts": self.restarts, "source": source,
+            "events": counted, "buffers": self._buffers(), "seconds_to_evidence": round(self.first_counted - self.began, 2),
+        }, None
+
+    def _alive(self, unit):
+        """Raises NoEvidence where the started process is gone."""
+        pid = host.integer(unit.get("MainPID")) or 0
+        process = host.Process(self.params["host_root"].rstrip("/"), pid) if pid else None
+        stat = process.stat() if process else None
+        if self.process is not None:
+            if stat is None or pid != self.process.pid or stat[0] != self.start:
+                raise NoEvidence("Falco started and died (unit %s is %s, result %s)"
+                                 % (self.unit, unit.get("ActiveState"), unit.get("Result")))
+        elif stat is not None:
+            self.process, self.start, self.restarts = process, stat[0], host.integer(unit.get("NRestarts"))
+        elif unit.get("ActiveState") == "failed" or unit.get("SubState") == "auto-restart":
+            raise NoEvidence("Falco does not start (unit %s is %s, result %s)"
+                             % (self.unit, unit.get("ActiveState"), unit.get("Result")))
+
+    def _counted(self):
+        """(events counted since the change, where that was read) or (None, what is missing)."""
+        if self.params["metrics_file"]:
+            for events in reversed(new_snapshots(self.params["metrics_file"], self.mark)):
+                if events > 0:  # counters begin at 0 with the process and with every reload
+                    return events, "metrics.output_file"
+        if self.params["scrape_url"]:
+            events = scrape(self.params["scrape_url"])
+            if events is not None and self.scraped is not None and events > self.scraped:
+                return events, "/metrics"
+            if events is not None:
+                self.scraped = events
+        if not self.params["metrics_file"] and not self.params["scrape_url"]:
+            return 0, "process only: metrics are off"
+        return None, "no snapshot shows that it counts events"
+
+    def _buffers(self):
+        """What is known of the rings that run. Raises NoEvidence where they are not the planned ones."""
+        wanted = self.params["buffers"] or {}
+        found = rings_in_kernel(self.process)
+        if found is not None and self.params["driver"] == "modern_ebpf":
+            if wanted and found.get(wanted["bytes_each"]) is None:
+                raise NoEvidence("Falco runs with ring buffers of %s bytes, planned were %d of %d" % (
+                    sorted(found), wanted["count"], wanted["bytes_each"]))
+            if wanted:
+                return {"bytes_each": wanted["bytes_each"], "count": found[wanted["bytes_each"]], "source": "kernel"}
+            size = max(found)
+            return {"bytes_each": size, "count": found[size], "source": "kernel"}
+        size = rings_in_log(self.process, self.began)
+        if size is None:
+            return {"bytes_each": None, "count": None, "source": None,
+                    "reason": "neither the kernel (root and modern_ebpf) nor the journal (log_syslog) tells"}
+        if wanted and size != wanted["bytes_each"]:
+            raise NoEvidence("Falco logged ring buffers of %d bytes, planned were %d" % (size, wanted["bytes_each"]))
+        return {"bytes_each": size, "count": None, "source": "log"}

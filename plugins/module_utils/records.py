@@ -1,0 +1,139 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the collection keeps on a host: the proven record, the history of changes, the journal of an unfinished one.
+
+STATE/record.json     what was proven last: binary, process, hashes, evidence
+STATE/journal.json    a transaction that is under way, or whose keeper died
+STATE/history/NNNN/   the files as they were before change NNNN, with manifest.json
+STATE/lock            held by the one run that may change the host
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+
+
+class Locked(Exception):
+    """Another run holds the host."""
+
+
+def identity(path):
+    """What tells that a binary is still the same file: [device, inode, size, mtime in ns], or None."""
+    try:
+        if not os.access(path, os.X_OK) or os.path.isdir(path):
+            return None
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def read_json(path):
+    try:
+        with open(path, "rb") as stream:
+            value = json.loads(stream.read(1 << 24).decode("utf-8"))
+    except (IOError, OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_atomic(path, data, mode=0o600):
+    """Write bytes so that a reader finds the old file or the new one, on disk before the name changes."""
+    folder = os.path.dirname(path)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".falcotune-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        os.rename(name, path)
+    except BaseException:
+        try:
+            os.unlink(name)
+        except OSError:
+            pass
+        raise
+    sync_folder(folder)
+
+
+def sync_folder(folder):
+    """Make a rename survive a power cut."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def write_json(path, value):
+    write_atomic(path, json.dumps(value, sort_keys=True).encode("utf-8"))
+
+
+def load(state):
+    return read_json(os.path.join(state, "record.json"))
+
+
+def summary(record, pid, start):
+    """What facts tell of the record: whether it speaks of the process that runs now."""
+    if not record:
+        return None
+    process = record.get("process") or {}
+    return {"proven": bool(pid) and process.get("pid") == pid and process.get("start_ticks") == start,
+            "at": record.get("at"), "files": record.get("files"), "evidence": record.get("evidence")}
+
+
+def unfinished(state):
+    """The journal of a change that nobody is working on any more, or None."""
+    journal = read_json(os.path.join(state, "journal.json"))
+    if not journal:
+        return None
+    if held(state):
+        return None
+    return {"phase": journal.get("phase"), "at": journal.get("at")}
+
+
+def held(state):
+    """Whether a live run holds the lock."""
+    try:
+        handle = os.open(os.path.join(state, "lock"), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except (IOError, OSError):
+        return True
+    finally:
+        os.close(handle)
+
+
+def lock(state):
+    """Take the host for one change; the handle keeps it, and a forked keeper inherits it. Raises Locked."""
+    handle = os.open(os.path.join(state, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (IOError, OSError):
+        owner = os.read(handle, 200).decode("utf-8", "replace").strip()
+        os.close(handle)
+        raise Locked(owner)
+    os.ftruncate(handle, 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, ("process %d\n" % os.getpid()).encode("ascii"))
+    return handle
+
+
+def history(state):
+    """Numbers of the kept changes, oldest first."""
+    try:
+        names = os.listdir(os.path.join(state, "history"))
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if name.isdigit())

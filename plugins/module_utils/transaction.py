@@ -1,0 +1,424 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host-side transaction: keep → settle → stop → swap → start → evidence, or undo.
+
+It runs in a keeper that is detached from the connection, so a controller that dies changes nothing: the host ends in
+the new proven state or in the old one. A journal on disk lets the next run finish what a power cut broke off.
+"""
+
+import base64
+import errno
+import os
+import shutil
+import time
+import traceback
+
+from ansible_collections.falcotune.fleet.plugins.module_utils import evidence, host, records, systemd
+
+# A hot reload that is under way loses a SIGTERM 0.25 to 0.5 s after the write that began it (recorded on 0.44.1, and
+# longer where loading the rules takes longer): keep clear of it, and say it again where Falco did not hear.
+SETTLE = 1.5
+SAY_AGAIN = 2.5
+
+
+class Failed(Exception):
+    """A step of the transaction did not work; the text says which and why."""
+
+
+class Item(object):
+    """One file of the change: what is there, what will be."""
+
+    def __init__(self, path, new, mode=None):
+        self.path = path
+        self.new = new  # bytes, or None: the file goes away
+        self.mode = mode
+        self.old = None
+        self.old_meta = None
+        try:
+            with open(path, "rb") as stream:
+                self.old = stream.read()
+                found = os.fstat(stream.fileno())
+            self.old_meta = [found.st_mode & 0o7777, found.st_uid, found.st_gid]
+        except (IOError, OSError) as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise Failed("%s can't be read: %s; run with become" % (path, error.strerror))
+
+    @property
+    def changed(self):
+        return self.old != self.new
+
+    def target(self):
+        """The file behind a symbolic link: a link stays a link."""
+        return os.path.realpath(self.path)
+
+
+def stage_folder(folder, state, token):
+    """A directory on the same file system as `folder`, outside anything that Falco reads or watches.
+
+    Even a sub-directory made in config.d would begin a hot reload.
+    """
+    device = os.stat(folder).st_dev
+    for base in (state, os.path.dirname(folder)):
+        if os.stat(base).st_dev == device:
+            name = os.path.join(base, ".falcotune-%s" % token)
+            if not os.path.isdir(name):
+                os.mkdir(name, 0o700)
+            return name
+    raise Failed("%s is on a file system of its own: a file can't be renamed into it from %s or %s, so it can't be swapped "
+                 "atomically; set falco_tune_state_dir to a directory on that file system"
+                 % (folder, state, os.path.dirname(folder)))
+
+
+def write_staged(name, data, mode, owner):
+    """A complete file on disk under a name nobody reads."""
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        if owner:
+            os.fchown(stream.fileno(), owner[0], owner[1])
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
+
+
+def stage(items, state, token):
+    """Write every new file to where it can be renamed from. ({path: staged name}, [folders])."""
+    staged, folders = {}, []
+    try:
+        for number, item in enumerate(items):
+            if item.new is None:
+                continue
+            try:
+                folder = stage_folder(os.path.dirname(item.target()), state, token)
+                if folder not in folders:
+                    folders.append(folder)
+                name = os.path.join(folder, "%d" % number)
+                mode = item.old_meta[0] if item.old_meta else item.mode
+                write_staged(name, item.new, mode, item.old_meta[1:] if item.old_meta else None)
+            except (IOError, OSError) as error:
+                raise Failed("%s can't be written: %s; nothing was changed" % (item.path, error.strerror))
+            staged[item.path] = name
+        return staged, folders
+    except BaseException:
+        unstage(folders)
+        raise
+
+
+def unstage(folders):
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def writable(items):
+    """Fail before the stop where a swap can't work: an immutable file, a read-only file system."""
+    for item in items:
+        path = item.target()
+        if item.old is not None:
+            try:
+                handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+                os.close(handle)
+            except OSError as error:
+                # EPERM for root is the immutable attribute.
+                advice = " (is it immutable? see lsattr)" if error.errno == errno.EPERM else "; run with become"
+                raise Failed("%s can't be replaced: %s%s; nothing was changed" % (item.path, error.strerror, advice))
+
+
+class Transaction(object):
+    """One change of one host. `plan` is plain data, so that it can be kept in the journal."""
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.state = plan["state"]
+        self.journal = os.path.join(self.state, "journal.json")
+        self.params = plan["watch"]
+        self.log = []
+        self.stopped_at = None
+        self.interruptions = 0
+
+    # -- bookkeeping
+
+    def note(self, phase):
+        self.plan["phase"] = phase
+        self.plan["at"] = time.time()
+        records.write_json(self.journal, self.plan)
+
+    def keep(self):
+        """The previous files, outside any directory that Falco reads."""
+        numbers = records.history(self.state)
+        number = (numbers[-1] if numbers else 0) + 1
+        folder = os.path.join(self.state, "history", "%04d" % number)
+        os.makedirs(folder, 0o700)
+        manifest = {"at": time.time(), "unit": self.plan["unit"], "files": [], "directories": self.plan["made"],
+                    "sysctls": self.plan["old_sysctls"]}
+        for position, item in enumerate(self.plan["files"]):
+            entry = {"path": item["path"], "meta": item["old_meta"], "old": None, "new_sha256": item["new_sha256"]}
+            if item["old"] is not None:
+                entry["old"] = "%d" % position
+                records.write_atomic(os.path.join(folder, entry["old"]), base64.b64decode(item["old"]))
+            manifest["files"].append(entry)
+        records.write_json(os.path.join(folder, "manifest.json"), manifest)
+        self.plan["kept"] = folder
+
+    # -- Falco
+
+    def settle(self):
+        """Wait until no reload can be in the window in which SIGTERM is lost."""
+        paths = [path for path in self.plan["watched"] if os.path.exists(path)]
+        until = time.time() + 20
+        while time.time() < until:
+            newest = 0
+            for path in paths:
+                try:
+                    newest = max(newest, os.stat(path).st_ctime, os.stat(path).st_mtime)
+                except OSError:
+                    pass
+            age = time.time() - newest
+            if age >= SETTLE or age < 0:
+                return
+            time.sleep(min(SETTLE - age, 0.25))
+
+    def stop(self):
+        """Stop the unit; where Falco did not hear SIGTERM, say it again instead of waiting for systemd's SIGKILL."""
+        unit = systemd.show([self.plan["unit"]])[0]
+        pid = host.integer(unit.get("MainPID")) or 0
+        process = host.Process(self.params["host_root"].rstrip("/"), pid) if pid else None
+        stat = process.stat() if process else None
+        self.stopped_at = time.time()
+        status, out, err = systemd.run(["systemctl", "stop", "--no-block", self.plan["unit"]])
+        if status != 0:
+            raise Failed("systemctl stop %s: %s" % (self.plan["unit"], (err or out).strip()))
+        self.interruptions += 1
+        again = time.time() + SAY_AGAIN
+        until = time.time() + self.plan["stop_timeout"]
+        while time.time() < until:
+            gone = stat is None or not process.alive(stat[0])
+            if gone and systemd.show([self.plan["unit"]])[0].get("ActiveState") in ("inactive", "failed"):
+                return
+            if not gone and time.time() >= again:
+                self.log.append("SIGTERM was not heard, said again")
+                systemd.run(["systemctl", "kill", "--signal=SIGTERM", self.plan["unit"]])
+                again = time.time() + SAY_AGAIN
+            time.sleep(0.05)
+        raise Failed("Falco (process %d) did not stop within %d s" % (pid, self.plan["stop_timeout"]))
+
+    def start(self):
+        systemd.run(["systemctl", "reset-failed", self.plan["unit"]])
+        status, out, err = systemd.run(["systemctl", "start", self.plan["unit"]], timeout=120)
+        if status != 0:
+            raise Failed("systemctl start %s: %s" % (self.plan["unit"], (err or out).strip()))
+
+    # -- files
+
+    def swap(self):
+        """Renames, then what the kernel and systemd must know. Every file is complete and on disk already."""
+        for item in self.plan["files"]:
+            target = os.path.realpath(item["path"])
+            if item["staged"]:
+                os.rename(item["staged"], target)
+            elif os.path.lexists(item["path"]):
+                os.unlink(item["path"])
+            records.sync_folder(os.path.dirname(target))
+        unstage(self.plan["stages"])
+        self.apply_sysctls(self.plan["sysctls"])
+        if self.plan["daemon_reload"]:
+            systemd.run(["systemctl", "daemon-reload"])
+
+    def apply_sysctls(self, values):
+        for name, value in values.items():
+            path = self.params["host_root"].rstrip("/") + "/proc/sys/" + name.replace(".", "/")
+            try:
+                with open(path, "w") as stream:
+                    stream.write("%s\n" % value)
+            except (IOError, OSError) as error:
+                raise Failed("sysctl %s = %s: %s" % (name, value, error.strerror))
+
+    def restore(self):
+        """The previous files, whatever was swapped so far."""
+        for item in self.plan["files"]:
+            target = os.path.realpath(item["path"])
+            if item["old"] is None:
+                if os.path.lexists(item["path"]):
+                    os.unlink(item["path"])
+                continue
+            data = base64.b64decode(item["old"])
+            try:
+                with open(target, "rb") as stream:
+                    if stream.read() == data:
+                        continue
+            except (IOError, OSError):
+                pass
+            folder = stage_folder(os.path.dirname(target), self.state, self.plan["token"])
+            name = os.path.join(folder, "restore")
+            write_staged(name, data, item["old_meta"][0], item["old_meta"][1:])
+            os.rename(name, target)
+            records.sync_folder(os.path.dirname(target))
+            unstage([folder])
+        unstage(self.plan["stages"])
+        self.apply_sysctls(self.plan["old_sysctls"])
+        for folder in reversed(self.plan["made"]):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass  # Falco's metrics are in it
+        if self.plan["daemon_reload"]:
+            systemd.run(["systemctl", "daemon-reload"])
+
+    # -- the whole
+
+    def run(self):
+        """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo. Never raises."""
+        try:
+            self.keep()
+            self.note("kept")
+            reload_only = self.plan["apply"] == "reload"
+            self.settle()
+            if not reload_only:
+                self.note("stopping")
+                self.stop()
+                self.note("stopped")
+            else:
+                self.stopped_at = time.time()
+                self.interruptions += 1
+                self.note("stopping")
+            mark = evidence.file_mark(self.params["metrics_file"]) if self.params["metrics_file"] else [0, 0]
+            self.plan["mark"] = mark
+            began = time.time()
+            self.make_directories()
+            self.swap()
+            self.note("swapped")
+            if not reload_only:
+                self.start()
+            self.note("started")
+            return self.prove(began, mark)
+        except Exception as error:  # pylint: disable=broad-except
+            return self.undo(error)
+
+    def make_directories(self):
+        for folder in self.plan["made"]:
+            if not os.path.isdir(folder):
+                os.mkdir(folder, 0o750)
+                os.chown(folder, self.plan["owner"][0], self.plan["owner"][1])
+
+    def prove(self, began, mark):
+        proof = evidence.Watch(self.params, self.plan["unit"], None, mark, began).wait()
+        if self.stopped_at:
+            proof["blind_seconds_at_most"] = round(began - self.stopped_at + proof["seconds_to_evidence"], 2)
+        proof["interruptions"] = self.interruptions
+        proof["notes"] = self.log
+        self.commit(proof)
+        return {"changed": True, "failed": False, "evidence": proof}
+
+    def commit(self, proof):
+        binary = self.plan["binary"]
+        if not binary.get("version"):
+            # A rollback does not ask for the version; the earlier record knows it.
+            before = (records.load(self.state) or {}).get("binary") or {}
+            binary = before if before.get("identity") == binary.get("identity") else {}
+        records.write_json(os.path.join(self.state, "record.json"), {
+            "at": time.time(), "unit": self.plan["unit"], "evidence": proof,
+            "process": {"pid": proof["pid"], "start_ticks": proof["start_ticks"]},
+            "binary": binary, "files": self.plan["hashes"],
+        })
+        if self.plan["forget"]:
+            for number in self.plan["forget"]:
+                shutil.rmtree(os.path.join(self.state, "history", "%04d" % number), ignore_errors=True)
+            shutil.rmtree(self.plan["kept"], ignore_errors=True)
+        os.unlink(self.journal)
+
+    def undo(self, error):
+        """Back to the previous state; the host's Falco runs as before, or the answer says that it does not."""
+        reason = str(error) if isinstance(error, (Failed, evidence.NoEvidence, systemd.ManagerError)) else (
+            "".join(traceback.format_exception_only(type(error), error)).strip())
+        answer = {"changed": False, "failed": True, "notes": self.log, "log": self.falco_log()}
+        try:
+            touched = self.plan["phase"] not in ("kept", "staged")
+            if touched:
+                if self.plan["apply"] == "restart" or not self.same_process():
+                    self.plan["stop_timeout"] = 45
+                    self.stop()
+                self.restore()
+                if self.plan["was_running"]:
+                    self.start()
+                    self.await_process()
+            else:
+                unstage(self.plan["stages"])
+            shutil.rmtree(self.plan.get("kept") or os.devnull, ignore_errors=True)
+            os.unlink(self.journal)
+            answer["undone"] = True
+            answer["msg"] = "%s. %s" % (reason.rstrip("."), "The previous configuration is back and Falco runs with it."
+                                        if touched else "Nothing was changed.")
+        except Exception as second:  # pylint: disable=broad-except
+            answer["undone"] = False
+            answer["msg"] = ("%s. Undoing failed too: %s. The previous files are kept in %s; look at the unit %s."
+                             % (reason.rstrip("."), second, self.plan.get("kept"), self.plan["unit"]))
+        return answer
+
+    def same_process(self):
+        unit = systemd.show([self.plan["unit"]])[0]
+        return str(unit.get("MainPID")) == str(self.plan["old_pid"])
+
+    def await_process(self):
+        """Alive for a moment under the old configuration: it ran before, so this is all that is owed."""
+        seen, until = None, time.time() + 30
+        while time.time() < until:
+            unit = systemd.show([self.plan["unit"]])[0]
+            pid = unit.get("MainPID")
+            if unit.get("ActiveState") == "active" and pid not in (None, "0"):
+                if seen and seen[0] == pid:
+                    if time.time() - seen[1] >= 2:
+                        return
+                else:
+                    seen = (pid, time.time())
+            time.sleep(0.25)
+        raise Failed("Falco did not come back with the previous configuration")
+
+    def falco_log(self):
+        status, out, dummy = systemd.run(["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=20",
+                                          "--unit=" + self.plan["unit"]], timeout=20)
+        return out.strip().splitlines()[-20:] if status == 0 else []
+
+
+def recover(state):
+    """Finish or undo what an earlier run left. Returns a note for the user, or None."""
+    journal = records.read_json(os.path.join(state, "journal.json"))
+    if not journal:
+        return None
+    work = Transaction(journal)
+    if journal.get("phase") == "started":
+        try:
+            work.prove(time.time(), journal.get("mark") or [0, 0])
+            return "an earlier change was broken off after Falco's start; it has now proven itself and stays"
+        except (evidence.NoEvidence, systemd.ManagerError) as error:
+            answer = work.undo(error)
+    else:
+        answer = work.undo(Failed("an earlier change was broken off (phase %s)" % journal.get("phase")))
+    if not answer["undone"]:
+        raise Failed(answer["msg"])
+    return answer["msg"]
+
+
+def detached(work, result_path):
+    """Run work() in a keeper of its own session, guarded by its parent; returns the guard's pid."""
+    guard = os.fork()
+    if guard:
+        return guard
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for handle in (0, 1, 2):
+        os.dup2(null, handle)
+    keeper = os.fork()
+    if keeper == 0:
+        answer = work.run()
+        records.write_json(result_path, answer)
+        os._exit(0)
+    dummy, status = os.waitpid(keeper, 0)
+    if status != 0:
+        answer = None
+        journal = records.read_json(work.journal)
+        if journal:
+            again = Transaction(journal)
+            answer = again.undo(Failed("the change was killed in phase %s" % journal.get("phase")))
+        records.write_json(result_path, answer or {"changed": False, "failed": True, "undone": True,
+                                                   "msg": "the change was killed before anything was touched"})
+    os._exit(0)

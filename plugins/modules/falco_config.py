@@ -1,0 +1,414 @@
+#!/usr/bin/python
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: falco_config
+short_description: Change Falco's configuration in one proven transaction
+version_added: 0.1.0
+description:
+  - Applies a plan of P(falcotune.fleet.plan#filter) to Falco's files, its unit's drop-in, log rotation and sysctls
+    together, with exactly one interruption of Falco, in one trip.
+  - The candidate is read by the host's own Falco first. The previous state is kept outside every directory that Falco
+    reads. Then Falco is stopped, the files are swapped by rename, and Falco is started and watched until its event
+    counters move. On failure or at the deadline the previous state is put back.
+  - The transaction is detached from the connection. A controller that dies leaves the host in the new proven state or
+    in the old one; what a power cut breaks off is finished or undone by the next run.
+  - Without a change no trip to the host is made.
+options:
+  state:
+    description:
+      - V(present) applies O(plan). V(rolled_back) puts back what an earlier run of this module replaced.
+    type: str
+    choices: [present, rolled_back]
+    default: present
+  plan:
+    description:
+      - What the plan filter returned. Required with O(state=present).
+    type: dict
+  content:
+    description:
+      - The rendered blocks, as text; whole file for the layout V(dropin), blocks to replace in the main file for V(full).
+    type: str
+  host_files:
+    description:
+      - More files below the policy's C(host_root), such as log rotation. Each has V(path), V(content) and V(mode).
+    type: list
+    elements: dict
+    default: []
+  facts:
+    description:
+      - What P(falcotune.fleet.falco_facts#module) returned; the change is refused where the host is not as the facts say.
+    type: dict
+  policy:
+    description:
+      - The policy as completed by P(falcotune.fleet.policy#filter).
+    type: dict
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Tells what would change and lets the host's Falco read the candidate; touches nothing.
+  diff_mode:
+    support: full
+    description: Shows every file before and after.
+  platform:
+    platforms: linux
+    support: full
+    description: Linux with systemd.
+author:
+  - falcotune contributors (@falcotune)
+seealso:
+  - module: falcotune.fleet.falco_facts
+"""
+
+EXAMPLES = r"""
+- name: Apply the plan
+  falcotune.fleet.falco_config:
+    plan: "{{ plan }}"
+    content: "{{ lookup('ansible.builtin.template', 'falco.yaml.j2') }}"
+    facts: "{{ ansible_facts.falco }}"
+    policy: "{{ policy }}"
+  vars:
+    plan: "{{ ansible_facts.falco | falcotune.fleet.plan(policy) }}"
+    policy: "{{ {'metrics_interval': '1m'} | falcotune.fleet.policy }}"
+
+- name: Undo the last change
+  falcotune.fleet.falco_config:
+    state: rolled_back
+"""
+
+RETURN = r"""
+evidence:
+  description: What proved the change.
+  returned: when something changed
+  type: dict
+  sample:
+    pid: 4711
+    start_ticks: 8123456
+    restarts: 0
+    source: metrics.output_file
+    events: 51234
+    buffers: {bytes_each: 33554432, count: 4, source: kernel}
+    seconds_to_evidence: 2.4
+    blind_seconds_at_most: 2.9
+    interruptions: 1
+    notes: []
+undone:
+  description: Whether the previous state is back.
+  returned: on failure
+  type: bool
+recovered:
+  description: What was done about an earlier change that had been broken off.
+  returned: when there was one
+  type: str
+log:
+  description: The last lines of Falco's log as the journal has them.
+  returned: on failure
+  type: list
+  elements: str
+changes:
+  description: What changes and why.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - key: engine.modern_ebpf.buf_size_preset
+      from: 4
+      to: 6
+      why: "preset 6: the class of machines from 16 CPUs with modern_ebpf"
+"""
+
+import base64
+import os
+import pwd
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.falcotune.fleet.plugins.module_utils import (
+    candidate, host, records, systemd, transaction, yaml_text,
+)
+
+
+class Change(object):
+    """Everything that one call would do to the host."""
+
+    def __init__(self, module):
+        self.module = module
+        self.params = module.params["plan"]
+        self.root = self.params["host_root"].rstrip("/")
+        self.state = self.root + self.params["state_dir"]
+        self.unit = None
+        self.process = None
+        self.items = []
+        self.made = []
+        self.sysctls = {}
+        self.old_sysctls = {}
+        self.forget = []
+        self.daemon_reload = False
+
+    def fail(self, msg, **more):
+        self.module.fail_json(msg=msg, **more)
+
+    def look(self):
+        """Which unit and process this is about."""
+        try:
+            self.unit = systemd.find(self.params["unit"] or None)
+        except systemd.ManagerError as error:
+            self.fail("systemd did not answer: %s" % error)
+        if self.unit is None:
+            self.fail("systemd has no unit %s" % (self.params["unit"] or "of Falco's packages"))
+        pid = host.integer(self.unit.get("MainPID"))
+        process = host.Process(self.root, pid) if pid else None
+        if process and process.stat():
+            self.process = process
+
+    def collect(self):
+        """The files, directories and sysctls of a plan."""
+        params = self.params
+        target = transaction.Item(params["target"], None, 0o640)
+        for path, expected in sorted(params["expected"].items()):
+            try:
+                with open(path, "rb") as stream:
+                    found = host.digest(stream.read())
+            except (IOError, OSError) as error:
+                self.fail("%s can't be read: %s; run with become" % (path, error.strerror))
+            if found != expected:
+                self.fail("%s changed since the facts were gathered (sha256 %s, was %s): run again" % (path, found[:12], expected[:12]))
+        if params["content"]:
+            new = params["content"].encode("utf-8")
+            if params["layout"] == "full":
+                if target.old is None:
+                    self.fail("%s does not exist" % params["target"])
+                try:
+                    text = target.old.decode("utf-8")
+                    blocks = {key: yaml_text.block(params["content"], key) for key, dummy, dummy2 in yaml_text.spans(params["content"])}
+                    new = yaml_text.replace(text, blocks).encode("utf-8")
+                except ValueError as error:
+                    self.fail("%s %s: it can't be changed block by block; use the layout dropin or write it in block style"
+                              % (params["target"], error))
+            target.new = new
+            if target.changed:
+                self.items.append(target)
+        for entry in params["host_files"]:
+            item = transaction.Item(self.root + entry["path"], entry["content"].encode("utf-8"), int(entry["mode"], 8))
+            if item.changed:
+                self.items.append(item)
+                self.daemon_reload = self.daemon_reload or entry["path"].startswith("/etc/systemd/")
+        self.made = [path for path in params["directories"] if not os.path.isdir(path)]
+        for path in self.made:
+            if not os.path.isdir(os.path.dirname(path)):
+                self.fail("%s can't be made: %s does not exist" % (path, os.path.dirname(path)))
+        for name, value in params["sysctls"].items():
+            now = (host.read("%s/proc/sys/%s" % (self.root, name.replace(".", "/"))) or "").strip()
+            if now != value:
+                self.sysctls[name] = value
+                if now:
+                    self.old_sysctls[name] = now
+
+    def collect_rollback(self):
+        """The files of the last change, or of all of them, as they were."""
+        numbers = records.history(self.state)
+        if not numbers:
+            return
+        self.forget = numbers if self.params["rollback_to"] == "original" else numbers[-1:]
+        wanted, order = {}, []
+        for number in reversed(self.forget):
+            folder = os.path.join(self.state, "history", "%04d" % number)
+            manifest = records.read_json(os.path.join(folder, "manifest.json"))
+            if manifest is None:
+                self.fail("%s/manifest.json can't be read: nothing was changed" % folder)
+            self.old_sysctls_of(manifest)
+            for entry in manifest["files"]:
+                if entry["path"] not in wanted:
+                    order.append(entry["path"])
+                    self.unmoved(entry)
+                data = None
+                if entry["old"] is not None:
+                    with open(os.path.join(folder, entry["old"]), "rb") as stream:
+                        data = stream.read()
+                wanted[entry["path"]] = (data, entry["meta"])
+        for path in order:
+            data, meta = wanted[path]
+            item = transaction.Item(path, data, meta[0] if meta else 0o640)
+            if item.changed:
+                self.items.append(item)
+                self.daemon_reload = self.daemon_reload or "/etc/systemd/" in path
+
+    def old_sysctls_of(self, manifest):
+        for name, value in (manifest.get("sysctls") or {}).items():
+            now = (host.read("%s/proc/sys/%s" % (self.root, name.replace(".", "/"))) or "").strip()
+            self.sysctls[name] = value
+            self.old_sysctls[name] = now
+
+    def unmoved(self, entry):
+        """What somebody else wrote since is not ours to throw away."""
+        try:
+            with open(entry["path"], "rb") as stream:
+                now = host.digest(stream.read())
+        except (IOError, OSError):
+            now = None
+        if now is not None and entry["new_sha256"] is not None and now != entry["new_sha256"]:
+            self.fail("%s was changed by somebody else since (sha256 %s, written was %s): put it right by hand; nothing was changed"
+                      % (entry["path"], now[:12], entry["new_sha256"][:12]))
+
+    @property
+    def needed(self):
+        return bool(self.items or self.made or self.sysctls or (self.params["restart"] and self.params["state"] == "present"))
+
+    def diff(self):
+        shown = []
+        for item in self.items:
+            shown.append({"before_header": item.path, "after_header": item.path,
+                          "before": (item.old or b"").decode("utf-8", "replace"), "after": (item.new or b"").decode("utf-8", "replace")})
+        for path in self.made:
+            shown.append({"before_header": path, "after_header": path, "before": "", "after": "directory, mode 0750\n"})
+        for name, value in sorted(self.sysctls.items()):
+            shown.append({"before_header": name, "after_header": name, "before": "%s\n" % self.old_sysctls.get(name, ""),
+                          "after": "%s\n" % value})
+        return shown
+
+    def ask_falco(self, where):
+        """The host's own Falco reads the candidate."""
+        params = self.params
+        files = {item.path: item.new for item in self.items if not item.path.startswith(self.root + "/etc/systemd/")
+                 and item.path in [params["target"]]}
+        if not files:
+            return
+        arguments = (self.process.arguments() if self.process else []) or systemd.argv(self.unit)
+        environment = (self.process.environment() if self.process else None) or {}
+        order = [item for item in params["load_order"] if item["path"] != params["main"]]
+        try:
+            candidate.dry_run(arguments, environment, params["dry_run"], params["main"], order, files,
+                              params["watch"]["buffers"] and params["watch"]["buffers"]["bytes_each"],
+                              params["watch"]["metrics_file"], where)
+        except candidate.Refused as error:
+            self.fail("%s. Nothing was changed." % str(error).rstrip("."), undone=True)
+        except (IOError, OSError) as error:
+            self.fail("the candidate can't be tried: %s: %s. Nothing was changed." % (error.filename, error.strerror), undone=True)
+
+    def plan(self, token, staged, stages):
+        """Plain data for the journal and the keeper."""
+        user = self.unit.get("User") or "root"
+        try:
+            owner = pwd.getpwnam(user)
+            owner = [owner.pw_uid, owner.pw_gid]
+        except KeyError:
+            owner = [os.getuid(), os.getgid()]
+        if os.getuid() != 0:
+            owner = [os.getuid(), os.getgid()]
+        hashes = dict(self.params["expected"])
+        hashes.update({item.path: host.digest(item.new) for item in self.items if item.new is not None})
+        watched = list(self.params["expected"]) + self.params["watched"]
+        binary = systemd.argv(self.unit)[0] if systemd.argv(self.unit) else "/usr/bin/falco"
+        return {
+            "state": self.state, "token": token, "unit": self.unit["Id"], "phase": "staged", "at": time.time(),
+            "apply": self.params["apply"] if not self.daemon_reload and self.process else "restart",
+            "files": [{"path": item.path, "staged": staged.get(item.path), "old_meta": item.old_meta,
+                       "old": base64.b64encode(item.old).decode("ascii") if item.old is not None else None,
+                       "new_sha256": host.digest(item.new) if item.new is not None else None} for item in self.items],
+            "stages": stages, "made": self.made, "owner": owner, "sysctls": self.sysctls, "old_sysctls": self.old_sysctls,
+            "daemon_reload": self.daemon_reload, "watched": watched, "stop_timeout": 45, "forget": self.forget,
+            "was_running": self.process is not None, "old_pid": self.process.pid if self.process else 0,
+            "binary": {"identity": records.identity(binary), "version": self.params["version"]},
+            "hashes": hashes, "watch": dict(self.params["watch"], host_root=self.root),
+        }
+
+    def apply(self):
+        """Stage, ask Falco, hand over to the keeper and wait for its answer."""
+        self.prepare()
+        try:
+            lock = records.lock(self.state)
+        except records.Locked as error:
+            self.fail("another run is changing Falco on this host (%s): nothing was changed; run again when it is done" % error)
+        try:
+            recovered = transaction.recover(self.state)
+        except (transaction.Failed, systemd.ManagerError) as error:
+            self.fail(str(error), undone=False)
+        if recovered:
+            # What the facts saw is no longer so.
+            self.module.fail_json(msg="%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True)
+        self.ask_falco(self.state)
+        token = os.path.basename(tempfile.mkdtemp(dir=self.state, prefix="token-"))
+        os.rmdir(os.path.join(self.state, token))
+        made = []
+        try:
+            for item in self.items:
+                folder = os.path.dirname(item.target())
+                if item.new is not None and not os.path.isdir(folder):
+                    os.mkdir(folder, 0o755)
+                    made.append(folder)
+            transaction.writable(self.items)
+            staged, stages = transaction.stage(self.items, self.state, token)
+        except (transaction.Failed, OSError) as error:
+            for folder in reversed(made):
+                os.rmdir(folder)
+            self.fail(str(error), undone=True)
+        work = transaction.Transaction(self.plan(token, staged, stages))
+        work.plan["made"] = [folder for folder in made if folder not in self.made] + self.made
+        result_path = os.path.join(self.state, "result-%s.json" % token)
+        guard = transaction.detached(work, result_path)
+        os.close(lock)
+        os.waitpid(guard, 0)
+        answer = records.read_json(result_path) or {"failed": True, "undone": False,
+                                                    "msg": "the transaction ended without an answer; run again to finish or undo it"}
+        if os.path.exists(result_path):
+            os.unlink(result_path)
+        return answer
+
+    def prepare(self):
+        try:
+            if not os.path.isdir(self.state):
+                os.makedirs(self.state, 0o700)
+            os.chmod(self.state, 0o700)
+            history = os.path.join(self.state, "history")
+            if not os.path.isdir(history):
+                os.mkdir(history, 0o700)
+        except OSError as error:
+            self.fail("%s: %s; run with become, or set falco_tune_state_dir" % (self.state, error.strerror), undone=True)
+
+
+def main():
+    # The controller half completes `plan` with everything else, so that one message holds what the host needs.
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "rolled_back"], "default": "present"},
+            "plan": {"type": "dict"},
+            "content": {"type": "str"},
+            "host_files": {"type": "list", "elements": "dict", "default": []},
+            "facts": {"type": "dict"},
+            "policy": {"type": "dict"},
+        },
+        supports_check_mode=True,
+    )
+    change = Change(module)
+    change.look()
+    try:
+        if change.params["state"] == "rolled_back":
+            change.collect_rollback()
+        else:
+            change.collect()
+    except transaction.Failed as error:
+        module.fail_json(msg=str(error))
+    unfinished = records.unfinished(change.state)
+    if not change.needed and not unfinished:
+        module.exit_json(changed=False, diff=[])
+    diff = change.diff()
+    if module.check_mode:
+        with_where = tempfile.mkdtemp(prefix="falcotune-")
+        try:
+            change.ask_falco(with_where)
+        finally:
+            os.rmdir(with_where)
+        module.exit_json(changed=True, diff=diff)
+    answer = change.apply()
+    if answer.get("failed"):
+        module.fail_json(diff=diff, **{key: value for key, value in answer.items() if key != "failed"})
+    module.exit_json(diff=diff, **answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+#!/usr/bin/python
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: falco_facts
+short_description: Gather what Falco runs with, and what the host can afford
+version_added: 0.1.0
+description:
+  - Gathers CPUs, memory, kernel, Falco's release, unit, process, the driver that really runs, every configuration
+    file that Falco loads and the configuration that they add up to, in one trip.
+  - The configuration is merged on the controller by the rules of the host's own release, so hosts need no PyYAML.
+  - Read-only. Where a piece can't be had it is V(null) with a reason; only what makes every decision impossible fails the host.
+options:
+  host_root:
+    description:
+      - Prefix for C(/proc), C(/sys) and C(/etc), as Falco's own E(HOST_ROOT).
+    type: str
+    default: ""
+  unit:
+    description:
+      - Falco's systemd unit. Empty looks at the packages' units and takes the running one, else the enabled one.
+    type: str
+    default: ""
+  config_file:
+    description:
+      - Falco's main configuration file. Empty takes it from the process, else from the unit, else C(/etc/falco/falco.yaml).
+    type: str
+    default: ""
+  state_dir:
+    description:
+      - Where P(falcotune.fleet.falco_config#module) keeps its records, below O(host_root).
+    type: str
+    default: /var/lib/falcotune
+  metrics_dir:
+    description:
+      - The directory in which the plan will put Falco's metrics; facts tell whether it exists.
+    type: str
+    default: /var/log/falco
+  observe_seconds:
+    description:
+      - Time between two looks at Falco's CPU time and run-queue wait, 0 to 60 seconds. 0 takes no second look.
+    type: float
+    default: 0.2
+  policy:
+    description:
+      - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the plan for the host is made too
+        and returned as the fact C(falco_plan), and the other options take their values from it.
+      - A wrong policy, or a host that can't be planned for, fails this host with the reason before anything is touched.
+    type: dict
+  extra_files:
+    description:
+      - More files to bring. The controller half uses it when C(config_files) names what the host could not guess.
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Reads only.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+  platform:
+    platforms: linux
+    support: full
+    description: Linux with systemd.
+author:
+  - falcotune contributors (@falcotune)
+seealso:
+  - module: falcotune.fleet.falco_config
+"""
+
+EXAMPLES = r"""
+- name: Gather what Falco runs with
+  falcotune.fleet.falco_facts:
+
+- name: What would change, and why
+  falcotune.fleet.falco_facts:
+    policy:
+      buf_size_preset: 6
+
+- name: Show the driver that runs and who decided it
+  ansible.builtin.debug:
+    var: ansible_facts.falco.driver
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: Facts to add to the host.
+  returned: always
+  type: dict
+  contains:
+    falco:
+      description: What Falco runs with.
+      type: dict
+      returned: always
+      contains:
+        cpus:
+          description: CPUs online and possible (numbers) and the list of online ones, from C(/sys/devices/system/cpu).
+          type: dict
+          returned: always
+          sample: {online: 8, possible: 8, list: 0-7, reason: null}
+        memory:
+          description: Bytes in total, available, the unit's limit and what the unit uses.
+          type: dict
+          returned: always
+          sample: {total: 16777216000, available: 12000000000, limit: null, used: 62914560}
+        kernel:
+          description: Kernel release, whether it has BTF, C(kernel.bpf_stats_enabled) and the page size in bytes.
+          type: dict
+          returned: always
+          sample: {release: 6.1.0-18-amd64, btf: true, bpf_stats_enabled: 0, page_size: 4096}
+        falco:
+          description:
+            - Version, binary, whether it runs, process, start in Unix seconds, restarts by systemd, nice, and percent of one
+              CPU used and waited for between two looks.
+          type: dict
+          returned: always
+          sample:
+            version: 0.44.1
+            binary: /usr/bin/falco
+            running: true
+            pid: 812
+            since: 1795470186.1
+            age: 86400.5
+            restarts: 0
+            nice: 0
+            cpu: {"on": 3.1, waiting: 0.2}
+        service:
+          description: Manager, unit, arguments, limits and sandbox of the unit.
+          type: dict
+          returned: always
+        driver:
+          description: The driver that runs and what decided it.
+          type: dict
+          returned: always
+          sample: {kind: modern_ebpf, decided_by: process arguments}
+        config:
+          description:
+            - Loaded files in order with their hashes, the blocks that the collection reads as Falco merged them, and which
+              file decided each.
+          type: dict
+          returned: always
+        host:
+          description: What a plan needs to know of the rest of the host.
+          type: dict
+          returned: always
+    falco_plan:
+      description: What P(falcotune.fleet.plan#filter) makes of the facts and O(policy).
+      type: dict
+      returned: when O(policy) is given
+"""
+
+import os
+import re
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.falcotune.fleet.plugins.module_utils import host, records, systemd, yaml_text
+
+DEFAULT_MAIN = "/etc/falco/falco.yaml"
+
+
+def main_file(arguments):
+    """The value of -c, or None."""
+    for position, argument in enumerate(arguments):
+        if argument in ("-c", "--config") and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith("--config="):
+            return argument[len("--config="):]
+        if re.match(r"^-c[^-]", argument):
+            return argument[2:]
+    return None
+
+
+def version_of(binary, record):
+    """(version, reason): from the proven record when the binary is the same file, else by running it."""
+    identity = records.identity(binary)
+    if identity is None:
+        return None, "%s does not exist or is not executable: is Falco installed?" % binary
+    known = (record or {}).get("binary") or {}
+    if known.get("version") and known.get("identity") == identity:
+        return known["version"], None
+    status, out, err = systemd.run([binary, "--version"], timeout=30)
+    match = re.search(r"^Falco version:\s*v?(\S+)", out, re.M)
+    if match:
+        return match.group(1), None
+    if status is None:
+        return None, err
+    return None, ("%s --version does not say 'Falco version:' (exit %s, first line: %r): that is another program of the same "
+                  "name, or a broken Falco" % (binary, status, (out or err).strip().splitlines()[:1]))
+
+
+def config_files(main, arguments, extra):
+    """Every file that the controller may need: the main one, what config_files may name, members of directories."""
+    first = host.fetch(main)
+    if "reason" in first:
+        return [first], []
+    words = yaml_text.path_words(first["text"])
+    for argument in arguments:
+        if "config_files" in argument:
+            words.extend(yaml_text.path_words("config_files: " + argument.partition("=")[2]))
+    found, folders, seen = [first], [], {main}
+    for word in words + list(extra):
+        if word in seen or "$" in word:
+            continue
+        seen.add(word)
+        if os.path.isdir(word):
+            folders.append(word)
+            try:
+                names = sorted(os.listdir(word))
+            except OSError as error:
+                found.append({"path": word, "reason": "%s can't be listed: %s; run with become" % (word, error.strerror)})
+                continue
+            for name in names:
+                path = os.path.join(word, name)
+                if path not in seen and os.path.isfile(path):
+                    seen.add(path)
+                    found.append(host.fetch(path))
+        elif os.path.isfile(word):
+            found.append(host.fetch(word))
+    return found, folders
+
+
+def variables(files, environment):
+    """Only the variables that the files name: the rest of Falco's environment is nobody's business."""
+    names = set()
+    for item in files:
+        names.update(re.findall(r"\$\{([^}]*)\}", item.get("text", "")))
+    return {name: environment[name] for name in names if name in environment}
+
+
+def running(root, unit):
+    """The Process of the unit and its start in ticks, or (None, None)."""
+    pid = host.integer(unit.get("MainPID")) if unit else None
+    if not pid:
+        return None, None
+    process = host.Process(root, pid)
+    now = process.stat()
+    return (process, now[0]) if now else (None, None)
+
+
+def observe(process, seconds):
+    """Percent of one CPU that all of Falco's threads used and waited for, or None with a reason."""
+    first, began = process.schedule(), time.time()
+    if first is None or not seconds:
+        return {"on": None, "waiting": None, "reason": "not observed" if first else "schedstat can't be read"}
+    time.sleep(seconds)
+    second, took = process.schedule(), time.time() - began
+    if second is None or second[0] < first[0] or second[1] < first[1]:
+        return {"on": None, "waiting": None, "reason": "Falco's threads changed between the two looks"}
+    return {"on": round((second[0] - first[0]) / took / 1e7, 2), "waiting": round((second[1] - first[1]) / took / 1e7, 2),
+            "reason": None}
+
+
+def gather(params):
+    root = params["host_root"].rstrip("/")
+    result = {"cpus": host.cpus(root), "kernel": host.kernel(root), "memory": host.memory(root)}
+    try:
+        unit = systemd.find(params["unit"] or None)
+        reason = None if unit else (
+            "systemd has no unit %s" % (params["unit"] or "of Falco's packages (%s)" % ", ".join(systemd.UNITS)))
+    except systemd.ManagerError as error:
+        unit, reason = None, "systemd did not answer: %s" % error
+    result["service"] = systemd.service(unit) if unit else {"manager": None, "unit": None, "reason": reason}
+    result["memory"]["limit"] = systemd.number(unit.get("MemoryMax")) if unit else None
+    result["memory"]["used"] = systemd.number(unit.get("MemoryCurrent")) if unit else None
+
+    process, start = running(root, unit)
+    arguments = process.arguments() if process else []
+    environment = (process.environment() if process else None) or {}
+    if not arguments and unit:
+        arguments = systemd.argv(unit)
+    if not environment and unit:
+        environment = dict(item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item)
+    binary = systemd.argv(unit)[0] if unit and systemd.argv(unit) else "/usr/bin/falco"
+    record = records.load(root + params["state_dir"])
+    version, version_reason = version_of(binary, record)
+    result["falco"] = {
+        "version": version, "reason": version_reason, "binary": binary, "running": bool(process),
+        "pid": process.pid if process else None,
+        "since": host.started_at(root, start) if process else None,
+        "age": host.age(start) if process else None,
+        "start_ticks": start,
+        "restarts": host.integer(unit.get("NRestarts")) if unit else None,
+        "nice": process.stat()[2] if process and process.stat() else None,
+        "cpu": observe(process, params["observe_seconds"]) if process else {"on": None, "waiting": None, "reason": "not running"},
+    }
+    main = params["config_file"] or main_file(arguments) or DEFAULT_MAIN
+    files, folders = config_files(main, arguments, params["extra_files"])
+    used = variables(files, environment)
+    for item in files:
+        item.pop("text", None)
+    result["sources"] = {"main": main, "files": files, "folders": folders, "arguments": arguments, "environment": used,
+                         "probe": "FALCO_BPF_PROBE" in environment}
+    result["host"] = {
+        "metrics_dir_exists": os.path.isdir(params["metrics_dir"]),
+        "bpf_stats_persistent": os.path.exists(root + "/etc/sysctl.d/zz-falcotune.conf"),
+        "record": records.summary(record, process.pid if process else None, start),
+        "unfinished": records.unfinished(root + params["state_dir"]),
+    }
+    return result
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "host_root": {"type": "str", "default": ""},
+            "unit": {"type": "str", "default": ""},
+            "config_file": {"type": "str", "default": ""},
+            "state_dir": {"type": "str", "default": "/var/lib/falcotune"},
+            "metrics_dir": {"type": "str", "default": "/var/log/falco"},
+            "observe_seconds": {"type": "float", "default": 0.2},
+            "policy": {"type": "dict"},
+            "extra_files": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    if not 0 <= module.params["observe_seconds"] <= 60:
+        module.fail_json(msg="observe_seconds is %s: expected 0 to 60" % module.params["observe_seconds"])
+    module.exit_json(changed=False, ansible_facts={"falco": gather(module.params)})
+
+
+if __name__ == "__main__":
+    main()

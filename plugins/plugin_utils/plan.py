@@ -1,0 +1,322 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""facts + policy → plan. Pure: the same input gives the same plan, byte for byte.
+
+The plan contract: release, driver, layout, settings (complete top-level blocks), changes[{key, from, to, why}],
+buffers, target (the file to write), directories, extra_files, sysctls, restart_required, warnings.
+"""
+
+from __future__ import annotations
+
+import copy
+import posixpath
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+
+
+class PlanError(ValueError):
+    """This host can't be planned for: says what was found, what was expected and what to do."""
+
+
+def _release(facts):
+    version = (facts.get("falco") or {}).get("version")
+    if not version:
+        reason = (facts.get("falco") or {}).get("reason") or "no version was found"
+        raise PlanError("Falco's release is unknown: %s" % reason)
+    try:
+        return releases.release_for(version)
+    except releases.UnsupportedRelease as error:
+        raise PlanError(str(error)) from None
+
+
+# A process younger than this, of a unit that systemd has restarted, keeps dying.
+YOUNG_SECONDS = 20
+
+
+def _running(facts):
+    """A change can be proven only on a Falco that runs."""
+    falco, service = facts["falco"], facts.get("service") or {}
+    if not service.get("unit"):
+        raise PlanError(service.get("reason") or "no systemd unit of Falco was found")
+    if not falco.get("running"):
+        raise PlanError("Falco is not running (unit %s is %s): start it first, a change can't be proven on a stopped Falco"
+                        % (service["unit"], service.get("state")))
+    if falco.get("restarts") and falco.get("age") is not None and falco["age"] < YOUNG_SECONDS:
+        raise PlanError("Falco keeps dying: systemd restarted %s %d times, the last time %d s ago; look at its log "
+                        "(journalctl -u %s) and at a dry run first" % (service["unit"], falco["restarts"], falco["age"], service["unit"]))
+
+
+def _driver(facts, policy, release):
+    kind = facts["driver"]["kind"]
+    decided_by = facts["driver"]["decided_by"]
+    if policy["driver"] not in ("auto", kind):
+        raise PlanError(
+            "policy says driver %s, but Falco runs %s (%s): the unit chooses the driver, so enable the unit of the driver "
+            "you want, or set falco_tune_driver to %s or auto" % (policy["driver"], kind, decided_by, kind))
+    if kind not in release.drivers:
+        raise PlanError("driver %s (%s) is not one that Falco %s can tune; it knows %s"
+                        % (kind, decided_by, release, ", ".join(release.drivers)))
+    return kind
+
+
+def _block_error(facts):
+    config = facts.get("config") or {}
+    if config.get("reason"):
+        raise PlanError(config["reason"])
+    repeated = config.get("duplicates") or []
+    if repeated:
+        path, key, line = repeated[0]
+        raise PlanError("%s line %d: the key %s is given twice; Falco takes the first, most tools the last: remove one of them"
+                        % (path, line, key))
+
+
+def _folder(config):
+    """The last directory in config_files whose fragments override: {'path', 'entry'}, or None."""
+    folders = [item for item in config.get("folders", []) if item.get("strategy") != "add-only"]
+    return folders[-1] if folders else None
+
+
+def _target(facts, policy, release):
+    """(layout, path) of the file that will hold the settings."""
+    config = facts["config"]
+    main = config["order"][0]
+    if policy["layout"] == "full" or release.fragments is None:
+        if policy["layout"] == "dropin":
+            raise PlanError("layout dropin needs Falco 0.38 or newer, and this is %s: use full or auto" % release)
+        return "full", main
+    folder = _folder(config)
+    if folder is None:
+        if policy["layout"] == "dropin":
+            raise PlanError("layout dropin: %s lists no directory in config_files, so nothing would load a fragment; add one "
+                            "or use layout full or auto" % main)
+        return "full", main
+    return "dropin", posixpath.join(folder["path"], policy["fragment_name"])
+
+
+class _Draft:
+    """Collects changes against what is in force."""
+
+    def __init__(self, effective, release):
+        self.effective = effective
+        self.release = release
+        self.values = {}
+        self.changes = []
+
+    def want(self, path, value, why):
+        if not self.release.has(path):
+            return
+        now = falco_config.value_in_force(self.effective, path, self.release)
+        if now["legal"] and now["value"] == value:
+            return
+        found, raw = falco_config.lookup(self.effective, path)
+        self.values[path] = value
+        self.changes.append({"key": path, "from": raw if found else None, "to": value, "why": why})
+
+
+def _current_buffers(effective, driver, release):
+    keys = release.buffer_keys(driver)
+    preset = falco_config.value_in_force(effective, keys["buf_size_preset"][0], release)["value"]
+    cpus = None
+    if keys["cpus_for_each_buffer"]:
+        cpus = falco_config.value_in_force(effective, keys["cpus_for_each_buffer"][0], release)["value"]
+    return {"buf_size_preset": preset, "cpus_for_each_buffer": cpus}
+
+
+def _memory(facts, driver, current):
+    memory = facts.get("memory") or {}
+    used = memory.get("used")
+    if used is not None and driver == "modern_ebpf":
+        # The unit's own rings are charged to it and will be replaced.
+        rings = buffers.layout(driver, facts["cpus"]["online"], current["buf_size_preset"], current["cpus_for_each_buffer"])
+        used = max(0, used - rings["bytes_total"])
+    return {"total": memory.get("total"), "available": memory.get("available"), "limit": memory.get("limit"), "used": used}
+
+
+def _metrics(draft, policy, release, facts):
+    """Metrics on, written to a file that survives the unit's sandbox."""
+    if not policy["metrics"] or not release.metrics:
+        return None
+    effective = draft.effective
+    output = falco_config.value_in_force(effective, "metrics.output_file", release)["value"]
+    wanted = posixpath.join(policy["metrics_dir"], "metrics.jsonl")
+    if not output:
+        output = wanted
+        why = "a file that an audit can read; the directory is made first, since Falco exits where it is missing"
+    elif output.startswith(("/tmp/", "/var/tmp/")) and (facts.get("service") or {}).get("sandbox", {}).get("private_tmp"):
+        output, why = wanted, "the unit has PrivateTmp, so %s is invisible to the host" % output
+    else:
+        why = None
+    draft.want("metrics.enabled", True, "without metrics drops are silent")
+    interval = falco_config.value_in_force(effective, "metrics.interval", release)["value"]
+    if policies.duration_ms(interval) != policies.duration_ms(policy["metrics_interval"]):
+        draft.want("metrics.interval", policy["metrics_interval"], "a window short enough to judge by")
+    if why:
+        draft.want("metrics.output_file", output, why)
+    for flag, why in (("kernel_event_counters_enabled", "events and drops by category"),
+                      ("libbpf_stats_enabled", "run times of Falco's kernel side, where kernel.bpf_stats_enabled is 1"),
+                      ("resource_utilization_enabled", "Falco's CPU and memory tell which bottleneck it is")):
+        draft.want("metrics." + flag, True, why)
+    return output
+
+
+def make(facts, given, history=None):
+    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
+    policy = policies.complete(given)
+    release = _release(facts)
+    _block_error(facts)
+    _running(facts)
+    driver = _driver(facts, policy, release)
+    config = facts["config"]
+    effective = config["effective"]
+    layout, path = _target(facts, policy, release)
+    draft = _Draft(effective, release)
+    current = _current_buffers(effective, driver, release)
+    online = facts["cpus"]["online"]
+    if not online:
+        raise PlanError("the number of online CPUs is unknown: %s" % (facts["cpus"].get("reason") or "nothing was read"))
+    page_size = (facts.get("kernel") or {}).get("page_size") or 4096
+    held = path in config["order"]
+    try:
+        chosen = buffers.choose(driver, online, _memory(facts, driver, current), policies.buffer_policy(policy),
+                                current, page_size, settled=held)
+    except buffers.BufferError as error:
+        raise PlanError(str(error)) from None
+
+    why = "; ".join(chosen["reasons"])
+    keys = release.buffer_keys(driver)
+    for key in keys["buf_size_preset"]:
+        draft.want(key, chosen["buf_size_preset"], why)
+    for key in keys["cpus_for_each_buffer"]:
+        draft.want(key, chosen["cpus_for_each_buffer"], why)
+    output = _metrics(draft, policy, release, facts)
+
+    _not_overridden(draft, config, layout, path, release)
+    settings = _settings(draft, config, layout, path, release, driver)
+    warnings = ([release.warning] if release.warning else []) + _findings(effective, release)
+    plan = {
+        "release": str(release),
+        "driver": driver,
+        "layout": layout,
+        "target": path,
+        "settings": settings,
+        "changes": draft.changes,
+        "buffers": {name: chosen[name] for name in ("buf_size_preset", "cpus_for_each_buffer", "count", "bytes_each",
+                                                    "bytes_total", "bytes_at_load", "budget", "reasons")},
+        "seconds_bridged": {
+            "before": round(buffers.seconds_bridged(driver, online, current["buf_size_preset"],
+                                                    current["cpus_for_each_buffer"] or 0, buffers.GUIDE_EVENTS_PER_CPU), 3),
+            "after": chosen["seconds_bridged"],
+            "at_events_per_second_per_cpu": buffers.GUIDE_EVENTS_PER_CPU,
+            "bytes_per_event": buffers.BYTES_PER_EVENT,
+        },
+        "metrics_file": output,
+        "sysctls": {},
+        "warnings": warnings,
+    }
+    _host_needs(plan, facts, policy, driver, output)
+    stale = config.get("stale")
+    if stale:
+        plan["changes"].append({"key": "(running)", "from": "an older configuration", "to": "what is on disk", "why": stale})
+    plan["restart_required"] = bool(plan["changes"])
+    return plan
+
+
+def _host_needs(plan, facts, policy, driver, output):
+    """What lives outside Falco's files: directory, rotation, sysctl, the unit's sandbox."""
+    service = facts.get("service") or {}
+    host = facts.get("host") or {}
+    plan["directories"] = [posixpath.dirname(output)] if output else []
+    plan["rotate"] = None
+    plan["unit_dropin"] = None
+    if output:
+        plan["rotate"] = {"path": output, "size": policy["metrics_rotate_size"], "count": policy["metrics_rotate_count"]}
+        if not host.get("metrics_dir_exists", True):
+            plan["changes"].append({"key": "(directory) %s" % posixpath.dirname(output), "from": None, "to": "0750",
+                                    "why": "Falco exits where the directory of metrics.output_file is missing"})
+        sandbox = service.get("sandbox") or {}
+        writable = [item.lstrip("-+") for item in sandbox.get("read_write_paths", [])]
+        folder = posixpath.dirname(output)
+        if sandbox.get("protect_system") == "strict" and not any(
+                folder == item or folder.startswith(item.rstrip("/") + "/") for item in writable):
+            plan["unit_dropin"] = {"ReadWritePaths": folder}
+            plan["changes"].append({"key": "(unit) ReadWritePaths", "from": None, "to": folder,
+                                    "why": "the unit has ProtectSystem=strict, so Falco could not write its metrics there"})
+    if policy["bpf_stats"] and driver != "kmod":
+        plan["sysctls"] = {"kernel.bpf_stats_enabled": "1"}
+        now = (facts.get("kernel") or {}).get("bpf_stats_enabled")
+        persistent = host.get("bpf_stats_persistent")
+        if now != 1 or not persistent:
+            plan["changes"].append({"key": "(sysctl) kernel.bpf_stats_enabled", "from": now, "to": 1,
+                                    "why": "policy bpf_stats: run times of Falco's programs; it costs every BPF program a little CPU"})
+
+
+def _settings(draft, config, layout, path, release, driver):
+    """Complete top-level blocks: those that change, and those that our own fragment already holds."""
+    raw = config.get("raw") or {}
+    blocks = {key.split(".")[0] for key in draft.values}
+    if layout == "dropin" and blocks:
+        for item in config.get("files", []):
+            if item["path"] == path:
+                blocks.update(item.get("keys", []))
+    settings = {}
+    for block in sorted(blocks):
+        value = raw.get(block, config["effective"].get(block))
+        settings[block] = copy.deepcopy(value) if isinstance(value, dict) else value
+    for key, value in draft.values.items():
+        block, dummy, rest = key.partition(".")
+        if not rest:
+            settings[block] = value
+            continue
+        if not isinstance(settings[block], dict):
+            settings[block] = {}
+        node = settings[block]
+        for step in rest.split(".")[:-1]:
+            if not isinstance(node.get(step), dict):
+                node[step] = {}
+            node = node[step]
+        node[rest.split(".")[-1]] = value
+    if "engine" in settings:
+        # A block without kind selects kmod, whatever falco.yaml says.
+        settings["engine"]["kind"] = driver
+        settings["engine"] = {"kind": driver, **{key: value for key, value in settings["engine"].items() if key != "kind"}}
+    return settings
+
+
+def _not_overridden(draft, config, layout, path, release):
+    """Nothing that is read later may hold what we are about to write."""
+    place = {item["path"]: item["entry"] for item in config["files"]}
+    for block in sorted({key.split(".")[0] for key in draft.values}):
+        options = {option.split("=")[0].strip(): option for option in config["options"]
+                   if option.split("=")[0].split(".")[0].split("[")[0].strip() == block}
+        clash = sorted(set(options) & (set(draft.values) | {block}))
+        if clash and (release.options_beat_fragments or layout == "full"):
+            raise PlanError("the process is started with -o %s, which overrides every file: take it out of the unit, or set the "
+                            "policy to the value it gives" % options[clash[0]])
+        holders = [item["path"] for item in config["files"] if block in item["keys"] and item["path"] not in (path, config["order"][0])]
+        if not holders:
+            continue
+        if layout == "full":
+            raise PlanError("%s holds the block %s and is read after %s, so it would override it: use layout dropin or auto, "
+                            "or remove the block there" % (holders[-1], block, path))
+        if (place[holders[-1]], holders[-1]) > (_folder(config)["entry"], path):
+            raise PlanError("%s holds the block %s and is read after %s, so it would override it: rename or remove it"
+                            % (holders[-1], block, path))
+
+
+def _findings(effective, release):
+    """Values that Falco replaces in silence, and keys of other releases."""
+    found = []
+    for key in releases.KEYS:
+        present, value = falco_config.lookup(effective, key.path)
+        if not present:
+            continue
+        known = release.key(key.path)
+        if known is None:
+            if not any(other.path == key.path and other.since <= release.table < other.until for other in releases.KEYS):
+                found.append("%s is set, but Falco %s does not read it" % (key.path, release))
+        elif not falco_config.coerce(value, known)[0]:
+            found.append("%s is %r, which Falco %s can't use; it takes its default %r" % (key.path, value, release, known.default))
+    return sorted(set(found))

@@ -1,0 +1,230 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The policy: every choice a user can make, its default, its range, and what is said about a wrong one.
+
+Role variables are these names behind ``falco_tune_``. Defaults live here and in the role's defaults/main.yml; a test
+holds the two together.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers
+
+
+class PolicyError(ValueError):
+    """A wrong policy: names the key, what was found, what was expected and what to do."""
+
+
+class Option:
+    """One policy key: its default and a check that returns the value to use or raises ValueError with what it wants."""
+
+    def __init__(self, default, check):
+        self.default = default
+        self.check = check
+
+
+def _bool(value):
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "yes", "on", "1"):
+        return True
+    if str(value).lower() in ("false", "no", "off", "0"):
+        return False
+    raise ValueError("true or false")
+
+
+def _number(low, high, kind=float):
+    def check(value):
+        wanted = "a number from %s to %s" % (low, high)
+        if isinstance(value, bool):
+            raise ValueError(wanted)
+        try:
+            number = kind(str(value))
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not low <= number <= high:
+            raise ValueError(wanted)
+        return number
+    return check
+
+
+def _integer(low, high):
+    return _number(low, high, int)
+
+
+def _auto_or(check):
+    def inner(value):
+        if value == "auto":
+            return value
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError("auto, or %s" % error) from None
+    return inner
+
+
+def _choice(*values):
+    def check(value):
+        if value not in values:
+            raise ValueError("one of %s" % ", ".join(values))
+        return value
+    return check
+
+
+def _path(value):
+    if not isinstance(value, str) or (value and not value.startswith("/")) or "\n" in value or "\0" in value:
+        raise ValueError("an absolute path")
+    return value.rstrip("/") if value != "/" else ""
+
+
+def _fragment_name(value):
+    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.ya?ml$", value):
+        raise ValueError("a file name such as zz-falcotune.yaml")
+    if value <= "engine-kind-falcoctl.yaml":
+        raise ValueError("a file name that sorts after engine-kind-falcoctl.yaml, or the package's own file overrides it "
+                         "(digits sort before letters)")
+    return value
+
+
+def _unit(value):
+    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9:_.@-]*$", value):
+        raise ValueError("the name of a systemd unit, such as falco-modern-bpf.service")
+    return value
+
+
+_UNITS = (("y", 31536000000), ("w", 604800000), ("d", 86400000), ("h", 3600000), ("m", 60000), ("s", 1000), ("ms", 1))
+
+
+def duration_ms(text):
+    """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it (userspace/falco/app/actions)."""
+    pattern = "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS)
+    match = re.match("^%s$" % pattern, re.sub(r"\s", "", str(text)))
+    if not match:
+        return 0
+    return sum(int(part) * width for part, (dummy, width) in zip(match.groups(), _UNITS, strict=True) if part)
+
+
+def _interval(value):
+    # 200 ms: at 100 ms the timer interrupts program loading on 0.38 and Falco does not start (recorded).
+    if duration_ms(value) < 200:
+        raise ValueError("a Falco duration of at least 200ms with its unit, such as 30s or 5m")
+    return str(value)
+
+
+def _classes(value):
+    wanted = "a list of {min_cpus, kmod, ebpf, modern_ebpf, cpus_for_each_buffer}"
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(wanted)
+    found = []
+    for item in value:
+        if not isinstance(item, dict) or set(item) != {"min_cpus", "kmod", "ebpf", "modern_ebpf", "cpus_for_each_buffer"}:
+            raise ValueError(wanted)
+        try:
+            found.append({
+                "min_cpus": _integer(1, 65536)(item["min_cpus"]),
+                "cpus_for_each_buffer": _integer(0, 65535)(item["cpus_for_each_buffer"]),
+                "kmod": _integer(1, 10)(item["kmod"]),
+                "ebpf": _integer(1, 10)(item["ebpf"]),
+                "modern_ebpf": _integer(1, 10)(item["modern_ebpf"]),
+            })
+        except ValueError as error:
+            raise ValueError("%s, with presets from 1 to 10 (%s)" % (wanted, error)) from None
+    if min(item["min_cpus"] for item in found) != 1:
+        raise ValueError("%s whose first class starts at min_cpus: 1" % wanted)
+    return found
+
+
+def _serial(value):
+    for item in value if isinstance(value, list) else [value]:
+        match = re.match(r"^([0-9]+)(%?)$", str(item))
+        if not match or int(match.group(1)) < 1 or (match.group(2) and int(match.group(1)) > 100):
+            raise ValueError("a number of hosts from 1, a percentage from 1% to 100%, or a list of those")
+    return value
+
+
+def _size(value):
+    if not re.match(r"^[1-9][0-9]*[kMG]?$", str(value)):
+        raise ValueError("a size as logrotate reads it, such as 20M")
+    return str(value)
+
+
+OPTIONS = {
+    # Where things are.
+    "host_root": Option("", _path),
+    "unit": Option("", _unit),
+    "config_file": Option("", _path),
+    "state_dir": Option("/var/lib/falcotune", _path),
+    "layout": Option("auto", _choice("auto", "dropin", "full")),
+    "fragment_name": Option("zz-falcotune.yaml", _fragment_name),
+    # Driver and buffers.
+    "driver": Option("auto", _choice("auto", "kmod", "ebpf", "modern_ebpf")),
+    "buf_size_preset": Option("auto", _auto_or(_integer(1, 10))),
+    "cpus_for_each_buffer": Option("auto", _auto_or(_integer(0, 65535))),
+    "buffer_classes": Option([dict(item) for item in buffers.DEFAULT_CLASSES], _classes),
+    "keep_larger_buffers": Option(True, _bool),
+    "memory_share_percent": Option(2, _number(0.01, 100)),
+    "available_share_percent": Option(10, _number(0.01, 100)),
+    "buffer_max_bytes": Option(0, _integer(0, 1 << 50)),
+    # What measuring needs.
+    "metrics": Option(True, _bool),
+    "metrics_interval": Option("30s", _interval),
+    "metrics_dir": Option("/var/log/falco", _path),
+    "metrics_rotate_size": Option("20M", _size),
+    "metrics_rotate_count": Option(3, _integer(1, 100)),
+    "bpf_stats": Option(False, _bool),
+    "observe_seconds": Option(0.2, _number(0, 60)),
+    # How a change is applied.
+    "restart_ok": Option(True, _bool),
+    "apply": Option("restart", _choice("restart", "reload")),
+    "healthy_deadline": Option(120, _integer(5, 3600)),
+    "min_healthy_time": Option(5, _integer(0, 3000)),
+    "rollback_to": Option("previous", _choice("previous", "original")),
+    # Read by the playbook.
+    "serial": Option("100%", _serial),
+    "hosts": Option("all", str),
+}
+
+
+def nearest(name, names):
+    """' (did you mean X?)' or nothing."""
+    close = difflib.get_close_matches(name, list(names), 1, 0.6)
+    return " (did you mean %s?)" % close[0] if close else ""
+
+
+def complete(given, prefix="falco_tune_"):
+    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises PolicyError."""
+    policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
+    for key, value in (given or {}).items():
+        name = key[len(prefix):] if key.startswith(prefix) else key
+        if name not in OPTIONS:
+            raise PolicyError("%s is not a known policy key%s" % (
+                key, nearest(key, [prefix + option if key.startswith(prefix) else option for option in OPTIONS])))
+        try:
+            policy[name] = OPTIONS[name].check(value)
+        except ValueError as error:
+            raise PolicyError("%s%s is %r: expected %s" % (prefix, name, value, error)) from None
+    if policy["min_healthy_time"] >= policy["healthy_deadline"]:
+        raise PolicyError("%smin_healthy_time (%d s) must be shorter than %shealthy_deadline (%d s)" % (
+            prefix, policy["min_healthy_time"], prefix, policy["healthy_deadline"]))
+    needed = policy["min_healthy_time"] + 2 * duration_ms(policy["metrics_interval"]) / 1000.0
+    if policy["metrics"] and policy["healthy_deadline"] <= needed:
+        raise PolicyError(
+            "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and %smin_healthy_time of %d s: "
+            "raise the deadline or shorten the interval" % (
+                prefix, policy["healthy_deadline"], policy["metrics_interval"], prefix, policy["min_healthy_time"]))
+    return policy
+
+
+def buffer_policy(policy):
+    """The part of a policy that buffers.choose() reads."""
+    return {
+        "classes": policy["buffer_classes"],
+        "max_bytes": policy["buffer_max_bytes"],
+        **{name: policy[name] for name in ("buf_size_preset", "cpus_for_each_buffer", "keep_larger_buffers",
+                                           "memory_share_percent", "available_share_percent")},
+    }

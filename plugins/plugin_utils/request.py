@@ -1,0 +1,78 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one message that falco_config sends to a host: what to write, what to expect, what proves it."""
+
+from __future__ import annotations
+
+import posixpath
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import releases
+
+
+def scrape_url(settings, release):
+    """The host's own /metrics, where this release serves it and survives being asked early. '' otherwise."""
+    if not (release.prometheus and release.scrape_before_capture):
+        return ""
+
+    def value(name):
+        return falco_config.value_in_force(settings, name, release)["value"]
+
+    if not (value("webserver.enabled") and value("webserver.prometheus_metrics_enabled") and value("metrics.enabled")):
+        return ""
+    address = value("webserver.listen_address") or "127.0.0.1"
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    if ":" in address:
+        address = "[%s]" % address
+    if value("webserver.ssl_enabled"):
+        return ""
+    return "http://%s:%d/metrics" % (address, value("webserver.listen_port"))
+
+
+def _load_order(facts, plan):
+    """Fragments in the order in which Falco will load them, the plan's own among them."""
+    config = facts["config"]
+    strategies = {item["entry"]: item["strategy"] for item in config["folders"]}
+    order = [{"path": item["path"], "strategy": strategies.get(item["entry"]), "entry": item["entry"]} for item in config["files"]
+             if item["entry"] >= 0]
+    if plan["layout"] == "dropin" and plan["target"] not in [item["path"] for item in order]:
+        entry = next(item for item in reversed(config["folders"]) if item["path"] == posixpath.dirname(plan["target"]))
+        order.append({"path": plan["target"], "strategy": entry["strategy"], "entry": entry["entry"]})
+        order.sort(key=lambda item: (item["entry"], item["path"]))
+    return [{"path": item["path"], "strategy": item["strategy"]} for item in order]
+
+
+def build(state, plan, facts, policy, content, host_files):
+    """The request for one host. Plain data."""
+    request = {
+        "state": state, "host_root": policy["host_root"], "state_dir": policy["state_dir"], "unit": policy["unit"],
+        "apply": policy["apply"], "rollback_to": policy["rollback_to"], "content": "", "layout": None, "target": "/nonexistent",
+        "main": None, "expected": {}, "watched": [], "load_order": [], "host_files": [], "directories": [], "sysctls": {},
+        "restart": False, "dry_run": "--dry-run", "version": None,
+        "watch": {"healthy_deadline": policy["healthy_deadline"], "min_healthy_time": policy["min_healthy_time"],
+                  "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None},
+    }
+    if state == "rolled_back":
+        return request
+    config = facts["config"]
+    release = releases.release_for(facts["falco"]["version"])
+    after = dict(config["effective"], **plan["settings"])
+    request.update(
+        content=content if plan["settings"] else "", layout=plan["layout"], target=plan["target"], main=config["order"][0],
+        expected={item["path"]: item["sha256"] for item in config["files"]},
+        watched=[item["path"] for item in config["folders"]] + _rules(after), load_order=_load_order(facts, plan),
+        host_files=host_files, directories=plan["directories"], sysctls=plan["sysctls"], restart=True,
+        dry_run=release.dry_run, version=facts["falco"]["version"],
+    )
+    request["watch"].update(
+        metrics_file=plan["metrics_file"] or "", scrape_url=scrape_url(after, release), driver=plan["driver"],
+        buffers={"count": plan["buffers"]["count"], "bytes_each": plan["buffers"]["bytes_each"]},
+    )
+    return request
+
+
+def _rules(effective):
+    """Rules files are watched too: what touched them lately may have a reload under way."""
+    value = effective.get("rules_files") or effective.get("rules_file") or []
+    return [str(item) for item in (value if isinstance(value, list) else [value])]

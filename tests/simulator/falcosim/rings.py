@@ -1,0 +1,143 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ring-buffer model: events arrive, one thread drains, full rings drop."""
+
+import math
+
+from . import syscalls
+
+_MEMBERS = {
+    "open": "open creat openat openat2 open_by_handle_at",
+    "close": "close",
+    "connect": "connect",
+    "execve": "execve execveat",
+    "clone_fork": "clone clone3 fork vfork",
+    "proc_exit": "procexit",
+    "dir_file": "dup chmod fchmod fchmodat chown fchown fchownat lchown link linkat mkdir mkdirat mount umount umount2 rename "
+                "renameat renameat2 rmdir symlink symlinkat unlink unlinkat",
+    "other_interest": "bpf setpgid ptrace seccomp setns setresgid setresuid setsid unshare capset keyctl",
+}
+_MEMBERS = {name: frozenset(members.split()) for name, members in _MEMBERS.items()}
+
+# Calls outside of Falco's drop categories, by their share of ordinary traffic.
+_OTHER = {
+    "recvfrom": 14, "recvmsg": 12, "recvmmsg": 2, "sendto": 12, "sendmsg": 8, "sendmmsg": 2, "socket": 10, "fcntl": 16, "dup2": 4,
+    "pipe2": 3, "accept4": 6, "bind": 2, "getsockopt": 3, "shutdown": 3, "socketpair": 1, "epoll_create1": 1, "prctl": 1,
+}
+
+CATEGORIES = tuple(_MEMBERS)
+STEP = 0.01
+STALL_PERIOD = 0.4   # a starved thread waits in one piece of this, as run queues make it
+QUOTA_PERIOD = 0.1   # the kernel's default for CPU quotas
+
+
+def ring_count(kind, cpus, per_ring):
+    if kind != "modern_ebpf":
+        return cpus
+    per_ring = min(per_ring, cpus) or cpus
+    return math.ceil(cpus / per_ring)
+
+
+def _overlap(start, end, period, width):
+    """Share of [start, end) inside the first `width` of each period."""
+    if width >= period:
+        return 1.0
+    total, at = 0.0, math.floor(start / period) * period
+    while at < end:
+        total += max(0.0, min(end, at + width) - max(start, at))
+        at += period
+    return total / (end - start)
+
+
+class Rings:
+    def __init__(self, profile, kind, size, per_ring, selected, now):
+        self.profile = profile
+        cpus = profile.cpus
+        self.size = size
+        self.count = ring_count(kind, cpus, per_ring)
+        self.capacity = size / profile.bytes_per_event
+        width = cpus if kind == "modern_ebpf" and (per_ring == 0 or per_ring > cpus) else per_ring if kind == "modern_ebpf" else 1
+        full, rest = divmod(cpus, width)
+        # [rings of this kind, share of the load on one of them, events waiting in one]
+        self.groups = [[full, width / cpus, 0.0]] + ([[1, rest / cpus, 0.0]] if rest else [])
+        self.kind = kind
+        self.blind = bool(profile.fault.get("blind"))
+        self.weights = self._weights(selected)
+        self.share = sum(self.weights.values())
+        self.start = self.last = now
+        self.events = self.drops = self.page_faults = self.consumed = 0.0
+        self.busy = 0.0  # seconds of CPU that the thread used
+
+    def _weights(self, selected):
+        names = syscalls.to_names(selected)
+        out = {}
+        for name, weight in self.profile.categories.items():
+            if name in _MEMBERS:
+                share = 1.0 if _MEMBERS[name] & names else 0.0
+            elif name == "other":
+                share = sum(part for call, part in _OTHER.items() if call in names) / float(sum(_OTHER.values()))
+            else:
+                share = 1.0 if name in names else 0.0
+            out[name] = weight * share
+        return out
+
+    def _rate(self, at):
+        """Events a second at a moment."""
+        rate, burst = self.profile.rate, self.profile.burst
+        if burst and (at - self.start) % float(burst["every"]) < float(burst["seconds"]):
+            rate = float(burst["events_per_second"])
+        return rate * self.share * self.profile.release.events_factor
+
+    def _even(self):
+        return not self.profile.burst and not self.profile.starved and not self.profile.quota
+
+    def advance(self, now):
+        if now <= self.last or self.blind:
+            return
+        if self._even():
+            self._step(self.last, now)
+        else:
+            steps = max(1, int((now - self.last) / STEP))
+            width = (now - self.last) / steps
+            for index in range(steps):
+                self._step(self.last + index * width, self.last + (index + 1) * width)
+        self.last = now
+
+    def _step(self, start, end):
+        profile, span = self.profile, end - start
+        arrived = self._rate((start + end) / 2) * span
+        running = _overlap(start - self.start, end - self.start, STALL_PERIOD, STALL_PERIOD * (1 - profile.starved))
+        if profile.quota:
+            running *= _overlap(start - self.start, end - self.start, QUOTA_PERIOD, QUOTA_PERIOD * float(profile.quota))
+        budget = profile.consumer * span * running
+        total = sum(count * (waiting + arrived * share) for count, share, waiting in self.groups)
+        left = 0.0 if total <= budget else 1 - budget / total
+        dropped = kept = 0.0
+        for group in self.groups:
+            count, share, waiting = group
+            rest = (waiting + arrived * share) * left
+            group[2] = min(rest, self.capacity)
+            dropped += count * (rest - group[2])
+            kept += count * group[2]
+        before = total - arrived
+        consumed = before + arrived - kept - dropped
+        self.events += arrived
+        self.drops += dropped
+        self.consumed += consumed
+        self.busy += consumed / profile.consumer
+        if self.kind != "modern_ebpf":
+            self.page_faults += min(profile.page_faults * span, arrived)
+
+    def by_category(self, number):
+        """`number` shared out over Falco's drop categories; the rest is uncategorised."""
+        return {name: int(number * self.weights.get(name, 0.0) / self.share) if self.share else 0 for name in CATEGORIES}
+
+    @property
+    def memory(self):
+        return self.count * self.size
+
+    @property
+    def peak_memory(self):
+        """modern_ebpf needs one more ring while it loads."""
+        return self.memory + (self.size if self.kind == "modern_ebpf" else 0)
