@@ -28,22 +28,28 @@ class ActionModule(ActionBase):
         except policies.PolicyError as error:
             return dict(result, failed=True, msg=str(error))
         state = arguments.get("state", "present")
-        facts, plan = arguments.get("facts"), arguments.get("plan")
         if state not in ("present", "rolled_back"):
             return dict(result, failed=True, msg="state is %r: expected present or rolled_back" % (state,))
-        if state == "present" and not (isinstance(plan, dict) and isinstance(facts, dict)):
+        facts, plan = arguments.get("facts"), arguments.get("plan")
+        if state == "rolled_back":
+            return self._send(result, request.build(state, None, None, policy, None, []), task_vars)
+        if not (isinstance(plan, dict) and isinstance(facts, dict)):
             return dict(result, failed=True, msg="state present needs plan and facts")
-        changes = (plan or {}).get("changes", [])
-        if state == "present" and not changes and not (facts.get("host") or {}).get("unfinished"):
-            return dict(result, changed=False, changes=[], warnings=plan.get("warnings", []))
-        if state == "present" and not policy["restart_ok"]:
-            return dict(result, changed=False, changes=changes, restart_required=True, warnings=plan.get("warnings", []),
-                        msg="a restart is needed and falco_tune_restart_ok is false: nothing was changed")
-        built = request.build(state, plan, facts, policy, arguments.get("content"), arguments.get("host_files", []))
-        answer = self._execute_module(module_name="falcotune.fleet.falco_config", module_args={"state": state, "plan": built},
-                                      task_vars=task_vars)
+        host_files = arguments.get("host_files") or []
+        changes = plan["changes"] + request.pending(host_files, facts, policy)
+        waits = plan["restart_required"] and not policy["restart_ok"]
+        result.update(changed=False, changes=changes, warnings=list(plan["warnings"]),
+                      ansible_facts={"falco_tune_restart_required": waits})
+        if waits:
+            return dict(result, msg="a restart is needed and falco_tune_restart_ok is false: nothing was changed")
+        if not changes and not (facts.get("host") or {}).get("unfinished"):
+            return result
+        return self._send(result, request.build(state, plan, facts, policy, arguments.get("content"), host_files), task_vars)
+
+    def _send(self, result, built, task_vars):
+        """The one trip."""
+        answer = self._execute_module(module_name="falcotune.fleet.falco_config",
+                                      module_args={"state": built["state"], "plan": built}, task_vars=task_vars)
+        answer["warnings"] = list(answer.get("warnings") or []) + result.get("warnings", [])
         result.update(answer)
-        if state == "present":
-            result["changes"] = changes
-            result["warnings"] = list(result.get("warnings", [])) + plan.get("warnings", [])
         return result

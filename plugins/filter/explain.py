@@ -1,11 +1,12 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A result of falco_config | falcotune.fleet.explain: lines for people."""
+"""A result of falco_config | falcotune.fleet.explain(plan): lines for people."""
 
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.falcotune.fleet.plugins.plugin_utils.buffers import human
 
 
 def _value(value):
@@ -16,21 +17,27 @@ def _value(value):
     return str(value)
 
 
-def explain(result):
-    """What changed, from what to what, and why; then what proved it."""
+def explain(result, plan=None):
+    """What changed, from what to what, and why; what the buffers buy and cost; what proved it."""
     if not isinstance(result, dict):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
     lines = ["%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
              for change in result.get("changes", [])]
+    if lines and plan:
+        rings, bridged = plan["buffers"], plan["seconds_bridged"]
+        lines.append("buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU" % (
+            rings["count"], human(rings["bytes_each"]), human(rings["bytes_total"]),
+            "?" if rings["budget"]["bytes"] is None else human(rings["budget"]["bytes"]), rings["budget"]["bound"],
+            bridged["after"], bridged["before"], bridged["at_events_per_second_per_cpu"]))
     evidence = result.get("evidence")
     if evidence:
         rings = evidence.get("buffers") or {}
         lines.append("proof: process %s counted %s events (%s)%s; no event was seen for at most %s s" % (
             evidence.get("pid"), evidence.get("events"), evidence.get("source"),
-            ", rings of %s bytes (%s)" % (rings.get("bytes_each"), rings.get("source")) if rings.get("source") else "",
+            ", rings of %s (%s)" % (human(rings["bytes_each"]), rings.get("source")) if rings.get("source") else "",
             evidence.get("blind_seconds_at_most")))
-    elif result.get("restart_required"):
-        lines.append(str(result.get("msg")))
+    elif result.get("msg"):
+        lines.append(str(result["msg"]))
     return lines
 
 

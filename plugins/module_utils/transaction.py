@@ -149,8 +149,9 @@ class Transaction(object):
         number = (numbers[-1] if numbers else 0) + 1
         folder = os.path.join(self.state, "history", "%04d" % number)
         os.makedirs(folder, 0o700)
+        # What proved the state that is left now would prove it again after a rollback.
         manifest = {"at": time.time(), "unit": self.plan["unit"], "files": [], "directories": self.plan["made"],
-                    "sysctls": self.plan["old_sysctls"]}
+                    "sysctls": self.plan["old_sysctls"], "watch": (records.load(self.state) or {}).get("watch")}
         for position, item in enumerate(self.plan["files"]):
             entry = {"path": item["path"], "meta": item["old_meta"], "old": None, "new_sha256": item["new_sha256"]}
             if item["old"] is not None:
@@ -271,28 +272,37 @@ class Transaction(object):
         try:
             self.keep()
             self.note("kept")
-            reload_only = self.plan["apply"] == "reload"
+            if self.plan["apply"] == "quiet":
+                return self.run_quietly()
             self.settle()
-            if not reload_only:
-                self.note("stopping")
+            self.note("stopping")
+            if self.plan["apply"] == "restart":
                 self.stop()
                 self.note("stopped")
             else:
                 self.stopped_at = time.time()
                 self.interruptions += 1
-                self.note("stopping")
             mark = evidence.file_mark(self.params["metrics_file"]) if self.params["metrics_file"] else [0, 0]
             self.plan["mark"] = mark
             began = time.time()
             self.make_directories()
             self.swap()
             self.note("swapped")
-            if not reload_only:
+            if self.plan["apply"] == "restart":
                 self.start()
             self.note("started")
             return self.prove(began, mark)
         except Exception as error:  # pylint: disable=broad-except
             return self.undo(error)
+
+    def run_quietly(self):
+        """Nothing here that Falco reads: it is not interrupted, and what was proven of it still holds."""
+        self.note("stopping")
+        self.make_directories()
+        self.swap()
+        self.note("swapped")
+        self.commit(None)
+        return {"changed": True, "failed": False}
 
     def make_directories(self):
         for folder in self.plan["made"]:
@@ -310,15 +320,16 @@ class Transaction(object):
         return {"changed": True, "failed": False, "evidence": proof}
 
     def commit(self, proof):
-        binary = self.plan["binary"]
+        """The new state is the proven one; proof is None where Falco was not touched."""
+        binary, before = self.plan["binary"], records.load(self.state) or {}
         if not binary.get("version"):
             # A rollback does not ask for the version; the earlier record knows it.
-            before = (records.load(self.state) or {}).get("binary") or {}
-            binary = before if before.get("identity") == binary.get("identity") else {}
+            known = before.get("binary") or {}
+            binary = known if known.get("identity") == binary.get("identity") else {}
+        process = {"pid": proof["pid"], "start_ticks": proof["start_ticks"]} if proof else before.get("process")
         records.write_json(os.path.join(self.state, "record.json"), {
-            "at": time.time(), "unit": self.plan["unit"], "evidence": proof,
-            "process": {"pid": proof["pid"], "start_ticks": proof["start_ticks"]},
-            "binary": binary, "files": self.plan["hashes"],
+            "at": time.time(), "unit": self.plan["unit"], "evidence": proof or before.get("evidence"), "process": process,
+            "binary": binary, "files": self.plan["hashes"], "watch": self.params if proof else before.get("watch"),
         })
         if self.plan["forget"]:
             for number in self.plan["forget"]:
@@ -333,16 +344,16 @@ class Transaction(object):
         answer = {"changed": False, "failed": True, "notes": self.log, "log": self.falco_log()}
         try:
             touched = self.plan["phase"] not in ("kept", "staged")
+            interrupted = touched and self.plan["apply"] != "quiet"
+            if interrupted and (self.plan["apply"] == "restart" or not self.same_process()):
+                self.stop()
             if touched:
-                if self.plan["apply"] == "restart" or not self.same_process():
-                    self.plan["stop_timeout"] = 45
-                    self.stop()
                 self.restore()
-                if self.plan["was_running"]:
-                    self.start()
-                    self.await_process()
             else:
                 unstage(self.plan["stages"])
+            if interrupted and self.plan["was_running"]:
+                self.start()
+                self.await_process()
             shutil.rmtree(self.plan.get("kept") or os.devnull, ignore_errors=True)
             os.unlink(self.journal)
             answer["undone"] = True

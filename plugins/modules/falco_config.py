@@ -132,6 +132,10 @@ from ansible_collections.falcotune.fleet.plugins.module_utils import (
     candidate, host, records, systemd, transaction, yaml_text,
 )
 
+UNITS = "/etc/systemd/"
+# Folders whose files neither Falco nor its unit reads.
+QUIET = ("/etc/logrotate.d/", "/etc/sysctl.d/")
+
 
 class Change(object):
     """Everything that one call would do to the host."""
@@ -149,6 +153,7 @@ class Change(object):
         self.old_sysctls = {}
         self.forget = []
         self.daemon_reload = False
+        self.ours = []  # every file that the plan speaks of, changed or not
 
     def fail(self, msg, **more):
         self.module.fail_json(msg=msg, **more)
@@ -191,13 +196,11 @@ class Change(object):
                     self.fail("%s %s: it can't be changed block by block; use the layout dropin or write it in block style"
                               % (params["target"], error))
             target.new = new
-            if target.changed:
-                self.items.append(target)
+            self.ours.append(target)
         for entry in params["host_files"]:
-            item = transaction.Item(self.root + entry["path"], entry["content"].encode("utf-8"), int(entry["mode"], 8))
-            if item.changed:
-                self.items.append(item)
-                self.daemon_reload = self.daemon_reload or entry["path"].startswith("/etc/systemd/")
+            self.ours.append(transaction.Item(self.root + entry["path"], entry["content"].encode("utf-8"), int(entry["mode"], 8)))
+        self.items = [item for item in self.ours if item.changed]
+        self.daemon_reload = any(item.path.startswith(self.root + UNITS) for item in self.items)
         self.made = [path for path in params["directories"] if not os.path.isdir(path)]
         for path in self.made:
             if not os.path.isdir(os.path.dirname(path)):
@@ -222,6 +225,8 @@ class Change(object):
             if manifest is None:
                 self.fail("%s/manifest.json can't be read: nothing was changed" % folder)
             self.old_sysctls_of(manifest)
+            self.params["watch"].update({key: value for key, value in (manifest.get("watch") or {}).items()
+                                         if key in ("metrics_file", "scrape_url", "driver", "buffers")})
             for entry in manifest["files"]:
                 if entry["path"] not in wanted:
                     order.append(entry["path"])
@@ -236,7 +241,7 @@ class Change(object):
             item = transaction.Item(path, data, meta[0] if meta else 0o640)
             if item.changed:
                 self.items.append(item)
-                self.daemon_reload = self.daemon_reload or "/etc/systemd/" in path
+                self.daemon_reload = self.daemon_reload or path.startswith(self.root + UNITS)
 
     def old_sysctls_of(self, manifest):
         for name, value in (manifest.get("sysctls") or {}).items():
@@ -257,7 +262,15 @@ class Change(object):
 
     @property
     def needed(self):
-        return bool(self.items or self.made or self.sysctls or (self.params["restart"] and self.params["state"] == "present"))
+        return bool(self.items or self.made or self.sysctls or self.params["restart"])
+
+    @property
+    def apply_mode(self):
+        """restart, reload (Falco's own, where policy says so), or quiet: nothing that Falco or its unit reads."""
+        quiet = tuple(self.root + folder for folder in QUIET)
+        if not self.params["restart"] and all(item.path.startswith(quiet) for item in self.items):
+            return "quiet"
+        return self.params["apply"] if not self.daemon_reload and self.process else "restart"
 
     def diff(self):
         shown = []
@@ -274,8 +287,7 @@ class Change(object):
     def ask_falco(self, where):
         """The host's own Falco reads the candidate."""
         params = self.params
-        files = {item.path: item.new for item in self.items if not item.path.startswith(self.root + "/etc/systemd/")
-                 and item.path in [params["target"]]}
+        files = {item.path: item.new for item in self.items if item.path == params["target"]}
         if not files:
             return
         arguments = (self.process.arguments() if self.process else []) or systemd.argv(self.unit)
@@ -301,12 +313,12 @@ class Change(object):
         if os.getuid() != 0:
             owner = [os.getuid(), os.getgid()]
         hashes = dict(self.params["expected"])
-        hashes.update({item.path: host.digest(item.new) for item in self.items if item.new is not None})
+        hashes.update({item.path: host.digest(item.new) for item in self.items + self.ours if item.new is not None})
         watched = list(self.params["expected"]) + self.params["watched"]
         binary = systemd.argv(self.unit)[0] if systemd.argv(self.unit) else "/usr/bin/falco"
         return {
             "state": self.state, "token": token, "unit": self.unit["Id"], "phase": "staged", "at": time.time(),
-            "apply": self.params["apply"] if not self.daemon_reload and self.process else "restart",
+            "apply": self.apply_mode,
             "files": [{"path": item.path, "staged": staged.get(item.path), "old_meta": item.old_meta,
                        "old": base64.b64encode(item.old).decode("ascii") if item.old is not None else None,
                        "new_sha256": host.digest(item.new) if item.new is not None else None} for item in self.items],

@@ -244,6 +244,15 @@ def running(root, unit):
     return (process, now[0]) if now else (None, None)
 
 
+def on_disk(record):
+    """Hashes, as they are now, of the files that the proven record speaks of; None for one that is gone."""
+    found = {}
+    for path in sorted((record or {}).get("files") or {}):
+        item = host.fetch(path)
+        found[path] = item.get("sha256")
+    return found
+
+
 def observe(process, seconds):
     """Percent of one CPU that all of Falco's threads used and waited for, or None with a reason."""
     first, began = process.schedule(), time.time()
@@ -299,7 +308,7 @@ def gather(params):
                          "probe": "FALCO_BPF_PROBE" in environment}
     result["host"] = {
         "metrics_dir_exists": os.path.isdir(params["metrics_dir"]),
-        "bpf_stats_persistent": os.path.exists(root + "/etc/sysctl.d/zz-falcotune.conf"),
+        "files": on_disk(record),
         "record": records.summary(record, process.pid if process else None, start),
         "unfinished": records.unfinished(root + params["state_dir"]),
     }

@@ -32,6 +32,9 @@ def _release(facts):
         raise PlanError(str(error)) from None
 
 
+# Changes that Falco need not be interrupted for.
+WITHOUT_RESTART = ("(directory)", "(sysctl)")
+
 # A process younger than this, of a unit that systemd has restarted, keeps dying.
 YOUNG_SECONDS = 20
 
@@ -135,13 +138,17 @@ def _memory(facts, driver, current):
     return {"total": memory.get("total"), "available": memory.get("available"), "limit": memory.get("limit"), "used": used}
 
 
+def _metrics_file(policy):
+    return posixpath.join(policy["metrics_dir"], "metrics.jsonl")
+
+
 def _metrics(draft, policy, release, facts):
     """Metrics on, written to a file that survives the unit's sandbox."""
     if not policy["metrics"] or not release.metrics:
         return None
     effective = draft.effective
     output = falco_config.value_in_force(effective, "metrics.output_file", release)["value"]
-    wanted = posixpath.join(policy["metrics_dir"], "metrics.jsonl")
+    wanted = _metrics_file(policy)
     if not output:
         output = wanted
         why = "a file that an audit can read; the directory is made first, since Falco exits where it is missing"
@@ -220,7 +227,7 @@ def make(facts, given, history=None):
     stale = config.get("stale")
     if stale:
         plan["changes"].append({"key": "(running)", "from": "an older configuration", "to": "what is on disk", "why": stale})
-    plan["restart_required"] = bool(plan["changes"])
+    plan["restart_required"] = any(not change["key"].startswith(WITHOUT_RESTART) for change in plan["changes"])
     return plan
 
 
@@ -232,7 +239,9 @@ def _host_needs(plan, facts, policy, driver, output):
     plan["rotate"] = None
     plan["unit_dropin"] = None
     if output:
-        plan["rotate"] = {"path": output, "size": policy["metrics_rotate_size"], "count": policy["metrics_rotate_count"]}
+        if output == _metrics_file(policy):
+            # A file that somebody else chose is rotated by somebody else: logrotate refuses a second entry for it.
+            plan["rotate"] = {"path": output, "size": policy["metrics_rotate_size"], "count": policy["metrics_rotate_count"]}
         if not host.get("metrics_dir_exists", True):
             plan["changes"].append({"key": "(directory) %s" % posixpath.dirname(output), "from": None, "to": "0750",
                                     "why": "Falco exits where the directory of metrics.output_file is missing"})
@@ -247,8 +256,7 @@ def _host_needs(plan, facts, policy, driver, output):
     if policy["bpf_stats"] and driver != "kmod":
         plan["sysctls"] = {"kernel.bpf_stats_enabled": "1"}
         now = (facts.get("kernel") or {}).get("bpf_stats_enabled")
-        persistent = host.get("bpf_stats_persistent")
-        if now != 1 or not persistent:
+        if now != 1:
             plan["changes"].append({"key": "(sysctl) kernel.bpf_stats_enabled", "from": now, "to": 1,
                                     "why": "policy bpf_stats: run times of Falco's programs; it costs every BPF program a little CPU"})
 

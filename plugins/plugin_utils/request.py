@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
@@ -43,6 +44,18 @@ def _load_order(facts, plan):
     return [{"path": item["path"], "strategy": item["strategy"]} for item in order]
 
 
+def pending(host_files, facts, policy):
+    """Changes to the files outside Falco's own: those that are not on the host as they were last written there."""
+    found = (facts.get("host") or {}).get("files") or {}
+    changes = []
+    for item in host_files:
+        now = found.get(policy["host_root"].rstrip("/") + item["path"])
+        if now != hashlib.sha256(item["content"].encode("utf-8")).hexdigest():
+            changes.append({"key": "(file) %s" % item["path"], "from": "something else" if now else None, "to": "written",
+                            "why": item.get("why", "")})
+    return changes
+
+
 def build(state, plan, facts, policy, content, host_files):
     """The request for one host. Plain data."""
     request = {
@@ -62,7 +75,7 @@ def build(state, plan, facts, policy, content, host_files):
         content=content if plan["settings"] else "", layout=plan["layout"], target=plan["target"], main=config["order"][0],
         expected={item["path"]: item["sha256"] for item in config["files"]},
         watched=[item["path"] for item in config["folders"]] + _rules(after), load_order=_load_order(facts, plan),
-        host_files=host_files, directories=plan["directories"], sysctls=plan["sysctls"], restart=True,
+        host_files=host_files, directories=plan["directories"], sysctls=plan["sysctls"], restart=plan["restart_required"],
         dry_run=release.dry_run, version=facts["falco"]["version"],
     )
     request["watch"].update(

@@ -181,9 +181,9 @@ def packaged_config(root: Path, release: str, port: int) -> dict:
     if number >= (0, 37):
         metrics["state_counters_enabled"] = True
     if number >= (0, 38):
-        metrics.update(rules_counters_enabled=True, plugins_metrics_enabled=True)
+        metrics["rules_counters_enabled"] = True
     if number >= (0, 39):
-        metrics["kernel_event_counters_per_cpu_enabled"] = False
+        metrics.update(plugins_metrics_enabled=True, kernel_event_counters_per_cpu_enabled=False)
     if number >= (0, 40):
         metrics["jemalloc_stats_enabled"] = False
     metrics.update(convert_memory_to_mb=True, include_empty_values=False)
@@ -493,7 +493,8 @@ class Host:
             self.write(f"etc/systemd/system/{self.unit}.service.d/50-local.conf", "[Service]\n" + lines)
 
     def systemctl(self, *words: str) -> subprocess.CompletedProcess:
-        return subprocess.run([self.root / "usr/bin/systemctl", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        return subprocess.run([self.root / "usr/bin/systemctl", *words], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, check=False)
 
     def states(self) -> dict[str, dict]:
         found = {}
