@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
             if answer.get("failed"):
                 return answer
             gathered = answer["ansible_facts"]["falco"]
-        result.update(changed=False, ansible_facts={"falco": facts.assemble(gathered)})
+        result.update(changed=False, invocation=answer.get("invocation"), ansible_facts={"falco": facts.assemble(gathered)})
         if given is not None:
             try:
                 result["ansible_facts"]["falco_plan"] = plan.make(gathered, complete)

@@ -111,17 +111,16 @@ def unstage(folders):
 
 
 def writable(items):
-    """Fail before the stop where a swap can't work: an immutable file, a read-only file system."""
+    """Fail before the stop where a swap can't work: an immutable file, a read-only file system.
+
+    Asked with access(2), which knows both: opening a watched file for writing would begin a hot reload.
+    """
     for item in items:
         path = item.target()
-        if item.old is not None:
-            try:
-                handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
-                os.close(handle)
-            except OSError as error:
-                # EPERM for root is the immutable attribute.
-                advice = " (is it immutable? see lsattr)" if error.errno == errno.EPERM else "; run with become"
-                raise Failed("%s can't be replaced: %s%s; nothing was changed" % (item.path, error.strerror, advice))
+        for name in (path, os.path.dirname(path)):
+            if os.path.exists(name) and not os.access(name, os.W_OK):
+                advice = "is it immutable (lsattr) or on a read-only file system?" if os.geteuid() == 0 else "run with become"
+                raise Failed("%s can't be replaced: %s is not writable: %s; nothing was changed" % (item.path, name, advice))
 
 
 class Transaction(object):

@@ -225,8 +225,9 @@ class Change(object):
             if manifest is None:
                 self.fail("%s/manifest.json can't be read: nothing was changed" % folder)
             self.old_sysctls_of(manifest)
-            self.params["watch"].update({key: value for key, value in (manifest.get("watch") or {}).items()
-                                         if key in ("metrics_file", "scrape_url", "driver", "buffers")})
+            # The oldest state that comes back is the one to be proven, by what proved it then.
+            proved = manifest.get("watch") or {}
+            self.params["watch"].update({key: proved.get(key) for key in ("metrics_file", "scrape_url", "driver", "buffers")})
             for entry in manifest["files"]:
                 if entry["path"] not in wanted:
                     order.append(entry["path"])

@@ -253,17 +253,26 @@ def on_disk(record):
     return found
 
 
-def observe(process, seconds):
-    """Percent of one CPU that all of Falco's threads used and waited for, or None with a reason."""
-    first, began = process.schedule(), time.time()
-    if first is None or not seconds:
-        return {"on": None, "waiting": None, "reason": "not observed" if first else "schedstat can't be read"}
-    time.sleep(seconds)
-    second, took = process.schedule(), time.time() - began
-    if second is None or second[0] < first[0] or second[1] < first[1]:
-        return {"on": None, "waiting": None, "reason": "Falco's threads changed between the two looks"}
-    return {"on": round((second[0] - first[0]) / took / 1e7, 2), "waiting": round((second[1] - first[1]) / took / 1e7, 2),
-            "reason": None}
+class Observation(object):
+    """Percent of one CPU that all of Falco's threads use and wait for, between two looks."""
+
+    def __init__(self, process, seconds):
+        self.process, self.seconds = process, seconds
+        self.first = process.schedule() if process and seconds else None
+        self.began = time.time()
+
+    def end(self):
+        """{'on', 'waiting', 'reason'}; sleeps for what is left of the time."""
+        if self.process is None or not self.seconds:
+            return {"on": None, "waiting": None, "reason": "not observed" if self.process else "not running"}
+        if self.first is None:
+            return {"on": None, "waiting": None, "reason": "schedstat can't be read"}
+        time.sleep(max(0, self.began + self.seconds - time.time()))
+        second, took = self.process.schedule(), time.time() - self.began
+        if second is None or second[0] < self.first[0] or second[1] < self.first[1] or took <= 0:
+            return {"on": None, "waiting": None, "reason": "Falco's threads changed between the two looks"}
+        return {"on": round((second[0] - self.first[0]) / took / 1e7, 2),
+                "waiting": round((second[1] - self.first[1]) / took / 1e7, 2), "reason": None}
 
 
 def gather(params):
@@ -280,6 +289,7 @@ def gather(params):
     result["memory"]["used"] = systemd.number(unit.get("MemoryCurrent")) if unit else None
 
     process, start = running(root, unit)
+    observation = Observation(process, params["observe_seconds"])
     arguments = process.arguments() if process else []
     environment = (process.environment() if process else None) or {}
     if not arguments and unit:
@@ -297,7 +307,6 @@ def gather(params):
         "start_ticks": start,
         "restarts": host.integer(unit.get("NRestarts")) if unit else None,
         "nice": process.stat()[2] if process and process.stat() else None,
-        "cpu": observe(process, params["observe_seconds"]) if process else {"on": None, "waiting": None, "reason": "not running"},
     }
     main = params["config_file"] or main_file(arguments) or DEFAULT_MAIN
     files, folders = config_files(main, arguments, params["extra_files"])
@@ -312,6 +321,7 @@ def gather(params):
         "record": records.summary(record, process.pid if process else None, start),
         "unfinished": records.unfinished(root + params["state_dir"]),
     }
+    result["falco"]["cpu"] = observation.end()
     return result
 
 

@@ -9,7 +9,6 @@ Pure functions over texts; the facts module brings the texts. Verified against r
 
 from __future__ import annotations
 
-import copy
 import posixpath
 import re
 
@@ -197,7 +196,7 @@ def merge(main, files, options, environment, release):
         for option in later:
             origin[set_option(raw, option)] = "-o"
     order, place, held = [main], {main: -1}, {main: sorted(str(key) for key in raw)}
-    for path, strategy, number in loaded_files(main, expand(raw, environment), set(files), release):
+    for path, strategy, number in loaded_files(main, expand({"config_files": raw.get("config_files")}, environment), set(files), release):
         fragment, repeated = load(files[path], path)
         duplicates += [(path,) + item for item in repeated]
         if "config_files" in fragment:
@@ -216,7 +215,7 @@ def merge(main, files, options, environment, release):
     if release.options_beat_fragments:
         for option in later:
             origin[set_option(raw, option)] = "-o"
-    return {"effective": expand(copy.deepcopy(raw), environment), "raw": raw, "order": order, "origin": origin,
+    return {"effective": expand(raw, environment), "raw": raw, "order": order, "origin": origin,
             "entry": place, "keys": held, "duplicates": duplicates}
 
 

@@ -72,7 +72,7 @@ def _config(sources, release):
     for path in merged["order"]:
         if path in broken:
             return dict(empty, reason=broken[path])
-    listed = falco_config.entries(falco_config.expand(merged["raw"], sources["environment"])) if release.fragments else []
+    listed = falco_config.entries(merged["effective"]) if release.fragments else []
     known = {name.rstrip("/") for name in sources["folders"]}
     folders = [{"path": path.rstrip("/"), "strategy": strategy, "entry": number}
                for number, (path, strategy) in enumerate(listed) if path.rstrip("/") in known]

@@ -58,7 +58,7 @@ def case(path):
     lines = normal.lines(stderr, name in normal.RULE_CASES, not stock)
     lines = [line for line in lines if "falco_rules.local.yaml" not in line]
     return name, {
-        "args": [word for word in local(command).split(" ")], "files": files,
+        "args": local(command).split(" "), "files": files,
         "exit": int(re.search(r"# exit code: (-?\d+)", text).group(1)), "stock": stock, "stderr": lines,
     }
 

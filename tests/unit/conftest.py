@@ -13,3 +13,8 @@ _PLACE = Path(_FOLDER.name) / "ansible_collections" / "falcotune"
 _PLACE.mkdir(parents=True)
 (_PLACE / "fleet").symlink_to(ROOT)
 sys.path.insert(0, _FOLDER.name)
+
+from hypothesis import settings
+
+settings.register_profile("falcotune", derandomize=True, database=None, deadline=None, max_examples=100)
+settings.load_profile("falcotune")

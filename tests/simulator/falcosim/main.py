@@ -4,6 +4,7 @@
 """The process: start, capture, hot reload, end."""
 
 import json
+import math
 import os
 import select
 import signal
@@ -22,6 +23,11 @@ DEBOUNCE = 0.1
 RESTART_AFTER = 0.25  # from the change of a file to the end of the old capture
 
 
+def _from(value):
+    """When a fault begins: after so many seconds, at once, or never."""
+    return 0.0 if value is True else float(value or math.inf)
+
+
 def complain(error):
     if getattr(error, "before", None):
         sys.stderr.write(error.before + "\n")
@@ -35,12 +41,14 @@ class Process:
         self.born = time.time()
         self.phase = "opening"
         self.deadline = 0.0
-        self.term = self.hup = self.usr1 = False
+        self.hup = self.usr1 = False
+        self.term_at = math.inf
         self.debounce = self.changed_at = None
         self.restart_at = None
         self.first_open = 0.0
         self.start_ns = 0
         self.code = None
+        self.drop_found = self.drop_acted = 0
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_read, False)
         os.set_blocking(self.wake_write, False)
@@ -50,8 +58,9 @@ class Process:
 
     def _on_term(self, *_):
         # While the old capture closes, a signal is lost for good.
-        if self.phase != "closing" and not self.run.profile.fault.get("hang_on_term"):
-            self.term = True
+        if self.phase != "closing":
+            hang = self.run.fault.get("hang_on_term")
+            self.term_at = min(self.term_at, math.inf if hang is True else time.time() + float(hang or 0))
 
     def _on_hup(self, *_):
         self.hup = True
@@ -92,6 +101,8 @@ class Process:
         self.phase = "opening"
         if not again:
             self.deadline = self.born + profile.startup
+        if run.fault.get("never_opens"):
+            self.deadline = math.inf
         self.debounce = self.restart_at = None
         problem = run.open_failure()
         if problem:
@@ -110,7 +121,8 @@ class Process:
             self.first_open = now
             self.start_ns = int(now * 1e9)
         run.first_open, run.start_ns = self.first_open, self.start_ns
-        run.rings = Rings(run.profile, run.settings.kind, run.ring_bytes, run.settings.cpus_per_ring, run.selected, now)
+        run.rings = Rings(run.profile, run.settings.kind, run.ring_bytes, run.settings.cpus_per_ring, run.selected, now,
+                          _from(run.fault.get("blind")))
         self.snapshots = metrics.Snapshots()
         interval = run.settings.interval_ms / 1000.0
         self.next_snapshot = now
@@ -146,11 +158,13 @@ class Process:
 
     def _next(self):
         times = [time.time() + 1.0]
+        if self._heeds_term:
+            times.append(self.term_at)
         if self.phase != "live":
             times.append(self.deadline)
         else:
             times.append(self.next_drop_check)
-            if self._writes_snapshots():
+            if self._writes_snapshots(time.time()):
                 times.append(self.next_snapshot)
             if self.end_at:
                 times.append(self.end_at)
@@ -168,9 +182,14 @@ class Process:
         limits = []
         if self.options.last("M"):
             limits.append(float(self.options.last("M")))
-        if run.profile.fault.get("die_after"):
-            limits.append(float(run.profile.fault["die_after"]))
+        if run.fault.get("die_after"):
+            limits.append(float(run.fault["die_after"]))
         return run.opened_at + min(limits) if limits else None
+
+    @property
+    def _heeds_term(self):
+        """A signal that comes while the capture opens is obeyed when it is open."""
+        return self.phase == "live" or self.phase == "opening" and bool(self.run.fault.get("never_opens"))
 
     def _due(self, now):
         run = self.run
@@ -184,6 +203,8 @@ class Process:
                 run.outputs.reopen()
         if self.phase == "opening" and now >= self.deadline:
             self._opened(now)
+        if self._heeds_term and now >= self.term_at:
+            self._stop(now)
         if self.debounce and now >= self.debounce and self.phase in ("opening", "live"):
             self.debounce = None
             if self._check():
@@ -200,25 +221,25 @@ class Process:
 
     def _live(self, now):
         run = self.run
-        if self.term:
-            run.log.info("SIGINT received, exiting...")
-            self.phase, self.deadline = "stopping", now + run.profile.stop
-            return
         if self.restart_at and now >= self.restart_at:
             self._restart(now)
             return
         if self.end_at and now >= self.end_at:
-            if run.profile.fault.get("die_after"):
+            if run.fault.get("die_after"):
                 run.log.critical("Runtime error: the simulated fault has come. Exiting.")
                 self.code = 1
             else:
                 self._finish(0)
             return
-        if self._writes_snapshots() and now >= self.next_snapshot:
+        if now >= self.next_snapshot and self._writes_snapshots(now):
             self._snapshot(now)
         if now >= self.next_drop_check:
             self.next_drop_check = now + 1
             self._drop_check(now)
+
+    def _stop(self, now):
+        self.run.log.info("SIGINT received, exiting...")
+        self.phase, self.deadline, self.term_at = "stopping", now + self.run.profile.stop, math.inf
 
     def _finish(self, code):
         run = self.run
@@ -235,7 +256,7 @@ class Process:
         sys.stderr.flush()
 
     def _summary(self):
-        if not self.run.profile.data.get("quiet"):
+        if not self.run.profile.quiet:
             say("Events detected: %d\nRule counts by severity:\nTriggered rules by rule name:\n" % self.run.alerts)
 
     # --- hot reload ----------------------------------------------------------
@@ -281,20 +302,18 @@ class Process:
     def _gap(self, now):
         # Between two runs no handler is set: a signal ends the process.
         self.phase, self.deadline = "gap", now + self.gap
-        self.term = False
+        self.term_at = math.inf
         for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, signal.SIG_DFL)
-        if self.run.profile.fault.get("hang_on_term"):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(name, signal.SIG_IGN if self.run.fault.get("hang_on_term") else signal.SIG_DFL)
         self.run.log.debug("closing inspectors")
         self._summary()
 
     # --- what a live run writes -------------------------------------------
 
-    def _writes_snapshots(self):
+    def _writes_snapshots(self, now):
         run = self.run
         return bool(run.settings.metrics and (run.metrics_stream or run.settings.output_rule) and run.rings
-                    and run.rings.share * run.profile.rate > 0 and not run.rings.blind)
+                    and run.rings.share * run.profile.rate > 0 and not run.rings.blind(now))
 
     def _snapshot(self, now):
         run = self.run

@@ -1,12 +1,50 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the environment asks of the simulated host."""
+"""What the environment asks of the simulated host.
+
+FALCO_SIM names a JSON file, read again at each start and at each hot reload. Everything in it may be left out:
+
+    release                      "0.44.1"; FALCO_SIM_RELEASE says the same
+    cpus, page_size              of the host; the machine's own otherwise
+    drivers                      those that open here, for example ["kmod"]; all otherwise
+    memory_available             bytes there are for ring buffers; no limit otherwise
+    startup_seconds              from the start of the process to the first captured event
+    reload_seconds               how long a hot reload captures nothing
+    stop_seconds                 from SIGTERM to the end
+    syslog                       file that stands for syslog
+    bpf_stats                    whether kernel.bpf_stats_enabled is 1
+    quiet                        no summary of alerts at the end
+    load                         {"events_per_second": 2000, "bytes_per_event": 80,
+                                  "burst": {"events_per_second": 900000, "seconds": 0.1, "every": 5},
+                                  "categories": {name of a drop category or system call: its share},
+                                  "rules": {name of a rule: matches a second}}
+    consumer_events_per_second   what Falco's thread can take in
+    starved                      share of the time for which that thread waits for a CPU
+    cpu_quota                    CPUs that its unit may use, for example 0.5
+    page_faults_per_second       events lost to page faults (kmod, ebpf)
+    fault                        what goes wrong; any of these together:
+
+        {"refuse": "text"}         the driver doesn't open: `Error: text`, exit 1. A dry run passes and the version is printed,
+                                   as neither opens a driver; a hot reload ends the process.
+        {"refuse_config": "text"}  the configuration is refused: `Error: text`, exit 1, by a dry run too. A hot reload keeps
+                                   the old one. The version is printed.
+        {"never_opens": true}      hangs at start: announces the capture, answers /healthz, captures nothing. SIGTERM ends it.
+        {"die_after": 5}           captures, and exits 1 after so many seconds.
+        {"blind": true}            captures, but no event ever arrives: counters stand still, no snapshots are written.
+        {"blind": 5}               the same from the fifth second on.
+        {"hang_on_term": true}     SIGTERM and SIGINT are ignored; only SIGKILL helps.
+        {"hang_on_term": 5}        they are obeyed five seconds late.
+        {"when": {"engine.modern_ebpf.buf_size_preset": 6}}
+                                   the faults come only while the effective configuration holds all of these values.
+"""
 
 import json
 import os
 
 from .release import Release
+
+FAULTS = {"refuse", "refuse_config", "never_opens", "die_after", "blind", "hang_on_term", "when"}
 
 DEFAULT_CATEGORIES = {
     "open": 0.35, "close": 0.3, "connect": 0.03, "execve": 0.004, "clone_fork": 0.004, "proc_exit": 0.004, "dir_file": 0.008,
@@ -15,7 +53,7 @@ DEFAULT_CATEGORIES = {
 
 
 class Profile:
-    """FALCO_SIM names a JSON file, read again at each start and reload."""
+    """The file that FALCO_SIM names."""
 
     def __init__(self):
         data = {}
@@ -23,7 +61,6 @@ class Profile:
         if path:
             with open(path, encoding="utf-8") as stream:
                 data = json.load(stream)
-        self.data = data
         self.release = Release(str(data.get("release") or os.environ.get("FALCO_SIM_RELEASE") or "0.44.1"))
         self.cpus = int(data.get("cpus") or os.cpu_count() or 1)
         self.page_size = int(data.get("page_size") or os.sysconf("SC_PAGE_SIZE"))
@@ -45,7 +82,23 @@ class Profile:
         self.page_faults = float(data.get("page_faults_per_second") or 0)
         self.memory = data.get("memory_available")
         self.bpf_stats = bool(data.get("bpf_stats"))
-        self.fault = data.get("fault") or {}
+        self.quiet = bool(data.get("quiet"))
+        self._fault = data.get("fault") or {}
+        unknown = set(self._fault) - FAULTS
+        if unknown:
+            raise SystemExit("simulator: unknown fault: %s" % ", ".join(sorted(unknown)))
+
+    def fault(self, settings):
+        """The faults that come with a configuration, as {name: value}."""
+        wanted = self._fault.get("when") or {}
+        if any(settings.text(key, None) != _yaml(value) for key, value in wanted.items()):
+            return {}
+        return {name: value for name, value in self._fault.items() if name != "when"}
 
     def opens(self, kind):
         return self.drivers is None or kind in self.drivers
+
+
+def _yaml(value):
+    """A JSON value as it stands in a YAML file."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

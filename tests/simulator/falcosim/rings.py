@@ -51,8 +51,9 @@ def _overlap(start, end, period, width):
 
 
 class Rings:
-    def __init__(self, profile, kind, size, per_ring, selected, now):
+    def __init__(self, profile, kind, size, per_ring, selected, now, blind_from=math.inf):
         self.profile = profile
+        self.blind_at = now + blind_from
         cpus = profile.cpus
         self.size = size
         self.count = ring_count(kind, cpus, per_ring)
@@ -62,7 +63,6 @@ class Rings:
         # [rings of this kind, share of the load on one of them, events waiting in one]
         self.groups = [[full, width / cpus, 0.0]] + ([[1, rest / cpus, 0.0]] if rest else [])
         self.kind = kind
-        self.blind = bool(profile.fault.get("blind"))
         self.weights = self._weights(selected)
         self.share = sum(self.weights.values())
         self.start = self.last = now
@@ -92,8 +92,13 @@ class Rings:
     def _even(self):
         return not self.profile.burst and not self.profile.starved and not self.profile.quota
 
+    def blind(self, now):
+        """Whether events have ceased to arrive."""
+        return now >= self.blind_at
+
     def advance(self, now):
-        if now <= self.last or self.blind:
+        now = min(now, self.blind_at)
+        if now <= self.last:
             return
         if self._even():
             self._step(self.last, now)

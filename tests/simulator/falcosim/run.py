@@ -42,6 +42,7 @@ class Run:
         self.enabled, self.rules_asked, self.rules_paths, self.config_paths = [], [], [], []
         self.selected = set()
         self.inspected = False
+        self.fault = {}
         self.start_ns = self.reload_ns = 0
         self.first_open = self.opened_at = 0.0
         self.alerts = 0
@@ -62,8 +63,7 @@ class Run:
         self.settings = Settings(merged, self.log)
         self._old_driver_options()
         self.config_paths = ([path] if path else []) + merged.listed
-        if self.profile.fault.get("refuse"):
-            raise ConfigError(str(self.profile.fault["refuse"]))
+        self.fault = self.profile.fault(self.settings)
         self.log.info("Falco version: %s (%s)" % (self.release.text, os.uname().machine))
         self.log.debug("CLI args: " + " ".join(["/usr/bin/falco"] + self.argv))
         if path:
@@ -229,6 +229,8 @@ class Run:
             self.load_plugins()
             self.validate()
         self.load_plugins()
+        if self.fault.get("refuse_config"):
+            raise ConfigError(_plain(self.fault["refuse_config"]))
         self.load_rules()
         if self.dry:
             self.log.debug("Skipping outputs initialization in dry-run")
@@ -357,7 +359,9 @@ class Run:
         kind, log = self.settings.kind, self.log
         if kind not in rings_kinds():
             return None
-        if not self.profile.opens(kind):
+        if self.fault.get("refuse"):
+            text = _plain(self.fault["refuse"])
+        elif not self.profile.opens(kind):
             if kind == "kmod":
                 log.info("Trying to inject the Kernel module and opening the capture again...")
                 log.critical("Unable to load the driver")
@@ -401,6 +405,11 @@ class Run:
 
 def rings_kinds():
     return ("kmod", "ebpf", "modern_ebpf")
+
+
+def _plain(text):
+    """An error's text without the word that is printed before it."""
+    return str(text)[7:] if str(text).startswith("Error: ") else str(text)
 
 
 def _kernel_version():

@@ -1,0 +1,125 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fleets of local hosts for the playbooks, and what a test wants to know of a host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "fleet"), str(Path(__file__).resolve().parent)]
+
+from hosts import Fleet  # noqa: E402
+
+# Quick starts, and no patience for hosts that don't come back.
+QUICK = {"startup_seconds": 0.3, "reload_seconds": 0.4, "restart_seconds": 2, "cpus": 4, "memory": "8G",
+         "load": {"events_per_second": 1000}, "hostvars": {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 15}}
+
+
+@pytest.fixture(scope="module")
+def fleet_of(tmp_path_factory):
+    """fleet_of({"web-01": {…}}) starts hosts as tests/fleet describes them, and stops them after the module's tests."""
+    fleets = []
+
+    def start(hosts: dict, **defaults) -> Fleet:
+        fleet = Fleet(tmp_path_factory.mktemp("fleet") / "hosts")
+        fleets.append(fleet)
+        fleet.start({"defaults": {**QUICK, **defaults}, "hosts": hosts})
+        wait_for(lambda: all(counts_on(host) for host in fleet.hosts if host.spec["running"] and not host.spec["fault"]), 60)
+        return fleet
+
+    yield start
+    for fleet in fleets:
+        fleet.stop()
+
+
+def wait_for(condition, seconds: float = 20, what: str = "the condition"):
+    """What the condition returned, as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds} s")
+        time.sleep(0.05)
+
+
+def unit(host) -> dict:
+    """What systemctl show says of the host's unit."""
+    out = host.systemctl("show", "-p", "ActiveState,SubState,MainPID,NRestarts,Result", host.unit).stdout
+    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+
+def counts_on(host) -> bool:
+    """Falco has opened its driver."""
+    return "Opening 'syscall' source" in log_of(host)
+
+
+def log_of(host) -> str:
+    path = host.root / "var/log/syslog"
+    return path.read_text() if path.exists() else ""
+
+
+def starts_of(host) -> int:
+    """How often a Falco opened a driver on this host: starts and reloads."""
+    return log_of(host).count("Opening 'syscall' source")
+
+
+def ring_bytes(host) -> int:
+    """The size of the buffers as the Falco that runs logged it."""
+    lines = [line for line in log_of(host).splitlines() if "The chosen syscall buffer dimension is: " in line]
+    return int(lines[-1].split("dimension is: ")[1].split()[0])
+
+
+def falco_files(host) -> dict[str, str]:
+    """Hashes of all that Falco or its unit reads."""
+    found = {}
+    for folder in ("etc/falco", "etc/systemd"):
+        for path in sorted((host.root / folder).rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                found[str(path.relative_to(host.root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def everything(host) -> dict[str, tuple]:
+    """Every file of the host but what its processes write: hash, mode."""
+    found = {}
+    for path in sorted(host.root.rglob("*")):
+        name = str(path.relative_to(host.root))
+        if path.is_file() and not path.is_symlink() and not name.startswith(("var/log/", "run/", "proc/", ".ansible")):
+            found[name] = (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mode)
+    return found
+
+
+def leftovers(host) -> list[str]:
+    """Temporary files of a change that should be gone."""
+    return [str(path) for path in host.root.rglob("*")
+            if path.name.startswith((".falcotune-", "candidate-", "token-", "result-")) or path.name == "journal.json"]
+
+
+def fault_where(host, path: str, fault: dict) -> None:
+    """From now on the host's Falco has this fault whenever it starts and the file is there (or holds "path:text")."""
+    path, colon, text = path.partition(":")
+    profile = host.root / "etc/falco-sim.json"
+    faulty = host.root / "etc/falco-sim-faulty.json"
+    faulty.write_text(json.dumps({**json.loads(profile.read_text()), "fault": fault}))
+    binary = host.root / "usr/bin/falco"
+    original = binary.read_text()
+    condition = (f"import os\n_path = {str(host.root / path)!r}\n"
+                 f"_there = os.path.isfile(_path) and {text!r} in open(_path).read()\n")
+    changed = original.replace("import os, runpy, sys\n", "import os, runpy, sys\n" + condition)
+    changed = changed.replace(f"= {str(profile)!r}\n", f"= {str(faulty)!r} if _there else {str(profile)!r}\n")
+    assert changed.count(str(faulty)) == 1
+    temporary = binary.with_name("falco.new")
+    temporary.write_text(changed)
+    temporary.chmod(0o755)
+    os.rename(temporary, binary)

@@ -1,0 +1,215 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host on paper: what falco_facts would send from it, and what it looks like once a plan was applied."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import functools
+import hashlib
+import zlib
+from pathlib import Path
+
+import jinja2
+import yaml
+from ansible.plugins.filter.core import to_nice_yaml
+from ansible_collections.falcotune.fleet.plugins.module_utils import yaml_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, config, facts, releases
+
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = "/etc/falco/falco.yaml"
+FOLDER = "/etc/falco/config.d"
+TARGET = FOLDER + "/zz-falcotune.yaml"
+KIND_FILE = FOLDER + "/engine-kind-falcoctl.yaml"
+GIB = 1 << 30
+MIB = 1 << 20
+
+SHIPPED = """\
+# Falco's configuration
+config_files:
+  - /etc/falco/config.d
+watch_config_files: true
+rules_files:
+  - /etc/falco/falco_rules.yaml
+engine:
+  kind: modern_ebpf
+  kmod:
+    buf_size_preset: 4
+    drop_failed_exit: false
+  modern_ebpf:
+    cpus_for_each_buffer: 2
+    buf_size_preset: 4
+    drop_failed_exit: false
+webserver:
+  enabled: true
+  listen_port: 8765
+http_output:
+  enabled: true
+  url: https://user:secret@example.test/
+metrics:
+  enabled: false
+  interval: 1h
+  output_rule: true
+  rules_counters_enabled: true
+  kernel_event_counters_per_cpu_enabled: false
+"""
+
+OLD = """\
+rules_file:
+  - /etc/falco/falco_rules.yaml
+syscall_buf_size_preset: 4
+modern_bpf:
+  cpus_for_each_syscall_buffer: 2
+webserver:
+  enabled: true
+"""
+
+
+@functools.cache
+def _template():
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=False, autoescape=False)
+    environment.filters["to_nice_yaml"] = to_nice_yaml
+    return environment.from_string((ROOT / "roles/tune/templates/falco.yaml.j2").read_text())
+
+
+def render(plan):
+    """The text that the role's own template makes of a plan."""
+    return _template().render(__falco_tune_plan=plan)
+
+
+def packed(text):
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
+@dataclasses.dataclass
+class Host:
+    """Defaults: 8 CPUs, 16 GiB, Falco 0.44.1 from the package, modern eBPF, healthy."""
+
+    version: str | None = "0.44.1"
+    files: dict = dataclasses.field(default_factory=lambda: {MAIN: SHIPPED})
+    folders: tuple = (FOLDER,)
+    options: tuple = ("engine.kind=modern_ebpf",)
+    arguments: list | None = None
+    environment: dict = dataclasses.field(default_factory=dict)
+    probe: bool = False
+    cpus: int | None = 8
+    total: int | None = 16 * GIB
+    available: int | None = 12 * GIB
+    limit: int | None = None
+    used: int | None = 100 * MIB
+    page_size: int = 4096
+    bpf_stats: int | None = 0
+    metrics_dir_exists: bool = True
+    unit: str | None = "falco-modern-bpf.service"
+    state: str = "active"
+    running: bool = True
+    restarts: int | None = 0
+    age: float | None = 86400.0
+    since: float | None = 2000.0
+    private_tmp: bool = True
+    protect_system: str = "full"
+    read_write_paths: list = dataclasses.field(default_factory=list)
+    mtimes: dict = dataclasses.field(default_factory=dict)
+    unreadable: dict = dataclasses.field(default_factory=dict)
+    record: dict | None = None
+
+    def but(self, **changes):
+        return dataclasses.replace(copy.deepcopy(self), **changes)
+
+    def with_file(self, path, text):
+        return self.but(files=dict(self.files, **{path: text}))
+
+    @property
+    def argv(self):
+        if self.arguments is not None:
+            return self.arguments
+        return ["/usr/bin/falco"] + [word for option in self.options for word in ("-o", option)]
+
+    def message(self):
+        """What falco_facts sends, in its shape."""
+        service = {"manager": None, "unit": None, "reason": "systemd has no unit of Falco's packages"}
+        if self.unit:
+            service = {
+                "manager": "systemd", "unit": self.unit, "state": self.state, "exec_start": self.argv, "user": "root",
+                "limits": {"cpu_quota": None, "cpu_weight": None, "nice": None, "memory_max": self.limit},
+                "sandbox": {"private_tmp": self.private_tmp, "protect_system": self.protect_system,
+                            "read_write_paths": list(self.read_write_paths)},
+            }
+        sent = [{"path": path, "sha256": hashlib.sha256(text.encode()).hexdigest(), "mtime": self.mtimes.get(path, 1000.0),
+                 "data": packed(text)} for path, text in self.files.items()]
+        sent += [{"path": path, "reason": reason} for path, reason in self.unreadable.items()]
+        return {
+            "cpus": {"online": self.cpus, "possible": self.cpus, "list": None, "reason": None if self.cpus else "no such file"},
+            "kernel": {"release": "6.1.0", "btf": True, "bpf_stats_enabled": self.bpf_stats, "page_size": self.page_size},
+            "memory": {"total": self.total, "available": self.available, "limit": self.limit, "used": self.used},
+            "service": service,
+            "falco": {"version": self.version, "reason": None if self.version else "/usr/bin/falco does not exist", "binary": "/usr/bin/falco",
+                      "running": self.running, "pid": 812 if self.running else None, "since": self.since, "age": self.age,
+                      "start_ticks": 4711, "restarts": self.restarts, "nice": 0,
+                      "cpu": {"on": 1.0, "waiting": 0.1, "reason": None}},
+            "sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
+                        "environment": dict(self.environment), "probe": self.probe},
+            "host": {"metrics_dir_exists": self.metrics_dir_exists, "files": {}, "record": self.record, "unfinished": None},
+        }
+
+    def facts(self):
+        return facts.assemble(self.message())
+
+    def effective(self):
+        """What Falco makes of every key that its release knows, driver included, by the real merge."""
+        from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver
+
+        release = releases.release_for(self.version)
+        merged = config.merge(MAIN, self.files, driver.options_of(self.argv), self.environment, release)
+        return merged["effective"]
+
+    def rings(self):
+        """Bytes that Falco's rings take now."""
+        found = self.facts()
+        release = releases.release_for(self.version)
+        keys = release.buffer_keys(found["driver"]["kind"])
+        values = {}
+        for name, paths in keys.items():
+            values[name] = config.value_in_force(found["config"]["effective"], paths[0], release)["value"] if paths else None
+        return buffers.layout(found["driver"]["kind"], self.cpus, values["buf_size_preset"], values["cpus_for_each_buffer"])["bytes_total"]
+
+    def after(self, plan):
+        """The same host once the plan was applied and Falco was restarted."""
+        host = self.but(metrics_dir_exists=True)
+        if plan["settings"]:
+            content = render(plan)
+            if plan["layout"] == "dropin":
+                host.files[plan["target"]] = content
+            else:
+                names = [key for key, dummy, dummy2 in yaml_text.spans(content)]
+                host.files[plan["target"]] = yaml_text.replace(
+                    host.files[plan["target"]], {key: yaml_text.block(content, key) for key in names})
+            host.mtimes = dict(host.mtimes, **{plan["target"]: 3000.0})
+        if plan["changes"]:
+            host.since, host.age, host.restarts = 4000.0, 60.0, 0
+        if plan["sysctls"]:
+            host.bpf_stats = 1
+        if plan["unit_dropin"]:
+            host.read_write_paths = self.read_write_paths + [plan["unit_dropin"]["ReadWritePaths"]]
+        grown = plan["buffers"]["bytes_total"] - self.rings()
+        if host.available is not None:
+            host.available = max(0, host.available - grown)
+        if host.used is not None and plan["driver"] == "modern_ebpf":
+            host.used = max(0, host.used + grown)
+        return host
+
+
+def fragment(**blocks):
+    return yaml.safe_dump(blocks, sort_keys=False)
+
+
+def change(plan, key):
+    """The one change of a key, or None."""
+    found = [item for item in plan["changes"] if item["key"] == key]
+    assert len(found) < 2, found
+    return found[0] if found else None
+
+

@@ -1,0 +1,77 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role's defaults, its argument_specs and the policy are one list of names and values."""
+
+import re
+
+import pytest
+import yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy
+from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
+
+ROLE = ROOT / "roles" / "tune"
+PLAYBOOK_ONLY = {"serial", "hosts"}
+PREFIX = "falco_tune_"
+RESULT = "falco_tune_restart_required"  # what the role tells, not what it is told
+
+DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+VARS = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+SPECS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]
+WANTED = {PREFIX + name: option.default for name, option in policy.OPTIONS.items() if name not in PLAYBOOK_ONLY}
+
+# Values of each kind, and the type of the specification that takes them.
+TYPES = {bool: {"bool"}, str: {"str", "raw"}, int: {"int", "float"}, float: {"float"}, list: {"list"}}
+
+
+def test_defaults_are_those_of_the_policy():
+    assert DEFAULTS == WANTED
+
+
+def test_argument_specs_name_every_variable_with_the_same_default():
+    assert {name: option["default"] for name, option in SPECS["main"]["options"].items()} == WANTED
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_argument_specs_take_what_the_policy_takes(name):
+    option = SPECS["main"]["options"][name]
+    assert option["type"] in TYPES[type(WANTED[name])]
+    assert option["description"]
+    for choice in option.get("choices", []):
+        assert policy.complete({name: choice})[name[len(PREFIX):]] == choice
+
+
+def test_rollback_takes_a_part_of_the_same_variables():
+    for name, option in SPECS["rollback"]["options"].items():
+        assert option == SPECS["main"]["options"][name]
+
+
+def test_the_defaults_make_a_policy():
+    assert policy.complete(DEFAULTS) == policy.complete({})
+
+
+def test_public_variables_carry_the_roles_name():
+    assert DEFAULTS and all(name.startswith(PREFIX) for name in DEFAULTS)
+
+
+def test_internal_variables_carry_the_internal_prefix():
+    assert VARS and all(name.startswith("__falco_tune_") for name in VARS)
+
+
+def test_tasks_and_templates_use_no_other_names():
+    known = set(WANTED) | set(VARS)
+    registered = set()
+    texts = [path.read_text() for path in sorted(ROLE.glob("tasks/*.yml")) + sorted(ROLE.glob("templates/*"))]
+    for text in texts:
+        registered.update(re.findall(r"register: (\w+)", text))
+    assert all(name.startswith("__falco_tune_") for name in registered)
+    used = {name for text in texts for name in re.findall(r"\b(?:__)?falco_tune_\w+", text)}
+    assert used <= known | registered | {RESULT}
+
+
+def test_the_playbooks_read_the_remaining_names():
+    texts = [path.read_text() for path in sorted((ROOT / "playbooks").glob("*.yml")) if "falcotune.fleet.tune" in path.read_text()]
+    assert texts
+    for text in texts:
+        used = set(re.findall(r"\bfalco_tune_(\w+)", text))
+        assert PLAYBOOK_ONLY <= used <= set(policy.OPTIONS) | {RESULT[len(PREFIX):]}
