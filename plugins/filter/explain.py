@@ -23,7 +23,7 @@ def explain(result, plan=None):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
     lines = ["%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
              for change in result.get("changes", [])]
-    if lines and plan:
+    if lines and plan and plan["buffers"]:
         rings, bridged = plan["buffers"], plan["seconds_bridged"]
         lines.append("buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU" % (
             rings["count"], human(rings["bytes_each"]), human(rings["bytes_total"]),

@@ -18,6 +18,10 @@ except ImportError:  # pragma: no cover - Python 2 can't run this anyway
 STEP = 0.25
 
 
+class Died(Exception):
+    """Falco ended instead of proving itself; the text says what was seen."""
+
+
 class NoEvidence(Exception):
     """Falco did not prove itself; the text says what was seen."""
 
@@ -142,19 +146,18 @@ class Watch(object):
         }, None
 
     def _alive(self, unit):
-        """Raises NoEvidence where the started process is gone."""
+        """Raises Died where the started process is gone."""
         pid = host.integer(unit.get("MainPID")) or 0
         process = host.Process(self.params["host_root"].rstrip("/"), pid) if pid else None
         stat = process.stat() if process else None
         if self.process is not None:
             if stat is None or pid != self.process.pid or stat[0] != self.start:
-                raise NoEvidence("Falco started and died (unit %s is %s, result %s)"
-                                 % (self.unit, unit.get("ActiveState"), unit.get("Result")))
+                raise Died("Falco started and died (unit %s is %s, result %s)"
+                           % (self.unit, unit.get("ActiveState"), unit.get("Result")))
         elif stat is not None:
             self.process, self.start, self.restarts = process, stat[0], host.integer(unit.get("NRestarts"))
         elif unit.get("ActiveState") == "failed" or unit.get("SubState") == "auto-restart":
-            raise NoEvidence("Falco does not start (unit %s is %s, result %s)"
-                             % (self.unit, unit.get("ActiveState"), unit.get("Result")))
+            raise Died("Falco does not start (unit %s is %s, result %s)" % (self.unit, unit.get("ActiveState"), unit.get("Result")))
 
     def _counted(self):
         """(events counted since the change, where that was read) or (None, what is missing)."""

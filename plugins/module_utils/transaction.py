@@ -14,12 +14,15 @@ import shutil
 import time
 import traceback
 
-from ansible_collections.falcotune.fleet.plugins.module_utils import evidence, host, records, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils import candidate, evidence, host, records, systemd
 
 # A hot reload that is under way loses a SIGTERM 0.25 to 0.5 s after the write that began it (recorded on 0.44.1, and
 # longer where loading the rules takes longer): keep clear of it, and say it again where Falco did not hear.
 SETTLE = 1.5
 SAY_AGAIN = 2.5
+
+# Seconds for a start by hand that is to tell why a start failed. The host is blind for so long at most.
+BY_HAND = 4
 
 
 class Failed(Exception):
@@ -338,7 +341,7 @@ class Transaction(object):
 
     def undo(self, error):
         """Back to the previous state; the host's Falco runs as before, or the answer says that it does not."""
-        reason = str(error) if isinstance(error, (Failed, evidence.NoEvidence, systemd.ManagerError)) else (
+        reason = str(error) if isinstance(error, (Failed, evidence.Died, evidence.NoEvidence, systemd.ManagerError)) else (
             "".join(traceback.format_exception_only(type(error), error)).strip())
         answer = {"changed": False, "failed": True, "notes": self.log, "log": self.falco_log()}
         try:
@@ -346,6 +349,10 @@ class Transaction(object):
             interrupted = touched and self.plan["apply"] != "quiet"
             if interrupted and (self.plan["apply"] == "restart" or not self.same_process()):
                 self.stop()
+            if isinstance(error, evidence.Died):
+                said = self.by_hand()
+                if said:
+                    reason = "%s. Falco said: %s" % (reason.rstrip("."), said)
             if touched:
                 self.restore()
             else:
@@ -383,6 +390,17 @@ class Transaction(object):
             time.sleep(0.25)
         raise Failed("Falco did not come back with the previous configuration")
 
+    def by_hand(self):
+        """The error that Falco ends with under the new configuration, or None.
+
+        The packages' units send standard output, and with it the final "Error: ...", to /dev/null.
+        """
+        unit = systemd.show([self.plan["unit"]])[0]
+        if not systemd.argv(unit) or unit.get("User") not in (None, "", "root"):
+            return None
+        status, out, err = systemd.run(systemd.argv(unit), timeout=BY_HAND)
+        return candidate.cause(out, err, status) if status else None
+
     def falco_log(self):
         status, out, dummy = systemd.run(["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=20",
                                           "--unit=" + self.plan["unit"]], timeout=20)
@@ -399,7 +417,7 @@ def recover(state):
         try:
             work.prove(time.time(), journal.get("mark") or [0, 0])
             return "an earlier change was broken off after Falco's start; it has now proven itself and stays"
-        except (evidence.NoEvidence, systemd.ManagerError) as error:
+        except (evidence.Died, evidence.NoEvidence, systemd.ManagerError) as error:
             answer = work.undo(error)
     else:
         answer = work.undo(Failed("an earlier change was broken off (phase %s)" % journal.get("phase")))
@@ -410,6 +428,7 @@ def recover(state):
 
 def detached(work, result_path):
     """Run work() in a keeper of its own session, guarded by its parent; returns the guard's pid."""
+    waiting = os.getpid()
     guard = os.fork()
     if guard:
         return guard
@@ -431,4 +450,7 @@ def detached(work, result_path):
             answer = again.undo(Failed("the change was killed in phase %s" % journal.get("phase")))
         records.write_json(result_path, answer or {"changed": False, "failed": True, "undone": True,
                                                    "msg": "the change was killed before anything was touched"})
+    if os.getppid() != waiting:
+        # Nobody will come for the answer; the record and the journal have told it.
+        os.unlink(result_path)
     os._exit(0)

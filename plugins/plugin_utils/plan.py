@@ -169,10 +169,24 @@ def _metrics(draft, policy, release, facts):
     return output
 
 
+def _recovery(facts, release):
+    """The plan for a host on which a change was broken off: finish or undo that one, nothing else."""
+    left = facts["host"]["unfinished"]
+    return {
+        "release": str(release), "driver": facts["driver"]["kind"], "layout": None, "target": None, "settings": {},
+        "changes": [{"key": "(unfinished)", "from": "a change that was broken off (%s)" % left.get("phase"), "to": "finished or undone",
+                     "why": "nobody is working on it any more"}],
+        "buffers": None, "seconds_bridged": None, "metrics_file": None, "sysctls": {}, "directories": [], "rotate": None,
+        "unit_dropin": None, "warnings": [], "restart_required": True,
+    }
+
+
 def make(facts, given, history=None):
     """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
     policy = policies.complete(given)
     release = _release(facts)
+    if (facts.get("host") or {}).get("unfinished"):
+        return _recovery(facts, release)
     _block_error(facts)
     _running(facts)
     driver = _driver(facts, policy, release)

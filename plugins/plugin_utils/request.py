@@ -66,8 +66,8 @@ def build(state, plan, facts, policy, content, host_files):
         "watch": {"healthy_deadline": policy["healthy_deadline"], "min_healthy_time": policy["min_healthy_time"],
                   "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None},
     }
-    if state == "rolled_back":
-        return request
+    if state == "rolled_back" or plan["layout"] is None:
+        return request  # what the host's own records say is enough
     config = facts["config"]
     release = releases.release_for(facts["falco"]["version"])
     after = dict(config["effective"], **plan["settings"])

@@ -68,6 +68,19 @@ def test_repair_selects_the_least(falco):
     assert (code, _final(lines)) == (0, REPAIRED)
 
 
+@few()
+@pytest.mark.parametrize("asked,added", [
+    ("openat", "close"), ("sendto", "close"), ("connect", "close getsockopt socket"), ("accept4", "bind close getsockopt socket")])
+def test_repair_adds_what_a_call_needs(falco, asked, added):
+    falco.write({"one.yaml": "- rule: One\n  desc: one call\n  condition: evt.type=%s and proc.name=iShouldNeverAlert\n"
+                             "  output: never\n  priority: INFO\n" % asked})
+    falco.config("base_syscalls:\n  repair: true\n", rules="one.yaml")
+    code, lines = falco.dry_run()
+    # The name accept4 selects what Falco prints under the older name too.
+    shown = {asked} | ({"accept"} if asked == "accept4" else set())
+    assert (code, _final(lines)) == (0, sorted(set(REPAIRED) | shown | set(added.split())))
+
+
 def test_the_switch_for_high_volume_calls(falco):
     """read and write come only on request: by -A before 0.41, by base_syscalls.all since 0.40."""
     block = "base_syscalls:\n  custom_set: [read, write]\n"

@@ -136,25 +136,42 @@ def test_counters_start_again_and_the_start_time_stays(falco):
         assert new["falco.reload_ts"] > old["falco.reload_ts"]
 
 
+def _reloading(falco, line):
+    """Running Falcos, one after the other, that have just begun a reload and logged this line. Such moments are short."""
+    for _ in range(5):
+        with falco.live("-o", "log_level=debug") as live:
+            live.wait_open()
+            falco.rename_in("config.d/99-tuning.yaml", FRAGMENT % "true")
+            live.wait_for(lambda: line in "".join(live.err.partition("SIGHUP received")[1:]), line, every=0.002)  # noqa: B023
+            yield live
+
+
 @few()
 def test_sigterm_while_the_old_capture_closes_is_lost(falco, fragments):
     """A restart that follows a write too soon: the write's own reload swallows the signal."""
     falco.profile["reload_seconds"] = 2.0
-    for _ in range(5):  # the moment is short
-        with falco.live() as live:
-            live.wait_open()
-            falco.rename_in("config.d/99-tuning.yaml", FRAGMENT % "true")
-            live.wait_for(lambda: "SIGHUP received" in live.err, "reload", every=0.002)  # noqa: B023 (called at once)
-            live.term()
-            live.wait_for(lambda: live.ended or live.openings() == 2, "new capture or end")  # noqa: B023
-            if live.ended:
-                continue
+    for live in _reloading(falco, "SIGHUP received"):
+        live.term()
+        live.wait_for(lambda: live.ended or live.openings() == 2, "new capture or end")  # noqa: B023 (called at once)
+        if not live.ended:
             live.wait_open(2)
             assert live.stays(2)
             live.term()
             assert live.wait_end() == 0
             return
     raise AssertionError("SIGTERM ended it each time")
+
+
+@few()
+def test_sigterm_between_two_captures_kills_at_once(falco, fragments):
+    """No handler is set then."""
+    falco.profile["reload_seconds"] = 2.0
+    for live in _reloading(falco, "closing inspectors"):
+        live.term()
+        live.wait_for(lambda: live.ended or live.openings() == 2, "new capture or end")  # noqa: B023 (called at once)
+        if live.process.poll() == -signal.SIGTERM:
+            return
+    raise AssertionError("SIGTERM never killed it")
 
 
 @few()

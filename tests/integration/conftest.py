@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -95,7 +93,8 @@ def everything(host) -> dict[str, tuple]:
     found = {}
     for path in sorted(host.root.rglob("*")):
         name = str(path.relative_to(host.root))
-        if path.is_file() and not path.is_symlink() and not name.startswith(("var/log/", "run/", "proc/", ".ansible")):
+        if path.is_file() and not path.is_symlink() and not name.startswith(("var/log/", "run/", "proc/", ".ansible")) \
+                and path.name != "lock":
             found[name] = (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mode)
     return found
 
@@ -104,22 +103,3 @@ def leftovers(host) -> list[str]:
     """Temporary files of a change that should be gone."""
     return [str(path) for path in host.root.rglob("*")
             if path.name.startswith((".falcotune-", "candidate-", "token-", "result-")) or path.name == "journal.json"]
-
-
-def fault_where(host, path: str, fault: dict) -> None:
-    """From now on the host's Falco has this fault whenever it starts and the file is there (or holds "path:text")."""
-    path, colon, text = path.partition(":")
-    profile = host.root / "etc/falco-sim.json"
-    faulty = host.root / "etc/falco-sim-faulty.json"
-    faulty.write_text(json.dumps({**json.loads(profile.read_text()), "fault": fault}))
-    binary = host.root / "usr/bin/falco"
-    original = binary.read_text()
-    condition = (f"import os\n_path = {str(host.root / path)!r}\n"
-                 f"_there = os.path.isfile(_path) and {text!r} in open(_path).read()\n")
-    changed = original.replace("import os, runpy, sys\n", "import os, runpy, sys\n" + condition)
-    changed = changed.replace(f"= {str(profile)!r}\n", f"= {str(faulty)!r} if _there else {str(profile)!r}\n")
-    assert changed.count(str(faulty)) == 1
-    temporary = binary.with_name("falco.new")
-    temporary.write_text(changed)
-    temporary.chmod(0o755)
-    os.rename(temporary, binary)

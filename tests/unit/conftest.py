@@ -16,5 +16,5 @@ sys.path.insert(0, _FOLDER.name)
 
 from hypothesis import settings
 
-settings.register_profile("falcotune", derandomize=True, database=None, deadline=None, max_examples=100)
+settings.register_profile("falcotune", derandomize=True, database=None, deadline=None, max_examples=150)
 settings.load_profile("falcotune")

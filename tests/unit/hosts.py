@@ -17,7 +17,7 @@ import jinja2
 import yaml
 from ansible.plugins.filter.core import to_nice_yaml
 from ansible_collections.falcotune.fleet.plugins.module_utils import yaml_text
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, config, facts, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, config, driver, facts, releases
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "/etc/falco/falco.yaml"
@@ -115,6 +115,7 @@ class Host:
     mtimes: dict = dataclasses.field(default_factory=dict)
     unreadable: dict = dataclasses.field(default_factory=dict)
     record: dict | None = None
+    unfinished: dict | None = None
 
     def but(self, **changes):
         return dataclasses.replace(copy.deepcopy(self), **changes)
@@ -152,29 +153,33 @@ class Host:
                       "cpu": {"on": 1.0, "waiting": 0.1, "reason": None}},
             "sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
                         "environment": dict(self.environment), "probe": self.probe},
-            "host": {"metrics_dir_exists": self.metrics_dir_exists, "files": {}, "record": self.record, "unfinished": None},
+            "host": {"metrics_dir_exists": self.metrics_dir_exists, "files": {}, "record": self.record,
+                     "unfinished": self.unfinished},
         }
 
     def facts(self):
         return facts.assemble(self.message())
 
     def effective(self):
-        """What Falco makes of every key that its release knows, driver included, by the real merge."""
-        from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver
-
+        """The configuration as Falco merges it."""
         release = releases.release_for(self.version)
         merged = config.merge(MAIN, self.files, driver.options_of(self.argv), self.environment, release)
         return merged["effective"]
 
     def rings(self):
         """Bytes that Falco's rings take now."""
-        found = self.facts()
-        release = releases.release_for(self.version)
-        keys = release.buffer_keys(found["driver"]["kind"])
-        values = {}
-        for name, paths in keys.items():
-            values[name] = config.value_in_force(found["config"]["effective"], paths[0], release)["value"] if paths else None
-        return buffers.layout(found["driver"]["kind"], self.cpus, values["buf_size_preset"], values["cpus_for_each_buffer"])["bytes_total"]
+        kind, effective, release = self.facts()["driver"]["kind"], self.effective(), releases.release_for(self.version)
+
+        def value(path):
+            return config.value_in_force(effective, path, release)["value"]
+
+        # 0.37 reads the old keys while its engine block says what the code's defaults say.
+        old = release.has("syscall_buf_size_preset") and (
+            value("engine.kind"), value("engine.kmod.buf_size_preset"), value("engine.kmod.drop_failed_exit")) in (
+                (None, None, None), ("kmod", 4, False))
+        keys = release.buffer_keys(kind)
+        preset, group = (value(paths[-1 if old else 0]) if paths else None for paths in keys.values())
+        return buffers.layout(kind, self.cpus, preset, group)["bytes_total"]
 
     def after(self, plan):
         """The same host once the plan was applied and Falco was restarted."""
@@ -190,6 +195,8 @@ class Host:
             host.mtimes = dict(host.mtimes, **{plan["target"]: 3000.0})
         if plan["changes"]:
             host.since, host.age, host.restarts = 4000.0, 60.0, 0
+            host.record = {"proven": True, "at": 4005.0, "evidence": {}, "files": {
+                path: hashlib.sha256(text.encode()).hexdigest() for path, text in host.files.items()}}
         if plan["sysctls"]:
             host.bpf_stats = 1
         if plan["unit_dropin"]:

@@ -13,6 +13,7 @@ from .output import Outputs
 from .web import Web
 
 DEFAULT_CONFIG = "/etc/falco/falco.yaml"
+DEFAULT_PROBE = os.path.expanduser("~/.falco/falco-bpf.o")
 
 
 class RuntimeFailure(Exception):
@@ -345,7 +346,7 @@ class Run:
             log.info("Opening 'syscall' source with Kernel module")
         elif settings.kind == "ebpf":
             log.info("Opening 'syscall' source with BPF probe. BPF probe path: "
-                     + settings.text("engine.ebpf.probe", os.environ.get("FALCO_BPF_PROBE") or "/root/.falco/falco-bpf.o"))
+                     + settings.text("engine.ebpf.probe", os.environ.get("FALCO_BPF_PROBE") or DEFAULT_PROBE))
         else:
             log.info("Opening 'syscall' source with no driver")
         self._libs("Trying to open the right engine!")
@@ -369,7 +370,7 @@ class Run:
                 text = ("error opening device /dev/falco0. Make sure you have root credentials and that the falco module is loaded: "
                         "No such file or directory")
             elif kind == "ebpf":
-                text = "can't open BPF probe '%s'" % self.settings.text("engine.ebpf.probe", "/root/.falco/falco-bpf.o")
+                text = "can't open BPF probe '%s'" % self.settings.text("engine.ebpf.probe", DEFAULT_PROBE)
             else:
                 self._libs("libpman: failed to load BPF object (errno: 22 | message: Invalid argument)")
                 text = "Initialization issues during scap_init"

@@ -174,6 +174,7 @@ def test_stale_is_what_the_process_can_not_have_loaded(host, stale):
     fragment=st.text(max_size=60) | st.just("engine: 7\nmetrics: [a]\n"),
     options=st.lists(st.text(max_size=20) | st.sampled_from([
         "engine=5", "engine.kind=x", "engine[0]=1", "config_files=", "config_files[3]=x", "[0]=x", ".=1", "metrics={a", "a[]=1", "engine.kind.x=1",
+        "engine=2026-99-99", "metrics.interval=2026-01-01", "rules_files[0]=1:30",
     ]), max_size=3),
     version=st.sampled_from(["0.33.0", "0.37.1", "0.38.2", "0.44.1"]),
 )

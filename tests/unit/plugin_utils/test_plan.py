@@ -110,6 +110,13 @@ def test_a_later_entry_of_config_files_is_refused_by_name_too():
     assert "/etc/falco/aa.yaml holds the block engine" in refused(Host(**LARGE, files={MAIN: main, "/etc/falco/aa.yaml": KIND}))
 
 
+def test_an_add_only_entry_overrides_nothing():
+    main = SHIPPED.replace("  - /etc/falco/config.d\n", "  - /etc/falco/config.d\n  - {path: /etc/falco/site.yaml, strategy: add-only}\n")
+    host = Host(**LARGE, files={MAIN: main, "/etc/falco/site.yaml": "engine: {kind: kmod}\n"})
+    assert host.after(plan(host)).effective()["engine"]["modern_ebpf"]["buf_size_preset"] == 6
+    assert host.after(plan(host, layout="full")).effective()["engine"]["modern_ebpf"]["buf_size_preset"] == 6
+
+
 @pytest.mark.parametrize("option", [
     "engine.modern_ebpf.buf_size_preset=2", "engine={kind: modern_ebpf}", "engine.modern_ebpf={buf_size_preset: 3}",
 ])
@@ -237,8 +244,8 @@ def test_0_37_gets_both_forms():
 
 def test_0_37_keeps_larger_buffers_of_the_old_keys():
     # With an untouched engine block 0.37 reads the old keys (app/actions/load_config.cpp).
-    host = Host(version="0.37.1", files={MAIN: "syscall_buf_size_preset: 8\n"}, arguments=["falco"])
-    assert plan(host)["buffers"]["buf_size_preset"] == 8
+    host = Host(version="0.37.1", files={MAIN: "syscall_buf_size_preset: 5\n"}, arguments=["falco"])
+    assert plan(host)["buffers"]["buf_size_preset"] == 5
 
 
 def test_our_own_fragment_keeps_the_blocks_that_it_holds():
@@ -390,12 +397,20 @@ def test_a_newer_release_is_planned_with_a_warning():
 
 def test_a_stale_process_is_a_change_without_settings():
     host = Host()
-    quiet = host.after(plan(host))
+    quiet = host.after(plan(host)).but(record=None)
     quiet.files[MAIN] = quiet.files[MAIN].replace("watch_config_files: true", "watch_config_files: false")
     assert plan(quiet)["changes"] == []
     made = plan(quiet.but(mtimes={MAIN: 9000.0}))
     assert [item["key"] for item in made["changes"]] == ["(running)"]
     assert made["settings"] == {} and made["restart_required"] is True
+
+
+@pytest.mark.parametrize("host", [Host(), Host(running=False, state="failed"), Host(files={MAIN: "engine: [\n"})])
+def test_a_change_that_was_broken_off_comes_first(host):
+    made = plan(host.but(unfinished={"phase": "swapped", "at": 5.0}))
+    assert [item["key"] for item in made["changes"]] == ["(unfinished)"] and "swapped" in made["changes"][0]["from"]
+    assert made["settings"] == {} and made["restart_required"] is True
+    assert set(made) == set(plan(Host()))
 
 
 def test_the_units_own_rings_do_not_count_against_its_limit():

@@ -182,7 +182,7 @@ def test_presets_leave_the_guides_range_only_with_a_reason(host, given):
         assert groups_[0] <= chosen["cpus_for_each_buffer"] <= groups_[1] or "larger than that already" in reasons
 
 
-@settings(slowly, max_examples=300)
+@settings(slowly, max_examples=500)
 @given(hosts(), policies_given)
 def test_a_host_that_was_changed_needs_no_change(host, given):
     made = attempt(host, given)[1]

@@ -1,0 +1,94 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules as they are, without a playbook around them: for changes by the hundred and for killing them in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from playbooks import COLLECTIONS
+
+if str(COLLECTIONS) not in sys.path:
+    sys.path.insert(0, str(COLLECTIONS))
+
+RUNNER = """\
+import importlib, json, sys
+from ansible.module_utils.testing import patch_module_args
+name, arguments = json.load(sys.stdin)
+module = importlib.import_module("ansible_collections.falcotune.fleet.plugins.modules." + name)
+with patch_module_args(arguments):
+    module.main()
+"""
+
+
+def started(host, name: str, arguments: dict) -> subprocess.Popen:
+    """A module that runs on the host, in a session of its own as sshd gives it one."""
+    env = {**os.environ, "PATH": f"{host.root}/usr/bin:{os.environ['PATH']}", "PYTHONPATH": str(COLLECTIONS)}
+    process = subprocess.Popen([sys.executable, "-c", RUNNER], env=env, text=True, start_new_session=True,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(json.dumps([name, arguments]))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def finished(process: subprocess.Popen) -> dict:
+    out, err = process.communicate()
+    try:
+        return json.loads(out)
+    except ValueError:
+        raise AssertionError(f"no answer, exit {process.returncode}: {out}{err}") from None
+
+
+def request(host, **policy) -> dict:
+    """What the controller would ask of falco_config now: facts, plan and rendering."""
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts, plan
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils import request as requests
+
+    given = {**host.hostvars(), **policy}
+    complete = policies.complete({key: value for key, value in given.items() if not key.startswith("ansible_")})
+    arguments = {name: complete[name] for name in ("host_root", "unit", "config_file", "state_dir", "metrics_dir")}
+    gathered = finished(started(host, "falco_facts", {**arguments, "observe_seconds": 0}))
+    assert "ansible_facts" in gathered, gathered
+    found = facts.assemble(gathered["ansible_facts"]["falco"])
+    made = plan.make(found, complete)
+    return requests.build("present", made, found, complete, yaml.safe_dump(made["settings"], sort_keys=False), [])
+
+
+def change(host, **policy) -> subprocess.Popen:
+    """Begin a change by the policy as it is with these keys."""
+    return started(host, "falco_config", {"state": "present", "plan": request(host, **policy)})
+
+
+def journal(host) -> dict | None:
+    """The journal of a change that is under way."""
+    try:
+        return json.loads((host.root / "var/lib/falcotune/journal.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def record(host) -> dict | None:
+    try:
+        return json.loads((host.root / "var/lib/falcotune/record.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except (OSError, IndexError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(path.parent.name))
+    return found

@@ -1,0 +1,136 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import copy
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as planner
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, MIB, ROOT, Host
+
+
+@pytest.mark.parametrize("module, name", [(buffer_settings, "buffer_settings"), (explain, "explain"), (plan, "plan"), (policy, "policy")])
+def test_each_file_brings_its_filter_and_documentation(module, name):
+    filters = module.FilterModule().filters()
+    assert list(filters) == [name] and filters[name] is getattr(module, name)
+    assert (ROOT / "plugins" / "filter" / (name + ".yml")).is_file()
+
+
+# plan
+
+def test_plan_is_the_planners():
+    found = Host().facts()
+    assert plan.plan(copy.deepcopy(found), {"buf_size_preset": 5}) == planner.make(found, {"buf_size_preset": 5})
+    assert plan.plan(found) == plan.plan(found, {})
+
+
+def test_plan_answers_what_if_with_other_facts():
+    found = Host(total=1024 * GIB, available=900 * GIB).facts()
+    assert plan.plan(dict(found, cpus={"online": 128}))["buffers"]["count"] == 22
+
+
+@pytest.mark.parametrize("facts, given, message", [
+    (None, {}, "plan: expected the facts of falcotune.fleet.falco_facts"),
+    ({}, {}, "plan: expected the facts"),
+    ([], {}, "plan: expected the facts"),
+    (Host(running=False).facts(), {}, "Falco is not running"),
+    (Host(version="0.20.0").facts(), {}, "Falco 0.20.0 is older than 0.33"),
+    (Host().facts(), {"buf_size_preset": 11}, "falco_tune_buf_size_preset is 11: expected auto, or a number from 1 to 10"),
+    (Host().facts(), {"buf_size_prest": 5}, "did you mean buf_size_preset"),
+])
+def test_plan_errors(facts, given, message):
+    with pytest.raises(AnsibleFilterError, match=message):
+        plan.plan(facts, given)
+
+
+# policy
+
+def test_policy_is_completed():
+    assert policy.policy({"falco_tune_buf_size_preset": "5"}) == dict(policies.complete({}), buf_size_preset=5)
+    assert policy.policy({"my_metrics": "no"}, "my_")["metrics"] is False
+
+
+@pytest.mark.parametrize("given, message", [
+    ("buf_size_preset=5", "policy: expected a mapping of policy keys"), (None, "policy: expected a mapping"), ([], "policy: expected a mapping"),
+    ({"falco_tune_layout": "x"}, "falco_tune_layout is 'x': expected one of auto, dropin, full"),
+])
+def test_policy_errors(given, message):
+    with pytest.raises(AnsibleFilterError, match=message):
+        policy.policy(given)
+
+
+# buffer_settings: what-if with no host
+
+@pytest.mark.parametrize("driver, cpus, more, result", [
+    ("modern_ebpf", 96, {}, (7, 6, 16)),
+    ("modern_ebpf", 96, {"memory": 384 * GIB}, (7, 6, 16)),
+    ("modern_ebpf", 96, {"memory": 8 * GIB}, (4, 6, 16)),
+    ("modern_ebpf", 96, {"memory": {"total": 384 * GIB, "available": 1 * GIB}}, (3, 6, 16)),
+    ("modern_ebpf", 96, {"memory": 8 * GIB, "policy": {"memory_share_percent": 50}}, (7, 6, 16)),
+    ("modern_ebpf", 4, {"policy": {"falco_tune_buf_size_preset": 9}}, (9, 2, 2)),
+    ("modern_ebpf", 4, {"current": {"buf_size_preset": 8, "cpus_for_each_buffer": 2}}, (8, 2, 2)),
+    ("kmod", 96, {}, (6, None, 96)),
+    ("ebpf", 4, {"release": "0.43.0"}, (4, None, 4)),
+    ("kmod", 2, {"release": "0.33.0"}, (4, None, 2)),
+])
+def test_buffer_settings(driver, cpus, more, result):
+    found = buffer_settings.buffer_settings(driver, cpus, **more)
+    assert (found["buf_size_preset"], found["cpus_for_each_buffer"], found["count"]) == result
+    assert found["bytes_total"] == found["count"] * found["bytes_each"] == found["count"] * (MIB << (found["buf_size_preset"] - 1))
+    assert found["reasons"] and found["budget"]["bound"]
+
+
+@pytest.mark.parametrize("driver, cpus, more, message", [
+    ("ebpf", 4, {}, "buffer_settings: driver 'ebpf' is not one of Falco 0.44.1's: kmod, modern_ebpf"),
+    ("bpf", 4, {}, "buffer_settings: driver 'bpf' is not one of"),
+    ("modern_ebpf", 4, {"release": "0.33.0"}, "driver 'modern_ebpf' is not one of Falco 0.33.0's: kmod, ebpf"),
+    ("kmod", 0, {}, "buffer_settings: cpus is 0: expected a number from 1 to 65536"),
+    ("kmod", True, {}, "cpus is True"), ("kmod", "4", {}, "cpus is '4'"), ("kmod", 65537, {}, "cpus is 65537"),
+    ("kmod", 4, {"release": "0.1.0"}, "buffer_settings: Falco 0.1.0 is older than 0.33"),
+    ("kmod", 4, {"release": None}, "buffer_settings: None is not a Falco version"),
+    ("kmod", 4, {"policy": {"buf_size_preset": 0}}, "buffer_settings: falco_tune_buf_size_preset is 0"),
+    ("kmod", 64, {"memory": 64 * MIB}, "buffer_settings: no buffers fit the budget of 1.3 MiB"),
+    ("kmod", 4, {"memory": "16 GiB"}, "buffer_settings: memory is '16 GiB'"),
+    ("kmod", 4, {"current": {"buf_size_preset": 0}}, "buffer_settings: current is"),
+    ("kmod", 4, {"current": 8}, "buffer_settings: current is 8"),
+])
+def test_buffer_settings_errors(driver, cpus, more, message):
+    with pytest.raises(AnsibleFilterError) as raised:
+        buffer_settings.buffer_settings(driver, cpus, **more)
+    assert message in str(raised.value)
+
+
+# explain
+
+CHANGE = {"key": "metrics.enabled", "from": False, "to": True, "why": "without metrics drops are silent"}
+EVIDENCE = {"pid": 7, "events": 900, "source": "metrics file", "blind_seconds_at_most": 1.5,
+            "buffers": {"bytes_each": 32 * MIB, "source": "log"}}
+
+
+@pytest.mark.parametrize("result, lines", [
+    ({}, []),
+    ({"changes": [CHANGE]}, ["metrics.enabled: false -> true (without metrics drops are silent)"]),
+    ({"changes": [dict(CHANGE, **{"from": None, "to": 5})]}, ["metrics.enabled: (not set) -> 5 (without metrics drops are silent)"]),
+    ({"changes": [], "msg": "a restart is needed"}, ["a restart is needed"]),
+    ({"evidence": EVIDENCE}, ["proof: process 7 counted 900 events (metrics file), rings of 32 MiB (log); no event was seen for at most 1.5 s"]),
+    ({"evidence": dict(EVIDENCE, buffers=None)}, ["proof: process 7 counted 900 events (metrics file); no event was seen for at most 1.5 s"]),
+])
+def test_explain(result, lines):
+    assert explain.explain(result) == lines
+
+
+def test_explain_says_what_the_buffers_buy():
+    made = planner.make(Host(cpus=32, total=256 * GIB, available=200 * GIB).facts(), {})
+    lines = explain.explain({"changes": made["changes"]}, made)
+    assert len(lines) == len(made["changes"]) + 1
+    assert lines[-1].startswith("buffers: 8 x 32 MiB = 256 MiB of at most 5.1 GiB (2 % of 256 GiB); they bridge ")
+    assert "%s s instead of %s s at 3000 events/s per CPU" % (made["seconds_bridged"]["after"], made["seconds_bridged"]["before"]) in lines[-1]
+
+
+@pytest.mark.parametrize("result", [None, "text", [CHANGE]])
+def test_explain_errors(result):
+    with pytest.raises(AnsibleFilterError, match="explain: expected the result of falcotune.fleet.falco_config"):
+        explain.explain(result)

@@ -1,0 +1,160 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""falco_facts' host half on a fake root, and its message against the one that the other tests are written with."""
+
+import os
+import sys
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.module_utils import records, systemd
+from ansible_collections.falcotune.fleet.plugins.modules import falco_facts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts
+from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
+
+FALCO = """#!/bin/sh
+[ "$1" = --version ] && printf 'Falco version: %s\\nLibs version:  0.25.4\\n' && echo asked >> "$0.asked"
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A root with CPUs, memory, a binary, configuration and one running process."""
+    def write(path, text, mode=0o644):
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(mode)
+
+    etc = tmp_path / "etc/falco"
+    write("usr/bin/falco", FALCO % "0.44.1 (x86_64)", 0o755)
+    write("etc/falco/falco.yaml", "config_files: [%s/config.d]\nengine: {kind: '${KIND}'}\n" % etc)
+    write("etc/falco/config.d/a.yaml", "metrics: {enabled: true}\n")
+    write("etc/falco/config.d/sub/b.yaml", "metrics: {enabled: false}\n")
+    write("sys/devices/system/cpu/online", "0-3\n")
+    write("sys/devices/system/cpu/possible", "0-7\n")
+    write("proc/meminfo", "MemTotal: 1024 kB\nMemAvailable: 512 kB\n")
+    write("proc/sys/kernel/osrelease", "6.1.0\n")
+    write("proc/sys/kernel/bpf_stats_enabled", "0\n")
+    write("proc/stat", "btime 1000\n")
+    write("proc/812/stat", "812 (falco) S 1 812 812 0 -1 4194304 1 2 3 4 70 30 0 0 20 -10 3 0 4711 1 2\n")
+    write("proc/812/cmdline", "\0".join([str(tmp_path / "usr/bin/falco"), "-c", str(etc / "falco.yaml"), "-o", "a.b=1", ""]))
+    write("proc/812/environ", "KIND=kmod\0SECRET=x\0")
+    write("proc/812/task/812/schedstat", "100 50 7\n")
+    unit = {"Id": "falco-kmod.service", "LoadState": "loaded", "ActiveState": "active", "MainPID": "812", "NRestarts": "2",
+            "ExecStart": "{ argv[]=%s/usr/bin/falco ; }" % tmp_path, "MemoryMax": "infinity", "MemoryCurrent": "4096"}
+    monkeypatch.setattr(systemd, "show", lambda names: [unit])
+    return tmp_path
+
+
+def gather(root, **params):
+    return falco_facts.gather(dict({
+        "host_root": str(root), "unit": "", "config_file": "", "state_dir": "/state", "metrics_dir": str(root), "observe_seconds": 0,
+        "extra_files": []}, **params))
+
+
+def shape(value):
+    """The keys of nested mappings, in facts that no test takes apart further."""
+    return {key: shape(item) if isinstance(item, dict) else None for key, item in value.items()}
+
+
+def test_the_message_of_the_other_tests_has_the_shape_of_the_real_one(root):
+    found, paper = gather(root), Host().message()
+    for message in (found, paper):
+        for item in message["sources"]["files"]:
+            assert set(item) == {"path", "sha256", "mtime", "data"}
+        message["sources"]["environment"] = message["host"]["files"] = None
+    assert shape(found) == shape(paper)
+
+
+def test_gather(root):
+    found = gather(root)
+    assert found["cpus"]["online"] == 4
+    assert found["memory"] == {"total": 1 << 20, "available": 1 << 19, "limit": None, "used": 4096}
+    assert found["service"]["unit"] == "falco-kmod.service"
+    falco = found["falco"]
+    assert (falco["version"], falco["running"], falco["pid"], falco["start_ticks"], falco["restarts"], falco["nice"]) == (
+        "0.44.1", True, 812, 4711, 2, -10)
+    assert falco["since"] == pytest.approx(1000 + 4711 / os.sysconf("SC_CLK_TCK"))
+    assert found["sources"]["folders"] == [str(root / "etc/falco/config.d")]
+    assert [os.path.basename(item["path"]) for item in found["sources"]["files"]] == ["falco.yaml", "a.yaml"]
+    assert found["sources"]["environment"] == {"KIND": "kmod"}  # nothing else of Falco's environment
+    assembled = facts.assemble(found)
+    assert assembled["driver"]["kind"] == "kmod" and assembled["config"]["effective"]["metrics"] == {"enabled": True}
+
+
+def test_a_host_without_falco(root, monkeypatch):
+    monkeypatch.setattr(systemd, "show", lambda names: [])
+    found = gather(root)
+    assert found["service"] == {"manager": None, "unit": None, "reason": "systemd has no unit of Falco's packages (%s)" % ", ".join(systemd.UNITS)}
+    assert found["falco"]["running"] is False and found["falco"]["cpu"]["reason"] == "not running"
+
+
+def test_a_systemd_that_does_not_answer(root, monkeypatch):
+    def fail(names):
+        raise systemd.ManagerError("no bus")
+
+    monkeypatch.setattr(systemd, "show", fail)
+    assert gather(root)["service"]["reason"] == "systemd did not answer: no bus"
+
+
+@pytest.mark.parametrize("text, reason", [
+    (None, "does not exist or is not executable: is Falco installed?"),
+    ("#!/bin/sh\necho falco version 1.2\n", "that is another program of the same name, or a broken Falco"),
+    ("#!/bin/sh\nexit 3\n", "(exit 3, first line: [])"),
+])
+def test_an_unknown_binary_gives_a_reason(root, text, reason):
+    binary = root / "usr/bin/falco"
+    binary.unlink()
+    if text:
+        binary.write_text(text)
+        binary.chmod(0o755)
+    falco = gather(root)["falco"]
+    assert falco["version"] is None and reason in falco["reason"]
+
+
+def test_a_proven_binary_is_not_run_again(root):
+    binary = str(root / "usr/bin/falco")
+    record = {"binary": {"version": "0.44.0", "identity": records.identity(binary)}}
+    assert falco_facts.version_of(binary, record) == ("0.44.0", None)
+    assert not os.path.exists(binary + ".asked")
+    os.utime(binary, (1, 1))
+    assert falco_facts.version_of(binary, record) == ("0.44.1", None)
+
+
+@pytest.mark.parametrize("arguments, main", [
+    (["falco"], None), (["falco", "-c", "/a"], "/a"), (["falco", "--config", "/a"], "/a"), (["falco", "--config=/a"], "/a"), (["falco", "-c/a"], "/a"),
+    (["falco", "-c"], None),
+])
+def test_main_file(arguments, main):
+    assert falco_facts.main_file(arguments) == main
+
+
+def test_a_variable_in_config_files_does_not_make_the_host_read_something_else(root):
+    etc = root / "etc/falco"
+    (etc / "falco.yaml").write_text("config_files: ['${PREFIX}%s/config.d']\n" % etc)
+    found = gather(root)["sources"]
+    assert [item["path"] for item in found["files"]] == [str(etc / "falco.yaml")] and found["folders"] == []
+
+
+def test_observation(root):
+    class Process:
+        looks = [(0, 0), (5 * 10 ** 7, 10 ** 7)]
+
+        def schedule(self):
+            return self.looks.pop(0)
+
+    found = falco_facts.Observation(Process(), 0.05).end()
+    # 50 ms on a CPU and 10 ms waiting in at least 50 ms.
+    assert 0 < found["on"] <= 100 and found["waiting"] == pytest.approx(found["on"] / 5, abs=0.02) and found["reason"] is None
+
+
+@pytest.mark.parametrize("looks, reason", [([None], "schedstat can't be read"), ([(5, 5), (4, 6)], "changed between"), ([(5, 5), None], "changed between")])
+def test_observation_says_why_not(looks, reason):
+    process = type("Process", (), {"schedule": lambda self: looks.pop(0)})()
+    found = falco_facts.Observation(process, 0.001).end()
+    assert found["on"] is None and reason in found["reason"]
+
+
+def test_the_interpreter_of_the_tests_is_no_stand_in_for_falco():
+    assert falco_facts.version_of(sys.executable, None)[0] is None

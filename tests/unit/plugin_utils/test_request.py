@@ -1,0 +1,112 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import hashlib
+import json
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as planner
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import releases, request
+from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, KIND_FILE, MAIN, OLD, SHIPPED, TARGET, Host
+
+SERVING = {"webserver": {"enabled": True, "prometheus_metrics_enabled": True}, "metrics": {"enabled": True}}
+
+
+def with_webserver(**changes):
+    return dict(SERVING, webserver=dict(SERVING["webserver"], **changes))
+
+
+@pytest.mark.parametrize("settings, url", [
+    (SERVING, "http://127.0.0.1:8765/metrics"),
+    (with_webserver(listen_port=9000, listen_address="10.0.0.5"), "http://10.0.0.5:9000/metrics"),
+    (with_webserver(listen_address="::"), "http://[::1]:8765/metrics"),
+    (with_webserver(listen_address="fe80::1"), "http://[fe80::1]:8765/metrics"),
+    (with_webserver(listen_port="many"), "http://127.0.0.1:8765/metrics"),
+    (with_webserver(ssl_enabled=True), ""),
+    (with_webserver(enabled=False), ""),
+    (with_webserver(prometheus_metrics_enabled=False), ""),
+    (dict(SERVING, metrics={}), ""),
+    ({}, ""),
+])
+def test_scrape_url(settings, url):
+    assert request.scrape_url(settings, releases.release_for("0.44.1")) == url
+
+
+@pytest.mark.parametrize("version, asked", [("0.37.1", False), ("0.38.2", False), ("0.41.0", False), ("0.41.1", True), ("0.44.1", True)])
+def test_trap_18_metrics_are_not_asked_for_where_an_early_question_kills_falco(version, asked):
+    assert bool(request.scrape_url(SERVING, releases.release_for(version))) is asked
+
+
+def build(host, state="present", content="engine: {}\n", **given):
+    policy = policies.complete(given)
+    found = host.facts()
+    return request.build(state, planner.make(found, policy), found, policy, content, [])
+
+
+def test_a_request_is_plain_data_that_says_what_to_write_and_what_to_expect():
+    host = Host(cpus=32).with_file(KIND_FILE, "engine: {kind: modern_ebpf}\n")
+    built = build(host, apply="reload", healthy_deadline=90)
+    assert json.loads(json.dumps(built)) == built
+    assert (built["layout"], built["target"], built["main"], built["content"]) == ("dropin", TARGET, MAIN, "engine: {}\n")
+    assert built["expected"] == {path: hashlib.sha256(text.encode()).hexdigest() for path, text in host.files.items()}
+    assert built["watched"] == [FOLDER, "/etc/falco/falco_rules.yaml"]
+    assert built["load_order"] == [{"path": KIND_FILE, "strategy": None}, {"path": TARGET, "strategy": None}]
+    assert (built["apply"], built["restart"], built["dry_run"], built["version"]) == ("reload", True, "--dry-run", "0.44.1")
+    assert built["watch"] == {"healthy_deadline": 90, "min_healthy_time": 5, "metrics_file": "/var/log/falco/metrics.jsonl", "scrape_url": "",
+                              "driver": "modern_ebpf", "buffers": {"count": 8, "bytes_each": 32 << 20}}
+
+
+@pytest.mark.parametrize("entries, files, order", [
+    ("  - {path: /etc/falco/config.d, strategy: override}\n", {}, [(TARGET, "override")]),
+    ("  - /etc/falco/config.d\n", {FOLDER + "/zzz.yaml": "json_output: true\n"}, [(TARGET, None), (FOLDER + "/zzz.yaml", None)]),
+    ("  - /etc/falco/config.d\n  - /etc/falco/aa.yaml\n", {"/etc/falco/aa.yaml": "json_output: true\n"}, [(TARGET, None), ("/etc/falco/aa.yaml", None)]),
+    ("  - /etc/falco/config.d\n", {TARGET: "json_output: true\n"}, [(TARGET, None)]),
+])
+def test_load_order_is_that_after_the_change(entries, files, order):
+    host = Host(files=dict({MAIN: SHIPPED.replace("  - /etc/falco/config.d\n", entries)}, **files))
+    assert [(item["path"], item["strategy"]) for item in build(host)["load_order"]] == order
+
+
+def test_a_single_file_keeps_its_own_strategy():
+    main = SHIPPED.replace("  - /etc/falco/config.d\n", "  - {path: /etc/falco/aa.yaml, strategy: override}\n  - /etc/falco/config.d\n")
+    host = Host(files={MAIN: main, "/etc/falco/aa.yaml": "load_plugins: [a]\n"})
+    assert build(host)["load_order"][0] == {"path": "/etc/falco/aa.yaml", "strategy": "override"}
+
+
+def test_full_writes_the_main_file_and_loads_no_more():
+    built = build(Host(version="0.34.1", files={MAIN: OLD}, arguments=["falco"]))
+    assert (built["layout"], built["target"], built["load_order"], built["dry_run"]) == ("full", MAIN, [], "--support")
+
+
+def test_what_needs_no_restart_asks_for_none():
+    host = Host()
+    host = host.after(planner.make(host.facts(), {}))
+    built = build(host.but(metrics_dir_exists=False))
+    assert built["restart"] is False and built["content"] == "" and built["directories"] == ["/var/log/falco"]
+
+
+def test_rollback_needs_no_facts():
+    built = request.build("rolled_back", None, None, policies.complete({"rollback_to": "original"}), None, [])
+    assert built["state"] == "rolled_back" and built["rollback_to"] == "original" and built["content"] == ""
+
+
+def test_an_unfinished_change_needs_no_more_than_the_hosts_records():
+    built = build(Host(unfinished={"phase": "swapped"}))
+    assert built["state"] == "present" and built["layout"] is None and built["expected"] == {}
+
+
+@pytest.mark.parametrize("hashes, origin", [
+    ({}, [None]), ({"/etc/x": hashlib.sha256(b"new\n").hexdigest()}, []), ({"/etc/x": "0"}, ["something else"]), ({"/etc/x": None}, [None]),
+])
+def test_pending_files_are_those_that_are_not_as_written(hashes, origin):
+    found = request.pending([{"path": "/etc/x", "content": "new\n", "why": "because"}], {"host": {"files": hashes}}, policies.complete({}))
+    assert [item["from"] for item in found] == origin
+    assert all((item["key"], item["why"]) == ("(file) /etc/x", "because") for item in found)
+
+
+def test_pending_files_are_looked_for_below_the_host_root():
+    found = request.pending([{"path": "/etc/x", "content": "new\n"}], {"host": {"files": {"/host/etc/x": hashlib.sha256(b"new\n").hexdigest()}}},
+                            policies.complete({"host_root": "/host"}))
+    assert found == []
