@@ -13,6 +13,7 @@ import pytest
 
 import direct
 from conftest import leftovers, log_of, ring_bytes, starts_of, wait_for
+from hosts import free_ports
 
 CHANGES = int(os.environ.get("FALCOTUNE_CHANGES", "6"))
 
@@ -23,10 +24,11 @@ def _web(port):
 
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
+    new, old = free_ports(2)
     return fleet_of({
-        "new": {"config": _web(18801), "startup_seconds": 1.0, "reload_seconds": 1.5},
+        "new": {"config": _web(new), "startup_seconds": 1.0, "reload_seconds": 1.5},
         # Trap 18: an early scrape would kill it.
-        "old": {"release": "0.38.2", "config": _web(18802), "startup_seconds": 1.0, "reload_seconds": 1.2},
+        "old": {"release": "0.38.2", "config": _web(old), "startup_seconds": 1.0, "reload_seconds": 1.2},
     }, hostvars={"falco_tune_min_healthy_time": 0, "falco_tune_healthy_deadline": 30, "falco_tune_metrics_interval": "200ms"})
 
 

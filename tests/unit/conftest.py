@@ -14,7 +14,8 @@ _PLACE.mkdir(parents=True)
 (_PLACE / "fleet").symlink_to(ROOT)
 sys.path.insert(0, _FOLDER.name)
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
-settings.register_profile("falcotune", derandomize=True, database=None, deadline=None, max_examples=150)
+settings.register_profile("falcotune", derandomize=True, database=None, deadline=None, max_examples=150,
+                          phases=[Phase.explicit, Phase.generate, Phase.shrink])
 settings.load_profile("falcotune")

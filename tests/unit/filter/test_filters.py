@@ -54,7 +54,8 @@ def test_policy_is_completed():
 
 
 @pytest.mark.parametrize("given, message", [
-    ("buf_size_preset=5", "policy: expected a mapping of policy keys"), (None, "policy: expected a mapping"), ([], "policy: expected a mapping"),
+    ("buf_size_preset=5", "policy: expected a mapping of policy keys"), (None, "policy: expected a mapping"),
+    ([], "policy: expected a mapping"),
     ({"falco_tune_layout": "x"}, "falco_tune_layout is 'x': expected one of auto, dropin, full"),
 ])
 def test_policy_errors(given, message):
@@ -115,8 +116,10 @@ EVIDENCE = {"pid": 7, "events": 900, "source": "metrics file", "blind_seconds_at
     ({"changes": [CHANGE]}, ["metrics.enabled: false -> true (without metrics drops are silent)"]),
     ({"changes": [dict(CHANGE, **{"from": None, "to": 5})]}, ["metrics.enabled: (not set) -> 5 (without metrics drops are silent)"]),
     ({"changes": [], "msg": "a restart is needed"}, ["a restart is needed"]),
-    ({"evidence": EVIDENCE}, ["proof: process 7 counted 900 events (metrics file), rings of 32 MiB (log); no event was seen for at most 1.5 s"]),
-    ({"evidence": dict(EVIDENCE, buffers=None)}, ["proof: process 7 counted 900 events (metrics file); no event was seen for at most 1.5 s"]),
+    ({"evidence": EVIDENCE},
+     ["proof: process 7 counted 900 events (metrics file), rings of 32 MiB (log); no event was seen for at most 1.5 s"]),
+    ({"evidence": dict(EVIDENCE, buffers=None)},
+     ["proof: process 7 counted 900 events (metrics file); no event was seen for at most 1.5 s"]),
 ])
 def test_explain(result, lines):
     assert explain.explain(result) == lines
@@ -127,7 +130,8 @@ def test_explain_says_what_the_buffers_buy():
     lines = explain.explain({"changes": made["changes"]}, made)
     assert len(lines) == len(made["changes"]) + 1
     assert lines[-1].startswith("buffers: 8 x 32 MiB = 256 MiB of at most 5.1 GiB (2 % of 256 GiB); they bridge ")
-    assert "%s s instead of %s s at 3000 events/s per CPU" % (made["seconds_bridged"]["after"], made["seconds_bridged"]["before"]) in lines[-1]
+    bridged = made["seconds_bridged"]
+    assert "%s s instead of %s s at 3000 events/s per CPU" % (bridged["after"], bridged["before"]) in lines[-1]
 
 
 @pytest.mark.parametrize("result", [None, "text", [CHANGE]])

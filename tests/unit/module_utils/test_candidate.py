@@ -68,7 +68,8 @@ def asks(tmp_path):
     (etc / "falco.yaml").write_text("config_files: [%s]\nengine: {kind: kmod}\n" % etc)
     (etc / "50-site.yaml").write_text("site: 1\n")
 
-    def ask(new=b"engine: {kind: modern_ebpf}\n", strategy=None, expected=33554432, metrics="", only_main=False, main_text=None, site_text=None):
+    def ask(new=b"engine: {kind: modern_ebpf}\n", strategy=None, expected=33554432, metrics="", only_main=False, main_text=None,
+            site_text=None):
         if main_text is not None:
             (etc / "falco.yaml").write_text(main_text)
         if site_text is not None:
@@ -76,7 +77,8 @@ def asks(tmp_path):
         order = [] if only_main else [{"path": site, "strategy": strategy}, {"path": target, "strategy": strategy}]
         before = dict(os.environ)
         try:
-            answer = candidate.dry_run([str(falco), "-o", "engine.kind=kmod"], {"FLAG": "1", "SEEN": str(tmp_path / "seen.json")}, "--dry-run", main,
+            answer = candidate.dry_run([str(falco), "-o", "engine.kind=kmod"], {"FLAG": "1", "SEEN": str(tmp_path / "seen.json")},
+                                       "--dry-run", main,
                                        order, {main if only_main else target: new}, expected, metrics, str(state))
         finally:
             assert os.listdir(state) == []  # nothing is left behind

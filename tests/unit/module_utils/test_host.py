@@ -66,7 +66,8 @@ def test_memory_without_meminfo(root):
     assert host.memory(str(root)) == {"total": None, "available": None}
 
 
-@pytest.mark.parametrize("stats, btf, result", [("1\n", True, (1, True)), ("0\n", False, (0, False)), (None, False, (None, False)), ("x", True, (None, True))])
+@pytest.mark.parametrize("stats, btf, result", [("1\n", True, (1, True)), ("0\n", False, (0, False)), (None, False, (None, False)),
+                                                ("x", True, (None, True))])
 def test_kernel(root, stats, btf, result):
     write(root, "/proc/sys/kernel/osrelease", "6.1.0-18-amd64\n")
     if stats is not None:

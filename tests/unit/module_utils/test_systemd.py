@@ -47,7 +47,8 @@ def test_number(text, number):
 
 
 @pytest.mark.parametrize("text, percent", [
-    ("infinity", None), ("", None), (None, None), ("1s", 100), ("500ms", 50), ("1.5s", 150), ("2min 3s", 12300), ("1min", 6000), ("200us", 0.02),
+    ("infinity", None), ("", None), (None, None), ("1s", 100), ("500ms", 50), ("1.5s", 150), ("2min 3s", 12300), ("1min", 6000),
+    ("200us", 0.02),
     ("1s 500ms", 150), ("0", None),
 ])
 def test_quota_percent(text, percent):
@@ -88,7 +89,8 @@ def test_find_asks_for_the_named_unit_alone(monkeypatch, name, asked):
 
 def test_service():
     found = systemd.service(unit(
-        MODERN, active="active", ExecStart="{ argv[]=/usr/bin/falco -o a=1 ; }", CPUQuotaPerSecUSec="500ms", CPUWeight="[not set]", Nice="-5",
+        MODERN, active="active", ExecStart="{ argv[]=/usr/bin/falco -o a=1 ; }", CPUQuotaPerSecUSec="500ms", CPUWeight="[not set]",
+        Nice="-5",
         MemoryMax="infinity", PrivateTmp="yes", ProtectSystem="strict", ReadWritePaths="/a -/b", User=""))
     assert found == {
         "manager": "systemd", "unit": MODERN, "state": "active", "exec_start": ["/usr/bin/falco", "-o", "a=1"], "user": "root",
@@ -112,7 +114,8 @@ def test_run_does_not_wait_for_ever():
     assert status is None and "no answer after" in err
 
 
-@pytest.mark.parametrize("answer, message", [((None, "", "systemctl: No such file or directory"), "No such file"), ((1, "", ""), "systemctl show failed"),
+@pytest.mark.parametrize("answer, message", [((None, "", "systemctl: No such file or directory"), "No such file"),
+                                             ((1, "", ""), "systemctl show failed"),
                                              ((1, "", "System has not been booted with systemd"), "has not been booted")])
 def test_show_raises_what_systemctl_said(monkeypatch, answer, message):
     monkeypatch.setattr(systemd, "run", lambda arguments: answer)

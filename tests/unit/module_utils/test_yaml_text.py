@@ -104,7 +104,8 @@ def test_path_words(text, words):
 
 # Blocks of every style, with the comments and blank lines that may stand between them.
 
-keys = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda key: key not in ("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+keys = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda key: key not in ("y", "n", "yes", "no", "on", "off", "true",
+                                                                                            "false", "null"))
 words = st.sampled_from(["x", "5", "true", "a: b", "'q'", "# hash", "caf\u00e9", "-", "%"])
 bodies = st.one_of(
     words.map(lambda word: " " + yaml.safe_dump(word).splitlines()[0] + "\n"),
@@ -112,7 +113,8 @@ bodies = st.one_of(
     st.dictionaries(keys, words, min_size=1, max_size=3).map(
         lambda value: "\n" + "".join("  " + line + "\n" for line in yaml.safe_dump(value).splitlines())),
     st.lists(words, min_size=1, max_size=3).map(lambda value: "\n" + yaml.safe_dump(value, default_flow_style=False)),
-    st.lists(words, min_size=1, max_size=3).map(lambda value: "\n" + yaml.safe_dump(value, default_flow_style=False, indent=2).replace("- ", "  - ")),
+    st.lists(words, min_size=1, max_size=3).map(lambda value: "\n" + yaml.safe_dump(value, default_flow_style=False,
+                                                                                    indent=2).replace("- ", "  - ")),
     st.just(" [\n  1,\n  2,\n]\n"),
     st.just(" |\n  text: no key\n\n  - more\n"),
     st.just("\n  x: 1\n\n  # note\n  y: 2\n"),
@@ -127,7 +129,7 @@ def test_replace_leaves_every_other_byte_and_gives_the_wanted_mapping(document, 
     new = dict(new, **{key: {"changed": 1} for key in data.draw(st.sets(st.sampled_from([key for dummy, key, dummy2 in document])))})
     blocks = {key: yaml.safe_dump({key: value}) for key, value in new.items()}
     result = yaml_text.replace(text, blocks)
-    wanted, added = "", {key for key in new}
+    wanted, added = "", set(new)
     for gap, key, body in document:
         # Blank lines and comments behind a block's last line belong to nobody and stay.
         wanted += gap + (blocks[key] if key in new else key + ":" + body)
@@ -142,7 +144,7 @@ def test_replace_leaves_every_other_byte_and_gives_the_wanted_mapping(document, 
 def test_blocks_and_what_lies_between_them_are_the_whole_text(document):
     text = "".join(gap + key + ":" + body for gap, key, body in document)
     assert [key for key, dummy, dummy2 in yaml_text.spans(text)] == [key for dummy, key, dummy2 in document]
-    for dummy, key, body in document:
+    for _gap, key, body in document:
         assert yaml_text.block(text, key).rstrip() == (key + ":" + body).rstrip()
 
 

@@ -86,7 +86,8 @@ def test_gather(root):
 def test_a_host_without_falco(root, monkeypatch):
     monkeypatch.setattr(systemd, "show", lambda names: [])
     found = gather(root)
-    assert found["service"] == {"manager": None, "unit": None, "reason": "systemd has no unit of Falco's packages (%s)" % ", ".join(systemd.UNITS)}
+    reason = "systemd has no unit of Falco's packages (%s)" % ", ".join(systemd.UNITS)
+    assert found["service"] == {"manager": None, "unit": None, "reason": reason}
     assert found["falco"]["running"] is False and found["falco"]["cpu"]["reason"] == "not running"
 
 
@@ -123,7 +124,8 @@ def test_a_proven_binary_is_not_run_again(root):
 
 
 @pytest.mark.parametrize("arguments, main", [
-    (["falco"], None), (["falco", "-c", "/a"], "/a"), (["falco", "--config", "/a"], "/a"), (["falco", "--config=/a"], "/a"), (["falco", "-c/a"], "/a"),
+    (["falco"], None), (["falco", "-c", "/a"], "/a"), (["falco", "--config", "/a"], "/a"), (["falco", "--config=/a"], "/a"),
+    (["falco", "-c/a"], "/a"),
     (["falco", "-c"], None),
 ])
 def test_main_file(arguments, main):
@@ -149,7 +151,8 @@ def test_observation(root):
     assert 0 < found["on"] <= 100 and found["waiting"] == pytest.approx(found["on"] / 5, abs=0.02) and found["reason"] is None
 
 
-@pytest.mark.parametrize("looks, reason", [([None], "schedstat can't be read"), ([(5, 5), (4, 6)], "changed between"), ([(5, 5), None], "changed between")])
+@pytest.mark.parametrize("looks, reason", [([None], "schedstat can't be read"), ([(5, 5), (4, 6)], "changed between"),
+                                           ([(5, 5), None], "changed between")])
 def test_observation_says_why_not(looks, reason):
     process = type("Process", (), {"schedule": lambda self: looks.pop(0)})()
     found = falco_facts.Observation(process, 0.001).end()

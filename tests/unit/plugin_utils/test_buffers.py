@@ -64,7 +64,8 @@ def test_seconds_bridged_of_an_idle_host_is_no_division_by_zero():
 
 
 @pytest.mark.parametrize("driver, online, preset, group", [
-    ("kmod", 1, 4, None), ("kmod", 15, 4, None), ("kmod", 16, 5, None), ("kmod", 63, 5, None), ("kmod", 64, 6, None), ("kmod", 1024, 6, None),
+    ("kmod", 1, 4, None), ("kmod", 15, 4, None), ("kmod", 16, 5, None), ("kmod", 63, 5, None), ("kmod", 64, 6, None),
+    ("kmod", 1024, 6, None),
     ("ebpf", 15, 4, None), ("ebpf", 16, 5, None), ("ebpf", 64, 6, None),
     ("modern_ebpf", 2, 4, 2), ("modern_ebpf", 15, 4, 2), ("modern_ebpf", 16, 6, 4), ("modern_ebpf", 63, 6, 4), ("modern_ebpf", 64, 7, 6),
     ("modern_ebpf", 1, 4, 1),  # never more CPUs than are online

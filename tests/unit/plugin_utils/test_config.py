@@ -40,7 +40,8 @@ def test_trap_02_the_packages_fragment_resets_the_buffers_of_the_main_file():
     assert config.value_in_force(effective, "engine.modern_ebpf.cpus_for_each_buffer", MODERN)["value"] == 2
 
 
-@pytest.mark.parametrize("name, wins", [("90-tuning.yaml", False), ("ZZ-tuning.yaml", False), ("falco.yaml", True), ("zz-falcotune.yaml", True)])
+@pytest.mark.parametrize("name, wins", [("90-tuning.yaml", False), ("ZZ-tuning.yaml", False), ("falco.yaml", True),
+                                        ("zz-falcotune.yaml", True)])
 def test_trap_03_fragments_load_in_lexicographic_order(name, wins):
     merged = merge({"engine-kind-falcoctl.yaml": "engine: {kind: kmod}", name: "engine: {kind: modern_ebpf}"})
     assert merged["effective"]["engine"]["kind"] == ("modern_ebpf" if wins else "kmod")

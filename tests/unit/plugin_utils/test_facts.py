@@ -168,12 +168,15 @@ def test_stale_is_what_the_process_can_not_have_loaded(host, stale):
 
 @given(
     text=st.text(max_size=200) | st.lists(st.sampled_from([
-        "engine:\n", "  kind: kmod\n", "- a\n", "metrics: 5\n", "config_files: ", "[/etc/falco/config.d]\n", "&a ", "*a ", "{", "}", "!x", "? ",
-        "null\n", "engine: []\n", "1: 2\n", "[a]: 1\n", "\t", "config_files: {path: [1]}\n", "rules_files: 7\n", "${X}", "'", '"', "%", "---\n",
+        "engine:\n", "  kind: kmod\n", "- a\n", "metrics: 5\n", "config_files: ", "[/etc/falco/config.d]\n", "&a ", "*a ", "{", "}", "!x",
+        "? ",
+        "null\n", "engine: []\n", "1: 2\n", "[a]: 1\n", "\t", "config_files: {path: [1]}\n", "rules_files: 7\n", "${X}", "'", '"', "%",
+        "---\n",
     ]), max_size=8).map("".join),
     fragment=st.text(max_size=60) | st.just("engine: 7\nmetrics: [a]\n"),
     options=st.lists(st.text(max_size=20) | st.sampled_from([
-        "engine=5", "engine.kind=x", "engine[0]=1", "config_files=", "config_files[3]=x", "[0]=x", ".=1", "metrics={a", "a[]=1", "engine.kind.x=1",
+        "engine=5", "engine.kind=x", "engine[0]=1", "config_files=", "config_files[3]=x", "[0]=x", ".=1", "metrics={a", "a[]=1",
+        "engine.kind.x=1",
         "engine=2026-99-99", "metrics.interval=2026-01-01", "rules_files[0]=1:30",
     ]), max_size=3),
     version=st.sampled_from(["0.33.0", "0.37.1", "0.38.2", "0.44.1"]),

@@ -66,7 +66,8 @@ def test_trap_01_the_plan_writes_blocks_that_hold_everything_that_was_in_force()
     before, after = host.effective(), host.after(made).effective()
     assert after["engine"]["kmod"] == before["engine"]["kmod"]
     assert after["engine"]["modern_ebpf"]["drop_failed_exit"] is False
-    assert {key: after[key] for key in after if key not in made["settings"]} == {key: before[key] for key in before if key not in made["settings"]}
+    assert {key: after[key] for key in after if key not in made["settings"]} == {
+        key: before[key] for key in before if key not in made["settings"]}
 
 
 @pytest.mark.parametrize("host, driver", [
@@ -144,7 +145,8 @@ def test_trap_19_before_0_41_a_fragment_beats_the_option_and_a_main_file_does_no
 
 
 def test_trap_09_unusable_values_are_findings_and_are_replaced():
-    main = SHIPPED.replace("    buf_size_preset: 4\n    drop_failed_exit: false\nweb", "    buf_size_preset: big\n    drop_failed_exit: perhaps\nweb")
+    main = SHIPPED.replace("    buf_size_preset: 4\n    drop_failed_exit: false\nweb",
+                           "    buf_size_preset: big\n    drop_failed_exit: perhaps\nweb")
     made = plan(Host().with_file(MAIN, main))
     assert made["warnings"] == [
         "engine.modern_ebpf.buf_size_preset is 'big', which Falco 0.44.1 can't use; it takes its default 4",
@@ -277,7 +279,8 @@ def metrics_host(private_tmp=True, **metrics):
 @pytest.mark.parametrize("host, path, why", [
     (Host(), "/var/log/falco/metrics.jsonl", "a file that an audit can read"),
     (metrics_host(output_file="/srv/falco.jsonl"), "/srv/falco.jsonl", None),
-    (metrics_host(output_file="/tmp/falco.jsonl"), "/var/log/falco/metrics.jsonl", "the unit has PrivateTmp, so /tmp/falco.jsonl is invisible"),
+    (metrics_host(output_file="/tmp/falco.jsonl"), "/var/log/falco/metrics.jsonl",
+     "the unit has PrivateTmp, so /tmp/falco.jsonl is invisible"),
     (metrics_host(output_file="/var/tmp/x"), "/var/log/falco/metrics.jsonl", "the unit has PrivateTmp"),
     (metrics_host(private_tmp=False, output_file="/tmp/falco.jsonl"), "/tmp/falco.jsonl", None),
 ])
@@ -302,7 +305,8 @@ def test_trap_14_the_directory_is_part_of_the_plan():
     assert change(plan(Host()), "(directory) /var/log/falco") is None
 
 
-@pytest.mark.parametrize("interval, changed", [("30s", False), ("30000ms", False), ("0m30s", False), ("1h", True), ("5000", True), (30, True)])
+@pytest.mark.parametrize("interval, changed", [("30s", False), ("30000ms", False), ("0m30s", False), ("1h", True), ("5000", True),
+                                               (30, True)])
 def test_intervals_are_compared_by_their_length(interval, changed):
     assert (change(plan(metrics_host(interval=interval)), "metrics.interval") is not None) is changed
 
@@ -359,7 +363,8 @@ def test_only_what_falco_reads_needs_a_restart(changes, restart):
     (Host(version=None), "Falco's release is unknown: /usr/bin/falco does not exist"),
     (Host(version="0.32.2"), "Falco 0.32.2 is older than 0.33"),
     (Host(version="Fastly"), "'Fastly' is not a Falco version"),
-    (Host(options=("engine.kind=nodriver",)), "driver nodriver (process arguments) is not one that Falco 0.44.1 can tune; it knows kmod, modern_ebpf"),
+    (Host(options=("engine.kind=nodriver",)),
+     "driver nodriver (process arguments) is not one that Falco 0.44.1 can tune; it knows kmod, modern_ebpf"),
     (Host(options=("engine.kind=ebpf",)), "driver ebpf (process arguments) is not one that Falco 0.44.1 can tune"),
     (Host(cpus=None), "the number of online CPUs is unknown: no such file"),
     (Host(files={MAIN: "engine: [\n"}), "falco.yaml line 2: not YAML"),

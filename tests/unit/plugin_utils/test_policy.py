@@ -12,7 +12,8 @@ CLASSES = "a list of {min_cpus, kmod, ebpf, modern_ebpf, cpus_for_each_buffer}"
 WRONG = {
     "host_root": [("relative", "an absolute path"), (5, "an absolute path"), ("/a\nb", "an absolute path"), ("/a\0", "an absolute path")],
     "unit": [("falco service", "the name of a systemd unit"), ("falco;reboot", "the name of a systemd unit"),
-             ("falco.service\n", "the name of a systemd unit"), ("--host=other", "the name of a systemd unit"), (None, "the name of a systemd unit")],
+             ("falco.service\n", "the name of a systemd unit"), ("--host=other", "the name of a systemd unit"),
+             (None, "the name of a systemd unit")],
     "config_file": [("falco.yaml", "an absolute path"), (["/etc/falco/falco.yaml"], "an absolute path")],
     "state_dir": [("var/lib", "an absolute path"), ("", "an absolute path"), ("/", "an absolute path")],
     "layout": [("drop-in", "one of auto, dropin, full"), (None, "one of auto, dropin, full"), ([], "one of auto, dropin, full")],
@@ -20,7 +21,8 @@ WRONG = {
                       (".zz.yaml", "a file name such as zz-falcotune.yaml"), ("zz.yaml\n", "a file name such as zz-falcotune.yaml"),
                       (7, "a file name such as zz-falcotune.yaml")],
     "driver": [("bpf", "one of auto, kmod, ebpf, modern_ebpf"), ("modern-ebpf", "one of auto, kmod, ebpf, modern_ebpf")],
-    "buf_size_preset": [(0, "auto, or a number from 1 to 10"), (11, "auto, or a number from 1 to 10"), ("large", "auto, or a number from 1 to 10"),
+    "buf_size_preset": [(0, "auto, or a number from 1 to 10"), (11, "auto, or a number from 1 to 10"),
+                        ("large", "auto, or a number from 1 to 10"),
                         (True, "auto, or a number from 1 to 10"), (4.5, "auto, or a number from 1 to 10"),
                         (None, "auto, or a number from 1 to 10"), (-1, "auto, or a number from 1 to 10")],
     "cpus_for_each_buffer": [(-1, "auto, or a number from 0 to 65535"), (65536, "auto, or a number from 0 to 65535")],
@@ -29,14 +31,16 @@ WRONG = {
                        ([dict(CLASS, min_cpus=2)], "whose first class starts at min_cpus: 1"), ([1], CLASSES)],
     "keep_larger_buffers": [("maybe", "true or false"), (2, "true or false"), (None, "true or false")],
     "memory_share_percent": [(0, "a number from 0.01 to 100"), (101, "a number from 0.01 to 100"), ("nan", "a number from 0.01 to 100"),
-                             ("inf", "a number from 0.01 to 100"), (True, "a number from 0.01 to 100"), ("2%", "a number from 0.01 to 100")],
+                             ("inf", "a number from 0.01 to 100"), (True, "a number from 0.01 to 100"),
+                             ("2%", "a number from 0.01 to 100")],
     "available_share_percent": [(-5, "a number from 0.01 to 100"), ("", "a number from 0.01 to 100")],
     "buffer_max_bytes": [(-1, "a number from 0 to"), ("1GiB", "a number from 0 to"), (1.5, "a number from 0 to")],
     "metrics": [("sometimes", "true or false")],
     "metrics_interval": [("30", "a Falco duration of at least 200ms"), ("199ms", "a Falco duration"), ("5x", "a Falco duration"),
                          ("", "a Falco duration"), (30, "a Falco duration"), ("30m1h", "a Falco duration"), ("-5s", "a Falco duration")],
     "metrics_dir": [("log", "an absolute path"), ("", "an absolute path"), ("/", "an absolute path")],
-    "metrics_rotate_size": [("20MB", "a size as logrotate reads it"), (0, "a size"), ("-1M", "a size"), ("20M\n", "a size"), ("20M\n}", "a size")],
+    "metrics_rotate_size": [("20MB", "a size as logrotate reads it"), (0, "a size"), ("-1M", "a size"), ("20M\n", "a size"),
+                            ("20M\n}", "a size")],
     "metrics_rotate_count": [(0, "a number from 1 to 100"), (101, "a number from 1 to 100")],
     "bpf_stats": [("", "true or false")],
     "observe_seconds": [(-0.1, "a number from 0 to 60"), (61, "a number from 0 to 60")],
@@ -50,10 +54,12 @@ WRONG = {
 }
 
 RIGHT = [
-    ("host_root", "/host/", "/host"), ("host_root", "/", ""), ("unit", "falco@a.service", "falco@a.service"), ("config_file", "/a/b.yaml", "/a/b.yaml"),
+    ("host_root", "/host/", "/host"), ("host_root", "/", ""), ("unit", "falco@a.service", "falco@a.service"),
+    ("config_file", "/a/b.yaml", "/a/b.yaml"),
     ("fragment_name", "zz-mine.yml", "zz-mine.yml"), ("fragment_name", "falco-tuning.yaml", "falco-tuning.yaml"),
     ("buf_size_preset", "7", 7), ("buf_size_preset", 10, 10), ("cpus_for_each_buffer", 0, 0), ("cpus_for_each_buffer", "auto", "auto"),
-    ("keep_larger_buffers", "no", False), ("metrics", 1, True), ("memory_share_percent", "0.5", 0.5), ("buffer_max_bytes", "1048576", 1048576),
+    ("keep_larger_buffers", "no", False), ("metrics", 1, True), ("memory_share_percent", "0.5", 0.5),
+    ("buffer_max_bytes", "1048576", 1048576),
     ("metrics_interval", "1s 500ms", "1s 500ms"), ("metrics_interval", "200ms", "200ms"), ("metrics_rotate_size", 1048576, "1048576"),
     ("observe_seconds", 0, 0), ("serial", "30%", "30%"), ("serial", [1, "10%", 5], [1, "10%", 5]), ("hosts", "web:!db", "web:!db"),
     ("state_dir", "/srv/state/", "/srv/state"),
@@ -116,7 +122,8 @@ def test_keys_may_carry_the_prefix():
 
 
 @pytest.mark.parametrize("given, message", [
-    ({"healthy_deadline": 5, "min_healthy_time": 5}, "falco_tune_min_healthy_time (5 s) must be shorter than falco_tune_healthy_deadline (5 s)"),
+    ({"healthy_deadline": 5, "min_healthy_time": 5},
+     "falco_tune_min_healthy_time (5 s) must be shorter than falco_tune_healthy_deadline (5 s)"),
     ({"healthy_deadline": 10, "min_healthy_time": 60, "metrics": False}, "falco_tune_min_healthy_time (60 s) must be shorter"),
     ({"healthy_deadline": 65}, "falco_tune_healthy_deadline is 65 s, but evidence takes two metrics intervals of 30s and "
                                "falco_tune_min_healthy_time of 5 s: raise the deadline or shorten the interval"),

@@ -54,14 +54,16 @@ def test_a_request_is_plain_data_that_says_what_to_write_and_what_to_expect():
     assert built["watched"] == [FOLDER, "/etc/falco/falco_rules.yaml"]
     assert built["load_order"] == [{"path": KIND_FILE, "strategy": None}, {"path": TARGET, "strategy": None}]
     assert (built["apply"], built["restart"], built["dry_run"], built["version"]) == ("reload", True, "--dry-run", "0.44.1")
-    assert built["watch"] == {"healthy_deadline": 90, "min_healthy_time": 5, "metrics_file": "/var/log/falco/metrics.jsonl", "scrape_url": "",
+    assert built["watch"] == {"healthy_deadline": 90, "min_healthy_time": 5, "metrics_file": "/var/log/falco/metrics.jsonl",
+                              "scrape_url": "",
                               "driver": "modern_ebpf", "buffers": {"count": 8, "bytes_each": 32 << 20}}
 
 
 @pytest.mark.parametrize("entries, files, order", [
     ("  - {path: /etc/falco/config.d, strategy: override}\n", {}, [(TARGET, "override")]),
     ("  - /etc/falco/config.d\n", {FOLDER + "/zzz.yaml": "json_output: true\n"}, [(TARGET, None), (FOLDER + "/zzz.yaml", None)]),
-    ("  - /etc/falco/config.d\n  - /etc/falco/aa.yaml\n", {"/etc/falco/aa.yaml": "json_output: true\n"}, [(TARGET, None), ("/etc/falco/aa.yaml", None)]),
+    ("  - /etc/falco/config.d\n  - /etc/falco/aa.yaml\n", {"/etc/falco/aa.yaml": "json_output: true\n"},
+     [(TARGET, None), ("/etc/falco/aa.yaml", None)]),
     ("  - /etc/falco/config.d\n", {TARGET: "json_output: true\n"}, [(TARGET, None)]),
 ])
 def test_load_order_is_that_after_the_change(entries, files, order):
@@ -107,6 +109,6 @@ def test_pending_files_are_those_that_are_not_as_written(hashes, origin):
 
 
 def test_pending_files_are_looked_for_below_the_host_root():
-    found = request.pending([{"path": "/etc/x", "content": "new\n"}], {"host": {"files": {"/host/etc/x": hashlib.sha256(b"new\n").hexdigest()}}},
-                            policies.complete({"host_root": "/host"}))
-    assert found == []
+    hashes = {"/host/etc/x": hashlib.sha256(b"new\n").hexdigest()}
+    policy = policies.complete({"host_root": "/host"})
+    assert request.pending([{"path": "/etc/x", "content": "new\n"}], {"host": {"files": hashes}}, policy) == []
