@@ -9,6 +9,9 @@ paths. Everything that must be understood is parsed on the controller.
 
 import re
 
+# YAML 1.2, and so Falco, breaks lines nowhere else; str.splitlines() does, at U+2028 for one.
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+
 _KEY = re.compile(r"""^(?:"([^"\\]+)"|'([^']+)'|([^\s#'"\[\]{},&*!|>%@`:-][^#:]*?|[^\s#'"\[\]{},&*!|>%@`:-]))\s*:(?:\s|$)""")
 
 
@@ -18,7 +21,7 @@ def spans(text):
     ValueError where the root is no block mapping that can be cut by lines.
     """
     found, key, start, content_end = [], None, 0, 0
-    lines = text.splitlines(True)
+    lines = _LINE.findall(text)
     for number, line in enumerate(lines):
         if not line.strip():
             continue
@@ -54,7 +57,7 @@ def replace(text, blocks):
 
     blocks: {key: text of the block, with its key}. ValueError as spans(), or where a key is there twice.
     """
-    lines = text.splitlines(True)
+    lines = _LINE.findall(text)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
     where = {}
@@ -72,7 +75,7 @@ def replace(text, blocks):
 
 def block(text, key):
     """The text of one top-level block, or None."""
-    lines = text.splitlines(True)
+    lines = _LINE.findall(text)
     try:
         for name, start, end in spans(text):
             if name == key:
@@ -93,5 +96,6 @@ def path_words(text):
     words = []
     for line in part.splitlines():
         line = re.sub(r"(^|\s)#.*", "", line)
+        line = re.sub(r"\S*\$\{[^}]*\}\S*", " ", line)  # the controller expands variables, and asks again
         words.extend(word.rstrip("/") or "/" for word in re.findall(r"""[^\s,\[\]{}"']*/[^\s,\[\]{}"']*""", line))
     return [word for word in words if not word.endswith(":")]

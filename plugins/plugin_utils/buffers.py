@@ -40,8 +40,10 @@ def preset_bytes(preset):
 
 def legal_preset(preset, page_size):
     """libs takes a size that is a multiple of the page size and more than two pages."""
+    if not 1 <= preset <= 10:
+        return False
     size = preset_bytes(preset)
-    return 1 <= preset <= 10 and size % page_size == 0 and size > 2 * page_size
+    return size % page_size == 0 and size > 2 * page_size
 
 
 def effective_cpus(cpus_for_each_buffer, online):
@@ -82,10 +84,10 @@ def budget(memory, policy):
     bounds = []
     if memory.get("total"):
         bounds.append((memory["total"] * policy["memory_share_percent"] // 100,
-                       "%s %% of %s" % (policy["memory_share_percent"], human(memory["total"]))))
+                       "%.10g %% of %s" % (policy["memory_share_percent"], human(memory["total"]))))
     if memory.get("available") is not None:
         bounds.append((memory["available"] * policy["available_share_percent"] // 100,
-                       "%s %% of the %s available" % (policy["available_share_percent"], human(memory["available"]))))
+                       "%.10g %% of the %s available" % (policy["available_share_percent"], human(memory["available"]))))
     if memory.get("limit"):
         rest = max(0, memory["limit"] - (memory.get("used") or 0))
         bounds.append((rest, "MemoryMax of the unit (%s) less what Falco uses" % human(memory["limit"])))

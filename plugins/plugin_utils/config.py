@@ -107,11 +107,11 @@ def set_option(config, option):
     """Apply one -o KEY=VALUE: a.b.c=1, list[0]=x, list[]=x, key={a: b}. Returns the top-level key."""
     path, dummy, text = option.partition("=")
     steps = re.findall(r"[^.\[\]]+|\[\d*\]", path.strip())
-    if not steps:
+    if not steps or steps[0].startswith("["):
         raise ConfigError("-o %s: expected KEY=VALUE" % option)
     try:
         value = yaml.load(text, Loader=_Loader_plain) if text.strip() else ""
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     if isinstance(value, list):
         value = text.strip()  # Falco takes a list in brackets as one text
@@ -120,6 +120,8 @@ def set_option(config, option):
         index = step.startswith("[")
         if index:
             position = len(node) if step == "[]" else int(step[1:-1])
+            if position > len(node) + 1000:
+                raise ConfigError("-o %s: index %d of a list of %d" % (option, position, len(node)))
             while len(node) <= position:
                 node.append(None)
             slot = position
@@ -141,13 +143,14 @@ class _Loader_plain(_Base):
     """For the value part of -o."""
 
 
+_Loader_plain.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
+
+
 def entries(config):
     """config_files of the main file: [(path, strategy)]; strategy is None where the entry is a plain path."""
     value = config.get("config_files")
-    if value is None:
-        return []
     if not isinstance(value, list):
-        return []  # a scalar is no list: Falco reads none
+        return []
     found = []
     for item in value:
         if isinstance(item, dict):
@@ -157,15 +160,30 @@ def entries(config):
     return found
 
 
-def loaded_files(main, config, present, release):
+def listing(raw, options, environment):
+    """entries() of the main file as the release and the -o options have it; raw is changed as by those options."""
+    for option in options:
+        if top_level(option) == "config_files":
+            set_option(raw, option)
+    if isinstance(raw.get("config_files"), str):
+        raw["config_files"] = [raw["config_files"]]  # a single path counts as a list of one
+    return entries(expand({"config_files": raw.get("config_files")}, environment))
+
+
+def top_level(option):
+    """The top-level key of one -o text."""
+    return re.split(r"[.=\[]", option, maxsplit=1)[0].strip()
+
+
+def loaded_files(main, listed, present, release):
     """The files that Falco loads after the main one, in order: [(path, strategy, number of its entry)].
 
-    present: paths of the regular files that exist on the host. Raises ConfigError where Falco would exit.
+    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises ConfigError where Falco would exit.
     """
     if release.fragments is None:
         return []
     found = []
-    for number, (path, strategy) in enumerate(entries(config)):
+    for number, (path, strategy) in enumerate(listed):
         if strategy is not None and release.fragments == "replace":
             raise ConfigError("%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and exits"
                               % (main, release))
@@ -181,28 +199,27 @@ def merge(main, files, options, environment, release):
     """The effective configuration.
 
     files: {path: text} of the main file and of every regular file that config_files may name. options: the -o texts
-    of the process in order. Returns {'effective', 'raw', 'order', 'entry', 'keys', 'origin', 'duplicates'}: effective has
-    variables expanded, raw has not; order lists the loaded files, entry the config_files entry that brought each (-1:
-    the main file), keys what each holds; origin tells for each top-level key which file (or '-o') decided it.
+    of the process in order. Returns {'effective', 'raw', 'order', 'entry', 'strategy', 'listed', 'keys', 'origin',
+    'duplicates'}: effective has variables expanded, raw has not; order lists the loaded files, entry the config_files
+    entry that brought each (-1: the main file) and strategy its strategy, listed all entries, keys what each file holds;
+    origin tells for each top-level key which file (or '-o') decided it.
     """
     raw, duplicates = load(files[main], main)
     duplicates = [(main,) + item for item in duplicates]
     origin = dict.fromkeys(raw, main)
-    for option in options:
-        if option.split("=")[0].split("[")[0].strip() == "config_files":
-            set_option(raw, option)
-    later = [option for option in options if option.split("=")[0].split("[")[0].strip() != "config_files"]
+    listed = listing(raw, options, environment)
+    later = [option for option in options if top_level(option) != "config_files"]
     if not release.options_beat_fragments:
         for option in later:
             origin[set_option(raw, option)] = "-o"
-    order, place, held = [main], {main: -1}, {main: sorted(str(key) for key in raw)}
-    for path, strategy, number in loaded_files(main, expand({"config_files": raw.get("config_files")}, environment), set(files), release):
+    order, place, held, strategies = [main], {main: -1}, {main: sorted(str(key) for key in raw)}, {main: None}
+    for path, strategy, number in loaded_files(main, listed, set(files), release):
         fragment, repeated = load(files[path], path)
         duplicates += [(path,) + item for item in repeated]
         if "config_files" in fragment:
             raise ConfigError("%s: holds config_files, which only the main file may; Falco exits" % path)
         order.append(path)
-        place[path], held[path] = number, sorted(str(key) for key in fragment)
+        place[path], strategies[path], held[path] = number, strategy, sorted(str(key) for key in fragment)
         for key, value in fragment.items():
             if strategy == "add-only" and key in raw:
                 continue
@@ -216,7 +233,7 @@ def merge(main, files, options, environment, release):
         for option in later:
             origin[set_option(raw, option)] = "-o"
     return {"effective": expand(raw, environment), "raw": raw, "order": order, "origin": origin,
-            "entry": place, "keys": held, "duplicates": duplicates}
+            "entry": place, "strategy": strategies, "listed": listed, "keys": held, "duplicates": duplicates}
 
 
 def lookup(config, path):
@@ -249,7 +266,7 @@ def coerce(value, key):
         return True, number
     if key.kind == "list":
         return isinstance(value, list), value if isinstance(value, list) else [value]
-    return not isinstance(value, (dict, list)), text
+    return (False, key.default) if isinstance(value, (dict, list)) else (True, text)
 
 
 def value_in_force(effective, path, release):

@@ -30,21 +30,34 @@ def options_of(arguments):
     return found
 
 
-def _from_arguments(arguments, environment, release):
-    if release.since(0, 37):
-        kind = None
-        for option in options_of(arguments):
-            key, dummy, value = option.partition("=")
-            if key.strip() == "engine.kind":
-                kind = value.strip().strip("'\"")
-        if kind:
-            return kind
-    if not release.since(0, 38):
+def old_form(effective, release):
+    """Whether the release reads the flags and keys of 0.36 and before.
+
+    0.37 does so while kind, kmod.buf_size_preset and kmod.drop_failed_exit have their defaults
+    (m_changes_in_engine_config in app/actions/load_config.cpp at 0.37.0).
+    """
+    if release.since(0, 38):
+        return False
+    if not release.since(0, 37):
+        return True
+    return all(falco_config.value_in_force(effective, key, release)["value"] == default
+               for key, default in (("engine.kind", "kmod"), ("engine.kmod.buf_size_preset", 4),
+                                    ("engine.kmod.drop_failed_exit", False)))
+
+
+def _from_arguments(arguments, environment, effective, release):
+    if old_form(effective, release):
         if "--modern-bpf" in arguments:
             return "modern_ebpf"
         if "FALCO_BPF_PROBE" in environment:
             return "ebpf"
-    return None
+    kind = None
+    if release.since(0, 37):
+        for option in options_of(arguments):
+            key, dummy, value = option.partition("=")
+            if key.strip() == "engine.kind":
+                kind = value.strip().strip("'\"")
+    return kind
 
 
 def decide(arguments, environment, unit, merged, release):
@@ -52,7 +65,7 @@ def decide(arguments, environment, unit, merged, release):
 
     arguments: of the running process, else of the unit's ExecStart. merged: what config.merge() returned, or None.
     """
-    kind = _from_arguments(arguments, environment, release)
+    kind = _from_arguments(arguments, environment, (merged or {}).get("effective", {}), release)
     origin = (merged or {}).get("origin", {}).get("engine")
     if kind and release.since(0, 37) and not release.options_beat_fragments and origin not in (None, "-o"):
         # Before 0.41 a fragment with an engine block beats -o (recorded on 0.38.2).

@@ -38,15 +38,12 @@ def missing(sources, release):
         return []
     try:
         raw, dummy = falco_config.load(_text(texts[sources["main"]]), sources["main"])
-        for option in falco_driver.options_of(sources["arguments"]):
-            if option.startswith("config_files"):
-                falco_config.set_option(raw, option)
+        listed = falco_config.listing(raw, falco_driver.options_of(sources["arguments"]), sources["environment"])
     except falco_config.ConfigError:
         return []
     known = {item["path"] for item in sources["files"]} | {name.rstrip("/") for name in sources["folders"]}
     known |= set(sources.get("asked", []))
-    expanded = falco_config.expand(raw, sources["environment"])
-    return sorted({path for path, dummy in falco_config.entries(expanded)
+    return sorted({path for path, dummy in listed
                    if path.startswith("/") and (path.rstrip("/") or "/") not in known})
 
 
@@ -72,7 +69,7 @@ def _config(sources, release):
     for path in merged["order"]:
         if path in broken:
             return dict(empty, reason=broken[path])
-    listed = falco_config.entries(merged["effective"]) if release.fragments else []
+    listed = merged["listed"] if release.fragments else []
     known = {name.rstrip("/") for name in sources["folders"]}
     folders = [{"path": path.rstrip("/"), "strategy": strategy, "entry": number}
                for number, (path, strategy) in enumerate(listed) if path.rstrip("/") in known]
@@ -82,10 +79,10 @@ def _config(sources, release):
         "reason": None,
         "layout": "dropin" if folders else "full",
         "order": merged["order"],
-        "files": [{"path": path, "sha256": hashes[path], "entry": merged["entry"][path],
+        "files": [{"path": path, "sha256": hashes[path], "entry": merged["entry"][path], "strategy": merged["strategy"][path],
                    "keys": [key for key in merged["keys"][path] if key in BLOCKS]} for path in merged["order"]],
         "folders": folders,
-        "options": [option for option in options if option.split("=")[0].split(".")[0].split("[")[0].strip() in BLOCKS],
+        "options": [option for option in options if falco_config.top_level(option) in BLOCKS],
         "effective": effective,
         # Only where a variable makes them differ: writing a block must not freeze what a variable holds.
         "raw": {key: merged["raw"][key] for key in effective if merged["raw"][key] != merged["effective"][key]},

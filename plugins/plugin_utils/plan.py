@@ -14,6 +14,7 @@ import posixpath
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
 
 
@@ -121,21 +122,25 @@ class _Draft:
 
 def _current_buffers(effective, driver, release):
     keys = release.buffer_keys(driver)
-    preset = falco_config.value_in_force(effective, keys["buf_size_preset"][0], release)["value"]
+    # 0.37 knows two forms, and reads the old one while its engine block is untouched.
+    form = -1 if falco_driver.old_form(effective, release) else 0
+    preset = falco_config.value_in_force(effective, keys["buf_size_preset"][form], release)["value"]
     cpus = None
     if keys["cpus_for_each_buffer"]:
-        cpus = falco_config.value_in_force(effective, keys["cpus_for_each_buffer"][0], release)["value"]
+        cpus = falco_config.value_in_force(effective, keys["cpus_for_each_buffer"][form], release)["value"]
     return {"buf_size_preset": preset, "cpus_for_each_buffer": cpus}
 
 
 def _memory(facts, driver, current):
     memory = facts.get("memory") or {}
-    used = memory.get("used")
+    used, available = memory.get("used"), memory.get("available")
+    # The rings that are there now will be replaced: they come back to the host, and to the unit where they are charged to it.
+    rings = buffers.layout(driver, facts["cpus"]["online"], current["buf_size_preset"], current["cpus_for_each_buffer"])
+    if available is not None:
+        available += rings["bytes_total"]
     if used is not None and driver == "modern_ebpf":
-        # The unit's own rings are charged to it and will be replaced.
-        rings = buffers.layout(driver, facts["cpus"]["online"], current["buf_size_preset"], current["cpus_for_each_buffer"])
         used = max(0, used - rings["bytes_total"])
-    return {"total": memory.get("total"), "available": memory.get("available"), "limit": memory.get("limit"), "used": used}
+    return {"total": memory.get("total"), "available": available, "limit": memory.get("limit"), "used": used}
 
 
 def _metrics_file(policy):
@@ -199,10 +204,10 @@ def make(facts, given, history=None):
     if not online:
         raise PlanError("the number of online CPUs is unknown: %s" % (facts["cpus"].get("reason") or "nothing was read"))
     page_size = (facts.get("kernel") or {}).get("page_size") or 4096
-    held = path in config["order"]
+    ours = ((facts.get("host") or {}).get("record") or {}).get("files") or {}
     try:
         chosen = buffers.choose(driver, online, _memory(facts, driver, current), policies.buffer_policy(policy),
-                                current, page_size, settled=held)
+                                current, page_size, settled=path in ours)
     except buffers.BufferError as error:
         raise PlanError(str(error)) from None
 
@@ -302,22 +307,23 @@ def _settings(draft, config, layout, path, release, driver):
         node[rest.split(".")[-1]] = value
     if "engine" in settings:
         # A block without kind selects kmod, whatever falco.yaml says.
-        settings["engine"]["kind"] = driver
-        settings["engine"] = {"kind": driver, **{key: value for key, value in settings["engine"].items() if key != "kind"}}
+        engine = settings["engine"] if isinstance(settings["engine"], dict) else {}
+        settings["engine"] = {"kind": driver, **{key: value for key, value in engine.items() if key != "kind"}}
     return settings
 
 
 def _not_overridden(draft, config, layout, path, release):
     """Nothing that is read later may hold what we are about to write."""
     place = {item["path"]: item["entry"] for item in config["files"]}
+    if release.options_beat_fragments or layout == "full":
+        for option in config["options"]:
+            given = option.partition("=")[0].strip()
+            if any(key == given or key.startswith(given + ".") for key in draft.values):
+                raise PlanError("the process is started with -o %s, which overrides every file: take it out of the unit, or set the "
+                                "policy to the value it gives" % option)
     for block in sorted({key.split(".")[0] for key in draft.values}):
-        options = {option.split("=")[0].strip(): option for option in config["options"]
-                   if option.split("=")[0].split(".")[0].split("[")[0].strip() == block}
-        clash = sorted(set(options) & (set(draft.values) | {block}))
-        if clash and (release.options_beat_fragments or layout == "full"):
-            raise PlanError("the process is started with -o %s, which overrides every file: take it out of the unit, or set the "
-                            "policy to the value it gives" % options[clash[0]])
-        holders = [item["path"] for item in config["files"] if block in item["keys"] and item["path"] not in (path, config["order"][0])]
+        holders = [item["path"] for item in config["files"] if block in item["keys"] and item["strategy"] != "add-only"
+                   and item["path"] not in (path, config["order"][0])]
         if not holders:
             continue
         if layout == "full":

@@ -82,8 +82,15 @@ def _path(value):
     return value.rstrip("/") if value != "/" else ""
 
 
+def _place(value):
+    path = _path(value)
+    if not path:
+        raise ValueError("an absolute path below /")
+    return path
+
+
 def _fragment_name(value):
-    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.ya?ml$", value):
+    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.ya?ml\Z", value):
         raise ValueError("a file name such as zz-falcotune.yaml")
     if value <= "engine-kind-falcoctl.yaml":
         raise ValueError("a file name that sorts after engine-kind-falcoctl.yaml, or the package's own file overrides it "
@@ -92,7 +99,7 @@ def _fragment_name(value):
 
 
 def _unit(value):
-    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9:_.@-]*$", value):
+    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9:_.@-]*\Z", value):
         raise ValueError("the name of a systemd unit, such as falco-modern-bpf.service")
     return value
 
@@ -141,14 +148,14 @@ def _classes(value):
 
 def _serial(value):
     for item in value if isinstance(value, list) else [value]:
-        match = re.match(r"^([0-9]+)(%?)$", str(item))
+        match = re.match(r"^([0-9]+)(%?)\Z", str(item))
         if not match or int(match.group(1)) < 1 or (match.group(2) and int(match.group(1)) > 100):
             raise ValueError("a number of hosts from 1, a percentage from 1% to 100%, or a list of those")
     return value
 
 
 def _size(value):
-    if not re.match(r"^[1-9][0-9]*[kMG]?$", str(value)):
+    if not re.match(r"^[1-9][0-9]*[kMG]?\Z", str(value)):
         raise ValueError("a size as logrotate reads it, such as 20M")
     return str(value)
 
@@ -158,7 +165,7 @@ OPTIONS = {
     "host_root": Option("", _path),
     "unit": Option("", _unit),
     "config_file": Option("", _path),
-    "state_dir": Option("/var/lib/falcotune", _path),
+    "state_dir": Option("/var/lib/falcotune", _place),
     "layout": Option("auto", _choice("auto", "dropin", "full")),
     "fragment_name": Option("zz-falcotune.yaml", _fragment_name),
     # Driver and buffers.
@@ -173,7 +180,7 @@ OPTIONS = {
     # What measuring needs.
     "metrics": Option(True, _bool),
     "metrics_interval": Option("30s", _interval),
-    "metrics_dir": Option("/var/log/falco", _path),
+    "metrics_dir": Option("/var/log/falco", _place),
     "metrics_rotate_size": Option("20M", _size),
     "metrics_rotate_count": Option(3, _integer(1, 100)),
     "bpf_stats": Option(False, _bool),
@@ -190,10 +197,10 @@ OPTIONS = {
 }
 
 
-def nearest(name, names):
-    """' (did you mean X?)' or nothing."""
+def nearest(name, names, prefix=""):
+    """' (did you mean X?)' or nothing. The prefix that all names share says nothing about likeness."""
     close = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return " (did you mean %s?)" % close[0] if close else ""
+    return " (did you mean %s%s?)" % (prefix, close[0]) if close else ""
 
 
 def complete(given, prefix="falco_tune_"):
@@ -203,7 +210,7 @@ def complete(given, prefix="falco_tune_"):
         name = key[len(prefix):] if key.startswith(prefix) else key
         if name not in OPTIONS:
             raise PolicyError("%s is not a known policy key%s" % (
-                key, nearest(key, [prefix + option if key.startswith(prefix) else option for option in OPTIONS])))
+                key, nearest(name, OPTIONS, prefix if key.startswith(prefix) else "")))
         try:
             policy[name] = OPTIONS[name].check(value)
         except ValueError as error:

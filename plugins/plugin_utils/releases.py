@@ -157,9 +157,9 @@ class Release:
         return self.since(0, 41)
 
     @property
-    def fragment_reload(self):
-        """Watched: fragment directories since 0.38; a rename onto a file since 0.37."""
-        return self.since(0, 38)
+    def reload_on_rename(self):
+        """Whether a file that is renamed into place begins a hot reload: onto falco.yaml since 0.37, into config.d ever since."""
+        return self.since(0, 37)
 
     @property
     def dry_run(self):

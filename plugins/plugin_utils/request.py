@@ -34,9 +34,7 @@ def scrape_url(settings, release):
 def _load_order(facts, plan):
     """Fragments in the order in which Falco will load them, the plan's own among them."""
     config = facts["config"]
-    strategies = {item["entry"]: item["strategy"] for item in config["folders"]}
-    order = [{"path": item["path"], "strategy": strategies.get(item["entry"]), "entry": item["entry"]} for item in config["files"]
-             if item["entry"] >= 0]
+    order = [{name: item[name] for name in ("path", "strategy", "entry")} for item in config["files"] if item["entry"] >= 0]
     if plan["layout"] == "dropin" and plan["target"] not in [item["path"] for item in order]:
         entry = next(item for item in reversed(config["folders"]) if item["path"] == posixpath.dirname(plan["target"]))
         order.append({"path": plan["target"], "strategy": entry["strategy"], "entry": entry["entry"]})
@@ -71,8 +69,10 @@ def build(state, plan, facts, policy, content, host_files):
     config = facts["config"]
     release = releases.release_for(facts["falco"]["version"])
     after = dict(config["effective"], **plan["settings"])
+    reloads = config["watch"] and release.reload_on_rename
     request.update(
-        content=content if plan["settings"] else "", layout=plan["layout"], target=plan["target"], main=config["order"][0],
+        apply=policy["apply"] if reloads else "restart", content=content if plan["settings"] else "",
+        layout=plan["layout"], target=plan["target"], main=config["order"][0],
         expected={item["path"]: item["sha256"] for item in config["files"]},
         watched=[item["path"] for item in config["folders"]] + _rules(after), load_order=_load_order(facts, plan),
         host_files=host_files, directories=plan["directories"], sysctls=plan["sysctls"], restart=plan["restart_required"],

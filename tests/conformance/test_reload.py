@@ -127,7 +127,7 @@ def test_counters_start_again_and_the_start_time_stays(falco):
         samples = falco.samples()
     numbers = [sample["sample"] for sample in samples]
     again = next(index for index in range(1, len(numbers)) if numbers[index] <= numbers[index - 1])
-    assert numbers[again] == numbers[0]
+    assert numbers[again] in (0, 1)
     old, new = samples[again - 1]["output_fields"], samples[again]["output_fields"]
     assert new["falco.start_ts"] == old["falco.start_ts"]
     assert new["falco.num_evts"] < old["falco.num_evts"]

@@ -24,7 +24,8 @@ GOOD = {
     "ebpf-38": {"release": "0.38.2", "driver": "ebpf", "cpus": 64, "memory": "128G"},
     # Trap 18: scraping this one early would kill it.
     "scraped-38": {"release": "0.38.2", "driver": "kmod", "config": {
-        "webserver": {"enabled": True, "listen_port": free_ports(1)[0], "listen_address": "127.0.0.1", "prometheus_metrics_enabled": True}}},
+        "webserver": {
+            "enabled": True, "listen_port": free_ports(1)[0], "listen_address": "127.0.0.1", "prometheus_metrics_enabled": True}}},
     "legacy-36": {"release": "0.36.2", "driver": "kmod", "cpus": 16, "memory": "64G"},
     "oldest-33": {"release": "0.33.1", "driver": "kmod", "cpus": 16, "memory": "64G"},
     # Trap 11: Falco may write nowhere but where the unit lets it.

@@ -7,14 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hypothesis import Phase, settings
+
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = tempfile.TemporaryDirectory(prefix="falcotune-")
 _PLACE = Path(_FOLDER.name) / "ansible_collections" / "falcotune"
 _PLACE.mkdir(parents=True)
 (_PLACE / "fleet").symlink_to(ROOT)
 sys.path.insert(0, _FOLDER.name)
-
-from hypothesis import Phase, settings
 
 settings.register_profile("falcotune", derandomize=True, database=None, deadline=None, max_examples=150,
                           phases=[Phase.explicit, Phase.generate, Phase.shrink])

@@ -29,6 +29,17 @@ _SAME = {"help": "h", "option": "o", "validate": "V", "unbuffered": "U", "verbos
          "snaplen": "S", "gvisor-config": "g", "list-syscall-events": "list-events"}
 
 
+def help_text(release):
+    """The options of a release, a line each, without Falco's words about them."""
+    out = []
+    for name, (value, first, last) in sorted(_OPTIONS.items(), key=lambda item: item[0].lower()):
+        if first <= release.minor <= last and name not in _SAME:
+            names = ["--" + long for long, short in _SAME.items() if short == name and len(long) > 1]
+            names = ["-" + name if len(name) == 1 else "    --" + name] + names
+            out.append("  " + ", ".join(names) + (" <value>" if value else "") + "\n")
+    return "".join(out)
+
+
 class Options:
     def __init__(self, argv, release):
         self.release = release

@@ -125,10 +125,11 @@ class Process:
                           _from(run.fault.get("blind")))
         self.snapshots = metrics.Snapshots()
         interval = run.settings.interval_ms / 1000.0
-        self.next_snapshot = now
-        if not run.profile.release.since(41):
-            self.next_snapshot += interval
-            self.snapshots.sample = 1
+        # The timer runs since before the driver was loaded. Older releases wait for its first tick.
+        ticks = max(int((now - run.reload_ns / 1e9) / interval), 0) if interval else 0
+        at_once = ticks or run.profile.release.since(41)
+        self.next_snapshot = now if at_once else run.reload_ns / 1e9 + interval
+        self.snapshots.sample = 1 if ticks or not at_once else 0
         self.next_drop_check = now + 1
         self.drops_seen = (0, 0)
         self.drop_tokens, self.drop_found, self.drop_acted = run.settings.drop_burst, 0, 0
@@ -326,8 +327,8 @@ class Process:
         if run.settings.output_rule:
             run.outputs.emit("Falco internal: metrics snapshot", "Falco metrics snapshot", fields, "Informational")
         self.snapshots.sample += 1
-        while self.next_snapshot <= now:
-            self.next_snapshot += interval
+        timer = run.reload_ns / 1e9
+        self.next_snapshot = timer + (int((now - timer) / interval) + 1) * interval
 
     def _drop_check(self, now):
         run, settings = self.run, self.run.settings
@@ -349,7 +350,8 @@ class Process:
         self.drop_tokens -= 1
         self.drop_acted += 1
         counters = dict(metrics.Counters(run, now).kernel)
-        fields = {key: str(value) for key, value in counters.items() if key.startswith("n_drops")}
+        enters = not run.profile.release.since(42)
+        fields = {key: str(value) for key, value in counters.items() if key.startswith("n_drops") and (enters or "enter" not in key)}
         for name in ("n_drops_bug", "n_drops_page_faults", "n_drops_scratch_map"):
             fields.setdefault(name, "0")
         fields.update(n_evts=str(fresh), n_drops=str(lost), ebpf_enabled="0" if settings.kind == "kmod" else "1")

@@ -5,6 +5,7 @@
 
 import fnmatch
 import os
+import re
 
 from . import syscalls, yamltext
 from .condition import ConditionError, Expander, Parser
@@ -259,42 +260,58 @@ class Engine:
 
     def describe(self, only=None):
         """The object behind `-L -o json_output=true`."""
-        expander = self.expander
-
-        def names(codes):
-            return sorted(syscalls.to_names(codes)) + ["asyncevent"]
-
-        rules = []
-        for name, item in self.items["rule"].items():
-            if only and name != only:
-                continue
-            probe = Expander(expander.macros, expander.lists)
-            found = {}
-            probe.fields(item.tree, found)
-            compiled = probe.show(item.tree)
-            rules.append({
-                "info": {
-                    "name": name, "condition": str(item.body["condition"]), "description": str(item.body["desc"]),
-                    "enabled": yamltext.as_bool(item.body.get("enabled"), True), "output": str(item.body["output"]),
-                    "priority": str(item.body["priority"]).capitalize(), "source": str(item.body.get("source") or "syscall"),
-                    "tags": sorted(yamltext.as_list(item.body.get("tags"))),
-                },
-                "details": {
-                    "condition_compiled": compiled, "condition_fields": list(found.get("fields", {})),
-                    "condition_operators": list(found.get("operators", {})), "events": names(item.codes),
-                    "lists": sorted(probe.used_lists), "macros": sorted(probe.used_macros), "exception_fields": [],
-                    "exception_names": [], "exception_operators": [], "output_fields": [], "plugins": [],
-                },
-            })
-        macros = [{"info": {"name": name, "condition": str(item.body["condition"])},
-                   "details": {"events": names(expander.codes(item.tree)), "condition_compiled": expander.show(item.tree),
-                               "used": name in expander.used_macros}}
-                  for name, item in self.items["macro"].items() if not only]
-        lists = [{"info": {"name": name, "items": yamltext.as_list(item.body.get("items"))},
-                  "details": {"used": name in expander.used_lists}}
-                 for name, item in self.items["list"].items() if not only]
-        return {"required_engine_version": self.engine_need or "", "required_plugin_versions": self.plugin_needs, "rules": rules,
+        rules = [self._describe_rule(item) for name, item in self.items["rule"].items() if not only or name == only]
+        macros = [self._describe_macro(item) for item in self.items["macro"].values() if not only]
+        lists = [self._describe_list(item) for item in self.items["list"].values() if not only]
+        return {"required_engine_version": self.engine_need or "0.0.0", "required_plugin_versions": self.plugin_needs, "rules": rules,
                 "macros": macros, "lists": lists}
+
+    def _condition(self, item, codes):
+        """What both rules and macros say about their condition."""
+        probe = Expander(self.expander.macros, self.expander.lists)
+        found = {}
+        probe.fields(item.tree, found)
+        compiled = probe.show(item.tree)
+        out = {"lists": sorted(probe.used_lists), "macros": sorted(probe.used_macros), "plugins": []}
+        if self.release.since(37):
+            out.update(condition_compiled=compiled, condition_fields=list(found.get("fields", {})),
+                       condition_operators=list(found.get("operators", {})),
+                       events=sorted(syscalls.to_names(codes)) + ["asyncevent"])
+        return out
+
+    def _describe_rule(self, item):
+        body = item.body
+        priority, output = str(body["priority"]).capitalize(), str(body["output"])
+        info = {"name": item.name, "condition": str(body["condition"]), "description": str(body["desc"]),
+                "enabled": yamltext.as_bool(body.get("enabled"), True), "output": output,
+                "priority": {"Info": "Informational"}.get(priority, priority), "source": str(body.get("source") or "syscall"),
+                "tags": sorted(yamltext.as_list(body.get("tags")))}
+        if self.release.since(42):
+            info.update(capture=yamltext.as_bool(body.get("capture"), False),
+                        capture_duration=yamltext.as_int(body.get("capture_duration"), 0, 0, 0xFFFFFFFF))
+        details = self._condition(item, item.codes)
+        details.update(exception_fields=[], exception_names=[], exception_operators=[],
+                       output_fields=sorted(set(re.findall(r"%([a-z][\w.]*(?:\[[^]]*\])?)", output))))
+        if self.release.since(37):
+            details["output_compiled"] = output
+        return {"info": info, "details": details}
+
+    def _describe_macro(self, item):
+        details = self._condition(item, self.expander.codes(item.tree))
+        return {"info": {"name": item.name, "condition": str(item.body["condition"])},
+                "details": dict(details, used=item.name in self.expander.used_macros)}
+
+    def _describe_list(self, item):
+        items = yamltext.as_list(item.body.get("items"))
+        return {"info": {"name": item.name, "items": items},
+                "details": {"items_compiled": [part for name in items for part in self._items(name)], "plugins": [],
+                            "lists": [name for name in items if name in self.items["list"]],
+                            "used": item.name in self.expander.used_lists}}
+
+    def _items(self, name):
+        """A list's items in place of its name."""
+        inner = self.items["list"].get(name)
+        return [part for item in yamltext.as_list(inner.body.get("items")) for part in self._items(item)] if inner else [name]
 
 
 def existing_files(paths, release):

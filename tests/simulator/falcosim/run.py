@@ -6,8 +6,10 @@
 import json
 import os
 import sys
+import textwrap
 
 from . import reload, rings, rules, selection, syscalls
+from .cli import help_text
 from .config import ConfigError, Merged, Settings, support_tree
 from .output import Outputs
 from .web import Web
@@ -102,7 +104,7 @@ class Run:
     def print_only(self):
         options = self.options
         if "h" in options:
-            say("Falco version: %s (%s)\nUsage:\n  falco [OPTION...]\n" % (self.release.text, os.uname().machine))
+            say("Falco - Cloud Native Runtime Security\nUsage:\n  falco [OPTION...]\n\n%s" % help_text(self.release))
             raise Done()
         if "config-schema" in options or "rule-schema" in options:
             say("{}\n")
@@ -113,7 +115,7 @@ class Run:
         if "version" in options:
             self._version()
         if "page-size" in options:
-            self.log.info("Your system page size is: %d" % self.profile.page_size)
+            self.log.info("Your system page size is: %d bytes" % self.profile.page_size)
             raise Done()
         if not self.settings.merged.path:
             raise ConfigError("You must create a config file at %s or by passing -c" % DEFAULT_CONFIG)
@@ -202,8 +204,10 @@ class Run:
         if self.settings.json_output:
             say(json.dumps(found) + "\n")
         else:
+            say("%-50s %s\n%-50s %s\n" % ("Rule", "Description", "----", "-----------"))
             for rule in found["rules"]:
-                say("%s\n%s\n\n" % (rule["info"]["name"], rule["info"]["description"]))
+                text = textwrap.wrap(rule["info"]["description"], 59) or [""]
+                say("".join("%-50s %s\n" % row for row in zip([rule["info"]["name"]] + [""] * len(text), text)) + "\n")
         raise Done()
 
     def _support(self):

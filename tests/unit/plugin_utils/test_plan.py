@@ -265,6 +265,15 @@ def test_the_first_choice_for_a_host_does_not_depend_on_the_layout(layout):
     assert plan(host, layout=layout)["buffers"]["buf_size_preset"] == 6
 
 
+@pytest.mark.parametrize("text", ["engine: 7\n", "engine:\n", "engine: [a]\n", "metrics: 7\n", "engine: {modern_ebpf: 7}\nmetrics: []\n"])
+@pytest.mark.parametrize("path", [TARGET, FOLDER + "/a.yaml"])
+def test_blocks_that_are_no_mappings_are_replaced(path, text):
+    host = Host(options=()).with_file(path, text)
+    made = plan(host)
+    assert all(isinstance(value, dict) for value in made["settings"].values())
+    assert plan(host.after(made))["changes"] == []
+
+
 # Metrics.
 
 def test_metrics_can_be_left_alone():
