@@ -70,21 +70,30 @@ def scrape(url):
         return None
 
 
-def rings_in_kernel(process):
-    """BPF ring buffers that the process holds, by size: {bytes: number}, or None where that can't be read."""
-    folder = process.path + "/fdinfo"
+def rings_mapped(maps, driver, page_size):
+    """Ring buffers in a process's memory map, {bytes: number}; empty where there are none.
+
+    maps: text of /proc/PID/maps. How each driver maps its rings: modern_ebpf one page of positions and then the data
+    twice (libbpf's ring_buffer__add); kmod the data twice (libscap's scap_kmod.c); ebpf one page and the data, with the
+    second copy at an offset (scap_bpf.c).
+    """
     found = {}
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return None
-    for name in names:
-        text = host.read(os.path.join(folder, name), 4096) or ""
-        if re.search(r"^map_type:\s+27$", text, re.M):
-            match = re.search(r"^max_entries:\s+(\d+)$", text, re.M)
-            if match:
-                found[int(match.group(1))] = found.get(int(match.group(1)), 0) + 1
-    return found or None
+    for line in maps.splitlines():
+        match = re.match(r"^([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ \d+\s+(.+)$", line)
+        if not match:
+            continue
+        length = int(match.group(2), 16) - int(match.group(1), 16)
+        kind, offset, name = match.group(3), int(match.group(4), 16), match.group(5)
+        size = None
+        if driver == "modern_ebpf" and "bpf-map" in name and kind == "r--s" and offset == page_size:
+            size = (length - page_size) // 2
+        elif driver == "kmod" and re.match(r"^/dev/\w+\d+$", name) and kind == "r--s":
+            size = length // 2
+        elif driver == "ebpf" and "[perf_event]" in name and kind == "rw-s" and offset == 0:
+            size = length - page_size
+        if size and size >= 1 << 20:
+            found[size] = found.get(size, 0) + 1
+    return found
 
 
 def rings_in_log(process, since):
@@ -178,19 +187,16 @@ class Watch(object):
     def _buffers(self):
         """What is known of the rings that run. Raises NoEvidence where they are not the planned ones."""
         wanted = self.params["buffers"] or {}
-        found = rings_in_kernel(self.process)
-        if found is not None and self.params["driver"] == "modern_ebpf":
-            if wanted and found.get(wanted["bytes_each"]) is None:
-                raise NoEvidence("Falco runs with ring buffers of %s bytes, planned were %d of %d" % (
-                    sorted(found), wanted["count"], wanted["bytes_each"]))
-            if wanted:
-                return {"bytes_each": wanted["bytes_each"], "count": found[wanted["bytes_each"]], "source": "kernel"}
+        found = rings_mapped(host.read(self.process.path + "/maps", 1 << 22) or "", self.params["driver"], os.sysconf("SC_PAGE_SIZE"))
+        if found:
             size = max(found)
-            return {"bytes_each": size, "count": found[size], "source": "kernel"}
+            if wanted and size != wanted["bytes_each"]:
+                raise NoEvidence("Falco runs with ring buffers of %d bytes, planned were %d" % (size, wanted["bytes_each"]))
+            return {"bytes_each": size, "count": found[size], "source": "memory map"}
         size = rings_in_log(self.process, self.began)
         if size is None:
             return {"bytes_each": None, "count": None, "source": None,
-                    "reason": "neither the kernel (root and modern_ebpf) nor the journal (log_syslog) tells"}
+                    "reason": "neither its memory map nor the journal (log_syslog) tells"}
         if wanted and size != wanted["bytes_each"]:
             raise NoEvidence("Falco logged ring buffers of %d bytes, planned were %d" % (size, wanted["bytes_each"]))
         return {"bytes_each": size, "count": None, "source": "log"}

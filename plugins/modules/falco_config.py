@@ -91,7 +91,7 @@ evidence:
     restarts: 0
     source: metrics.output_file
     events: 51234
-    buffers: {bytes_each: 33554432, count: 4, source: kernel}
+    buffers: {bytes_each: 33554432, count: 4, source: memory map}
     seconds_to_evidence: 2.4
     blind_seconds_at_most: 2.9
     interruptions: 1

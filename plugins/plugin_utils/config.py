@@ -56,6 +56,20 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: load
 _Loader.add_multi_constructor("!", _tagged)
 
 
+# A configuration has a few hundred values; aliases of aliases can make billions of a few lines.
+MAX_NODES = 100000
+
+
+def _size(value, known):
+    """How many values a document has once its aliases are written out."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MAX_NODES  # of one that holds itself
+        known[id(value)] = 1 + sum(_size(item, known) for item in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
+
+
 def load(text, name):
     """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError."""
     loader = None
@@ -72,6 +86,8 @@ def load(text, name):
     finally:
         if loader is not None:
             loader.dispose()
+    if _size(data, {}) > MAX_NODES:
+        raise ConfigError("%s: its aliases expand to more than %d values" % (name, MAX_NODES))
     if isinstance(data, list):
         raise ConfigError("%s: a list at the root; Falco expects a mapping of keys" % name)
     if not isinstance(data, dict):

@@ -36,6 +36,9 @@ def _release(facts):
 # Changes that Falco need not be interrupted for.
 WITHOUT_RESTART = ("(directory)", "(sysctl)")
 
+# What PrivateTmp hides.
+TEMPORARY = ("/tmp/", "/var/tmp/")
+
 # A process younger than this, of a unit that systemd has restarted, keeps dying.
 YOUNG_SECONDS = 20
 
@@ -154,10 +157,14 @@ def _metrics(draft, policy, release, facts):
     effective = draft.effective
     output = falco_config.value_in_force(effective, "metrics.output_file", release)["value"]
     wanted = _metrics_file(policy)
+    hidden = (facts.get("service") or {}).get("sandbox", {}).get("private_tmp")
+    if hidden and wanted.startswith(TEMPORARY):
+        raise PlanError("falco_tune_metrics_dir is %s, but the unit %s has PrivateTmp: Falco would not find the directory, and nobody "
+                        "else the file; choose one outside /tmp and /var/tmp" % (policy["metrics_dir"], facts["service"]["unit"]))
     if not output:
         output = wanted
         why = "a file that an audit can read; the directory is made first, since Falco exits where it is missing"
-    elif output.startswith(("/tmp/", "/var/tmp/")) and (facts.get("service") or {}).get("sandbox", {}).get("private_tmp"):
+    elif output.startswith(TEMPORARY) and hidden:
         output, why = wanted, "the unit has PrivateTmp, so %s is invisible to the host" % output
     else:
         why = None

@@ -50,6 +50,7 @@ DEFAULTS = {
     "consumer_events_per_second": 600000,
     "starved": 0.0,
     "fault": None,
+    "binary": None,  # a real Falco instead of the simulator
     "profile": {},  # more of the simulator's profile, for example {"cpu_quota": 0.5}
     "hostvars": {},
 }
@@ -440,7 +441,7 @@ class Host:
         quoted = {name: shlex.quote(str(path)) for name, path in (
             ("root", root), ("bin", root / "usr/bin"), ("base", base), ("target", bare_python(root.parent)), ("here", HERE))}
         # A Python program of this name and not a shell's exec, so that its command line and its process name are Falco's.
-        self.write("usr/bin/falco", (
+        self.write("usr/bin/falco", f"#!/bin/sh\nexec {shlex.quote(self.spec['binary'])} \"$@\"\n" if self.spec["binary"] else (
             f"#!{python}\n"
             "import os, runpy, sys\n"
             f"os.environ['FALCO_SIM'] = {str(root / 'etc/falco-sim.json')!r}\n"

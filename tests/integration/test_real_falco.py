@@ -1,0 +1,88 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The same against a real Falco with modern_ebpf, where FALCO_BIN names one (root; the machine's own events).
+
+FALCOTUNE_CHANGES says how many changes in a row (the default is small).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+
+import direct
+from conftest import falco_files, leftovers, unit, wait_for
+from playbooks import ROLLBACK, TUNE, play
+
+BINARY = os.environ.get("FALCO_BIN")
+CHANGES = int(os.environ.get("FALCOTUNE_CHANGES", "6"))
+
+pytestmark = pytest.mark.skipif(not BINARY or os.geteuid() != 0, reason="FALCO_BIN names no real Falco, or this is not root")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    from hosts import Fleet
+
+    fleet = Fleet(tmp_path_factory.mktemp("real") / "hosts")
+    fleet.start({"defaults": {"cpus": os.cpu_count(), "memory": "16G", "binary": BINARY, "restart_seconds": 3,
+                              "hostvars": {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 60}},
+                 "hosts": {"real": {}}})
+    host = fleet.hosts[0]
+    time.sleep(5)
+    assert unit(host)["ActiveState"] == "active"
+    host.inventory = fleet.inventory
+    yield host
+    fleet.stop()
+
+
+def test_tune_converge_and_roll_back(host):
+    before = falco_files(host)
+    check = play(TUNE, host.inventory, "--check", "-e", "falco_tune_buf_size_preset=5")
+    assert check.changed == {"real"} and falco_files(host) == before
+    run = play(TUNE, host.inventory, "-e", "falco_tune_buf_size_preset=5")
+    assert run.failures == {}, run.output
+    proof = run.result("real", "falco_config")["evidence"]
+    assert proof["buffers"] == {"bytes_each": 16 << 20, "count": -(-os.cpu_count() // 2), "source": "memory map"}
+    assert proof["source"] == "metrics.output_file" and proof["events"] > 0 and proof["interruptions"] == 1
+    assert play(TUNE, host.inventory, "-e", "falco_tune_buf_size_preset=5").changed == set()
+    assert play(ROLLBACK, host.inventory).failures == {}
+    assert falco_files(host) == before
+
+
+def test_a_candidate_that_falco_refuses_is_not_written(host):
+    before, process = falco_files(host), unit(host)["MainPID"]
+    rules = host.root / "etc/falco/falco_rules.local.yaml"
+    text = rules.read_text()
+    time.sleep(3)
+    rules.write_text("- rule: [broken\n")  # Falco's own reload refuses it and goes on with the old rules
+    time.sleep(3)
+    run = play(TUNE, host.inventory, "-e", "falco_tune_buf_size_preset=6")
+    assert "Falco refuses the candidate configuration" in run.failure("real")
+    rules.write_text(text)
+    wait_for(lambda: falco_files(host) == before)
+    assert unit(host)["MainPID"] == process
+    time.sleep(3)
+
+
+def test_changes_in_a_row(host):
+    chance = random.Random(1)
+    main = host.root / "etc/falco/falco.yaml"
+    blind = []
+    for number in range(CHANGES):
+        time.sleep(chance.uniform(0, 3))
+        if chance.random() < 0.4:
+            main.write_text(main.read_text() + "\n")
+            time.sleep(chance.uniform(0, 0.6))
+        answer = direct.finished(direct.change(host, buf_size_preset=5 + number % 2, metrics_interval="500ms"))
+        assert answer.get("changed"), (number, answer)
+        proof = answer["evidence"]
+        assert proof["interruptions"] == 1 and proof["notes"] == [], (number, proof)
+        assert proof["buffers"]["bytes_each"] == (16 << 20) << (number % 2)
+        assert leftovers(host) == []
+        blind.append(proof["blind_seconds_at_most"])
+    print(f"{CHANGES} changes, blind for at most {max(blind)} s, median {sorted(blind)[len(blind) // 2]} s")
