@@ -36,9 +36,6 @@ def _release(facts):
 # Changes that Falco need not be interrupted for.
 WITHOUT_RESTART = ("(directory)", "(sysctl)")
 
-# What PrivateTmp hides.
-TEMPORARY = ("/tmp/", "/var/tmp/")
-
 # A process younger than this, of a unit that systemd has restarted, keeps dying.
 YOUNG_SECONDS = 20
 
@@ -150,6 +147,13 @@ def _metrics_file(policy):
     return posixpath.join(policy["metrics_dir"], "metrics.jsonl")
 
 
+def _temporary(path, policy):
+    """Whether PrivateTmp hides this file of the host."""
+    root = policy["host_root"].rstrip("/")
+    inside = path[len(root):] if root and path.startswith(root + "/") else path
+    return inside.startswith(("/tmp/", "/var/tmp/"))
+
+
 def _metrics(draft, policy, release, facts):
     """Metrics on, written to a file that survives the unit's sandbox."""
     if not policy["metrics"] or not release.metrics:
@@ -158,13 +162,13 @@ def _metrics(draft, policy, release, facts):
     output = falco_config.value_in_force(effective, "metrics.output_file", release)["value"]
     wanted = _metrics_file(policy)
     hidden = (facts.get("service") or {}).get("sandbox", {}).get("private_tmp")
-    if hidden and wanted.startswith(TEMPORARY):
+    if hidden and _temporary(wanted, policy):
         raise PlanError("falco_tune_metrics_dir is %s, but the unit %s has PrivateTmp: Falco would not find the directory, and nobody "
                         "else the file; choose one outside /tmp and /var/tmp" % (policy["metrics_dir"], facts["service"]["unit"]))
     if not output:
         output = wanted
         why = "a file that an audit can read; the directory is made first, since Falco exits where it is missing"
-    elif output.startswith(TEMPORARY) and hidden:
+    elif hidden and _temporary(output, policy):
         output, why = wanted, "the unit has PrivateTmp, so %s is invisible to the host" % output
     else:
         why = None
