@@ -63,7 +63,7 @@ $(COLLECTIONS)/.stamp: $(VENV)/.stamp $(SOURCES)
 .PHONY: lint
 lint: setup ## ruff, ansible-lint with yamllint, documentation, changelog, ansible-test sanity
 	ruff check .
-	ansible-lint --offline --profile production playbooks roles
+	ansible-lint --offline --profile production playbooks roles molecule
 	antsibull-docs lint-collection-docs --plugin-docs .
 	antsibull-changelog lint
 	$(BIN)/python tests/tools/sanity
