@@ -153,7 +153,7 @@ class Tail(object):
     def _gzip(self, handle, size):
         """gzip has no end to begin at: it is inflated whole, within the caps, or not used."""
         if size > self.max_bytes - self.bytes_read:
-            return
+            raise Refused("%s is too large" % self.path)
         kept, length = collections.deque(), 0
         for line in self._inflated(handle):
             if len(line) <= MAX_LINE and self.needle in line:
@@ -165,7 +165,7 @@ class Tail(object):
             yield kept.pop()
 
     def _inflated(self, handle):
-        position, rest, inflate = 0, b"", zlib.decompressobj(31)
+        position, rest, whole, inflate = 0, b"", True, zlib.decompressobj(31)
         while True:
             data = self._read(handle, min(BLOCK, self.max_bytes - self.bytes_read), position)
             position += len(data)
@@ -183,9 +183,11 @@ class Tail(object):
                 rest = lines.pop()[-MAX_LINE - 1:]
                 for line in lines:
                     yield line
-                data = inflate.unconsumed_tail
-                if inflate.eof:
+                data, whole = inflate.unconsumed_tail, inflate.eof
+                if whole:  # of this member; another may follow
                     data, inflate = inflate.unused_data.lstrip(b"\0"), zlib.decompressobj(31)
+        if not whole:
+            raise Refused("%s is not whole" % self.path)
         yield rest
 
 

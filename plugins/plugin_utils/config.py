@@ -126,7 +126,8 @@ def set_option(config, option):
     if not steps or steps[0].startswith("["):
         raise ConfigError("-o %s: expected KEY=VALUE" % option)
     try:
-        value = yaml.load(text, Loader=_Loader_plain) if text.strip() else ""
+        # As bytes: libyaml refuses the text types that ansible-core before 2.19 wraps around what hosts send.
+        value = yaml.load(str.encode(text, "utf-8"), Loader=_Loader_plain) if text.strip() else ""
     except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     if isinstance(value, list):
