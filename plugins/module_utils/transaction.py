@@ -18,7 +18,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils import candidate, 
 
 # A hot reload that is under way loses a SIGTERM 0.25 to 0.5 s after the write that began it (recorded on 0.44.1, and
 # longer where loading the rules takes longer): keep clear of it, and say it again where Falco did not hear.
-SETTLE = 1.5
+SETTLE = 3.0
 SAY_AGAIN = 2.5
 
 # Seconds for a start by hand that is to tell why a start failed. The host is blind for so long at most.
