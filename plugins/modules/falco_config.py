@@ -344,6 +344,7 @@ class Change(object):
         if recovered:
             # What the facts saw is no longer so.
             self.module.fail_json(msg="%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True)
+        self.still_so()
         self.ask_falco(self.state)
         token = os.path.basename(tempfile.mkdtemp(dir=self.state, prefix="token-"))
         os.rmdir(os.path.join(self.state, token))
@@ -372,14 +373,19 @@ class Change(object):
             os.unlink(result_path)
         return answer
 
+    def still_so(self):
+        """What was read before the lock was ours is still there: no other run has come in between."""
+        for item in self.items:
+            if transaction.Item(item.path, None).old != item.old:
+                self.fail("%s was changed while this run began, by another run or by somebody else: nothing was changed; run again"
+                          % item.path, undone=True)
+
     def prepare(self):
         try:
-            if not os.path.isdir(self.state):
-                os.makedirs(self.state, 0o700)
+            # Two runs may be here at once: neither minds what the other has made.
+            os.makedirs(self.state, 0o700, exist_ok=True)
             os.chmod(self.state, 0o700)
-            history = os.path.join(self.state, "history")
-            if not os.path.isdir(history):
-                os.mkdir(history, 0o700)
+            os.makedirs(os.path.join(self.state, "history"), 0o700, exist_ok=True)
         except OSError as error:
             self.fail("%s: %s; run with become, or set falco_tune_state_dir" % (self.state, error.strerror), undone=True)
 

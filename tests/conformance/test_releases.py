@@ -210,3 +210,12 @@ def test_every_file_in_a_directory_of_fragments_counts(falco):
     falco.config("config_files:\n  - {dir}/config.d\n", engine=_engine(5))
     falco.write({"config.d/buffers.yaml": _engine(6), "config.d/buffers.yaml.2026-01-01~": _engine(7), "config.d/.hidden": "a: 1\n"})
     assert _ring_bytes(falco.dry_run()[1]) == 64 << 20
+
+
+def test_an_output_is_needed(falco):
+    falco.config()
+    falco.write({"falco.yaml": falco.read("falco.yaml").replace("stdout_output:\n  enabled: true", "stdout_output:\n  enabled: false")})
+    code, lines = falco.dry_run()
+    assert code == 1
+    assert "Error: No output configured, please make sure at least one output is configured and enabled." in lines
+    assert falco.dry_run("-o", "syslog_output.enabled=true")[0] == 0

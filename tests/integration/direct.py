@@ -20,19 +20,33 @@ if str(COLLECTIONS) not in sys.path:
 RUNNER = """\
 import importlib, json, sys
 from ansible.module_utils.testing import patch_module_args
-name, arguments = json.load(sys.stdin)
+name, arguments, gate = json.load(sys.stdin)
+if gate:
+    # Hold the module where it is about to take the host's lock.
+    import os, time
+    from ansible_collections.falcotune.fleet.plugins.module_utils import records
+    take = records.lock
+    def wait(state):
+        open(gate + ".there", "w").close()
+        while not os.path.exists(gate):
+            time.sleep(0.02)
+        return take(state)
+    records.lock = wait
 module = importlib.import_module("ansible_collections.falcotune.fleet.plugins.modules." + name)
 with patch_module_args(arguments):
     module.main()
 """
 
 
-def started(host, name: str, arguments: dict) -> subprocess.Popen:
-    """A module that runs on the host, in a session of its own as sshd gives it one."""
+def started(host, name: str, arguments: dict, gate: Path | None = None) -> subprocess.Popen:
+    """A module that runs on the host, in a session of its own as sshd gives it one.
+
+    gate: it waits for this file before it takes the lock, and makes gate.there when it has come so far.
+    """
     env = {**os.environ, "PATH": f"{host.root}/usr/bin:{os.environ['PATH']}", "PYTHONPATH": str(COLLECTIONS)}
     process = subprocess.Popen([sys.executable, "-c", RUNNER], env=env, text=True, start_new_session=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdin.write(json.dumps([name, arguments]))
+    process.stdin.write(json.dumps([name, arguments, str(gate) if gate else ""]))
     process.stdin.close()
     process.stdin = None
     return process

@@ -20,7 +20,7 @@ PHASES = ("kept", "stopping", "stopped", "swapped", "started")
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
     """A host a case: what one leaves behind must not hide what the next one does."""
-    names = [f"{victim}-{phase}" for victim in ("controller", "keeper", "everyone") for phase in PHASES] + ["two-runs"]
+    names = [f"{victim}-{phase}" for victim in ("controller", "keeper", "everyone") for phase in PHASES] + ["two-runs", "late-run"]
     return fleet_of({name: {"cpus": 16, "memory": "64G", "load": {"events_per_second": 200}} for name in names})
 
 
@@ -95,6 +95,21 @@ def test_after_a_power_cut_the_next_run_finishes_or_undoes(phase, fleet, hosts):
     assert run.failures == {}
     assert _state(host, before) == "new"
     assert play(TUNE, fleet.inventory, "--limit", host.name).changed == set()
+
+
+def test_a_run_that_waited_for_the_lock_does_not_apply_what_it_read_before(hosts, tmp_path):
+    """The second module reads, is held before it takes the lock, and goes on when the first is done."""
+    host = hosts["late-run"]
+    requested = direct.request(host)
+    gate = tmp_path / "go"
+    second = direct.started(host, "falco_config", {"state": "present", "plan": requested}, gate=gate)
+    wait_for(lambda: gate.with_suffix(".there").exists(), what="the second run")
+    assert direct.finished(direct.started(host, "falco_config", {"state": "present", "plan": requested}))["changed"]
+    starts = starts_of(host)
+    gate.touch()
+    answer = direct.finished(second)
+    assert answer["failed"] and "was changed while this run began" in answer["msg"], answer
+    assert starts_of(host) == starts and leftovers(host) == []
 
 
 def test_of_two_runs_at_once_one_changes_the_host_and_the_other_says_why_not(hosts):

@@ -21,9 +21,10 @@ _OPTIONS = {
     "format": (True, 44, 99), "A": (False, 0, 40), "b": (False, 0, 40), "print-base64": (False, 0, 40),
     "S": (True, 0, 40), "snaplen": (True, 0, 40), "D": (True, 0, 38), "T": (True, 0, 38), "t": (True, 0, 38),
     "cri": (True, 0, 40), "disable-cri-async": (False, 0, 40), "modern-bpf": (False, 34, 37), "nodriver": (False, 0, 37),
-    "g": (True, 0, 37), "gvisor-config": (True, 0, 37), "gvisor-generate-config": (None, 0, 43), "e": (True, 0, 37),
-    "d": (False, 0, 36), "daemon": (False, 0, 36), "s": (True, 0, 35), "stats-interval": (True, 0, 35), "k": (True, 0, 36),
-    "K": (True, 0, 36), "u": (False, 0, 36), "userspace": (False, 0, 36),
+    "g": (True, 0, 37), "gvisor-config": (True, 0, 37), "gvisor-generate-config": (None, 0, 43), "gvisor-root": (True, 0, 37),
+    "e": (True, 0, 37),
+    "d": (False, 0, 35), "daemon": (False, 0, 35), "s": (True, 0, 35), "stats-interval": (True, 0, 35), "k": (True, 0, 36),
+    "K": (True, 0, 36), "k8s-node": (True, 0, 36), "u": (False, 0, 36), "userspace": (False, 0, 36),
 }
 _SAME = {"help": "h", "option": "o", "validate": "V", "unbuffered": "U", "verbose": "v", "pidfile": "P", "print": "p",
          "snaplen": "S", "gvisor-config": "g", "list-syscall-events": "list-events"}

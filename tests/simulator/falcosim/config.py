@@ -248,6 +248,9 @@ class Settings:
         self.stdout = self.bool("stdout_output.enabled", False)
         self.syslog_output = self.bool("syslog_output.enabled", False)
         self.file_output = self.text("file_output.filename", "") if self.bool("file_output.enabled", False) else ""
+        others = ["program_output", "http_output"] + ([] if release.since(44) else ["grpc_output"])
+        self.any_output = (self.stdout or self.syslog_output or self.bool("file_output.enabled", False)
+                           or any(self.bool(name + ".enabled", False) for name in others))
         self.watch = self.bool("watch_config_files", True)
         matching = self.text("rule_matching", "first")
         if release.since(36) and matching not in ("first", "all"):

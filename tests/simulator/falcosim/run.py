@@ -237,6 +237,8 @@ class Run:
         if self.fault.get("refuse_config"):
             raise ConfigError(_plain(self.fault["refuse_config"]))
         self.load_rules()
+        if self.release.since(34) and not self.settings.any_output:
+            raise ConfigError("No output configured, please make sure at least one output is configured and enabled.")
         if self.dry:
             self.log.debug("Skipping outputs initialization in dry-run")
             self.log.debug("Skipping signal handlers creation in dry-run")
@@ -329,8 +331,9 @@ class Run:
             except OSError:
                 raise RuntimeFailure("basic_ios::clear: iostream error")
         if not settings.output_file and not settings.output_rule and not (settings.prometheus and self.release.since(38)):
-            return ("Metrics are enabled with no output configured. Please enable at least one output channel "
-                    "('metrics.output_rule', 'metrics.output_file' or 'webserver.prometheus_metrics_enabled')")
+            return ("Metrics are enabled with no output configured. Please enable at least one output channel"
+                    + (" ('metrics.output_rule', 'metrics.output_file' or 'webserver.prometheus_metrics_enabled')"
+                       if self.release.since(38) else ""))
         if settings.interval_ms < 100:
             return ("Metrics interval must have a minimum value of 100ms and reflect a Prometheus compliant time duration format: "
                     "https://prometheus.io/docs/prometheus/latest/querying/basics/#time-durations. \n")
@@ -378,7 +381,7 @@ class Run:
             else:
                 self._libs("libpman: failed to load BPF object (errno: 22 | message: Invalid argument)")
                 text = "Initialization issues during scap_init"
-        elif self.release.minor < 41 and self.settings.metrics and self.settings.interval_ms < 200 and kind == "modern_ebpf":
+        elif self.settings.metrics and self.settings.interval_ms < 200 and kind == "modern_ebpf":
             text = "Initialization issues during scap_init"  # the metrics timer interrupts the loading
         else:
             model = rings.Rings(self.profile, kind, self.ring_bytes, self.settings.cpus_per_ring, self.selected, 0)
