@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
         if not (isinstance(plan, dict) and isinstance(facts, dict)):
             return dict(result, failed=True, msg="state present needs plan and facts")
         host_files = arguments.get("host_files") or []
-        changes = plan["changes"] + request.pending(host_files, facts, policy)
+        changes = plan["changes"] + request.pending(host_files, facts, policy, plan)
         waits = plan["restart_required"] and not policy["restart_ok"]
         result.update(changed=False, changes=changes, warnings=list(plan["warnings"]),
                       ansible_facts={"falco_tune_restart_required": waits})

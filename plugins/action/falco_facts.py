@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import time
+
 from ansible.plugins.action import ActionBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts, plan, policy, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts, plan, policy, releases, request, verdict
 
 
-_FROM_POLICY = ("host_root", "unit", "config_file", "state_dir", "metrics_dir", "observe_seconds")
+_FROM_POLICY = ("host_root", "unit", "config_file", "state_dir", "metrics_dir", "observe_seconds", "metrics_sources", "metrics_max_bytes",
+                "min_observation", "prometheus_seconds")
 
 
 class ActionModule(ActionBase):
@@ -21,8 +24,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
+        result["began"] = time.time()
         arguments = dict(self._task.args)
-        given = arguments.pop("policy", None)
+        given, refusal = arguments.pop("policy", None), arguments.get("refusal", "fail")
         if given is not None:
             try:
                 complete = policy.complete(given)
@@ -30,6 +34,7 @@ class ActionModule(ActionBase):
                 return dict(result, failed=True, msg=str(error))
             for name in _FROM_POLICY:
                 arguments.setdefault(name, complete[name])
+            arguments.setdefault("window_seconds", policy.duration_ms(complete["window"]) / 1000.0)
         answer = self._gather(arguments, task_vars)
         if answer.get("failed") or "ansible_facts" not in answer:
             return answer
@@ -41,16 +46,40 @@ class ActionModule(ActionBase):
             if answer.get("failed"):
                 return answer
             gathered = answer["ansible_facts"]["falco"]
-        result.update(changed=False, invocation=answer.get("invocation"), ansible_facts={"falco": facts.assemble(gathered)})
+        assembled = facts.assemble(gathered)
+        scrape = self._scrape(assembled, arguments)
+        if scrape:
+            # Rare: /metrics is all there is, and only the merged configuration tells where. Two scrapes, in a trip of their own.
+            again = self._gather(dict(arguments, metrics_sources=["prometheus"], extra_files=asked, **scrape), task_vars)
+            if not again.get("failed"):
+                assembled = facts.assemble(again["ansible_facts"]["falco"])
+        result.update(changed=False, invocation=answer.get("invocation"), ansible_facts={"falco": assembled})
         if given is not None:
             try:
-                result["ansible_facts"]["falco_plan"] = plan.make(gathered, complete)
+                result["ansible_facts"]["falco_plan"] = plan.make(assembled, complete)
             except plan.PlanError as error:
-                return dict(result, ansible_facts={}, failed=True, msg=str(error))
-        warning = gathered["falco"].get("warning")
+                if refusal != "report":
+                    return dict(result, ansible_facts={}, failed=True, msg=str(error))
+                result["ansible_facts"]["falco_plan"] = {"reason": str(error), "changes": [], "warnings": [], "restart_required": False,
+                                                         "verdict": verdict.judge(assembled, complete), "rung": None}
+        warning = assembled["falco"].get("warning")
         if warning:
             result.setdefault("warnings", []).append(warning)
         return result
+
+    @staticmethod
+    def _scrape(assembled, arguments):
+        """Arguments for scraping where no other source has metrics, or None."""
+        if not assembled["metrics"]["voided"] or not assembled["falco"]["running"] or arguments.get("prometheus_url"):
+            return None
+        if "prometheus" not in arguments.get("metrics_sources", ["prometheus"]) or not assembled["config"].get("effective"):
+            return None
+        try:
+            release = releases.release_for(assembled["falco"]["version"])
+        except releases.UnsupportedRelease:
+            return None
+        url = request.scrape_url(assembled["config"]["effective"], release, early=False)
+        return {"prometheus_url": url, "scrape_ok": release.scrape_before_capture} if url else None
 
     def _gather(self, arguments, task_vars):
         return self._execute_module(module_name="falcotune.fleet.falco_facts", module_args=arguments, task_vars=task_vars)

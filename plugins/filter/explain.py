@@ -18,12 +18,12 @@ def _value(value):
 
 
 def explain(result, plan=None):
-    """What changed, from what to what, and why; what the buffers buy and cost; what proved it."""
+    """What was measured and what it means; what changed, from what to what, and why; what the buffers buy and cost; what proved it."""
     if not isinstance(result, dict):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
-    lines = ["%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
+    lines = _measured(plan) + ["%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
              for change in result.get("changes", [])]
-    if lines and plan and plan["buffers"]:
+    if result.get("changes") and plan and plan["buffers"]:
         rings, bridged = plan["buffers"], plan["seconds_bridged"]
         lines.append("buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU" % (
             rings["count"], human(rings["bytes_each"]), human(rings["bytes_total"]),
@@ -38,6 +38,20 @@ def explain(result, plan=None):
             evidence.get("blind_seconds_at_most")))
     elif result.get("msg"):
         lines.append(str(result["msg"]))
+    return lines
+
+
+def _measured(plan):
+    """The verdict of a host that was judged, and the rung of the ladder that follows."""
+    verdict = (plan or {}).get("verdict")
+    if not verdict or verdict["state"] == "unmeasured":
+        return []
+    lines = ["verdict: %s%s; %s" % (verdict["state"], "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"],
+                                    "; ".join(verdict["reasons"]))]
+    if plan["rung"]:
+        lines.append("expected: %s" % plan["rung"]["expected"])
+    elif verdict["next_step"] != "none":
+        lines.append("next: %s" % verdict["advice"])
     return lines
 
 

@@ -10,12 +10,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as pla
 from ansible_collections.falcotune.fleet.plugins.plugin_utils.policy import PolicyError
 
 
-def plan(facts, policy=None, history=None):
+def plan(facts, policy=None):
     """The plan contract for one host's facts."""
     if not isinstance(facts, dict) or "falco" not in facts:
         raise AnsibleFilterError("plan: expected the facts of falcotune.fleet.falco_facts (ansible_facts.falco)")
     try:
-        return planner.make(facts, policy, history)
+        return planner.make(facts, policy)
     except (planner.PlanError, PolicyError) as error:
         raise AnsibleFilterError(str(error)) from None
 

@@ -143,6 +143,7 @@ class Watch(object):
         counted, source = self._counted()
         if counted is None:
             return None, "process %d runs, but %s" % (self.process.pid, source)
+        self._privileged(unit)
         now = time.time()
         if self.first_counted is None:
             self.first_counted = now
@@ -167,6 +168,21 @@ class Watch(object):
             self.process, self.start, self.restarts = process, stat[0], host.integer(unit.get("NRestarts"))
         elif unit.get("ActiveState") == "failed" or unit.get("SubState") == "auto-restart":
             raise Died("Falco does not start (unit %s is %s, result %s)" % (self.unit, unit.get("ActiveState"), unit.get("Result")))
+
+    def _privileged(self, unit):
+        """Raises NoEvidence where the process does not have what the unit says: systemctl shows a priority that never took effect."""
+        wanted = self.params.get("unit_settings") or {}
+        stat = self.process.stat()
+        if "Nice" in wanted and stat and stat[2] != int(wanted["Nice"]):
+            raise NoEvidence("the unit was to run at nice %s, and the process runs at %d: a later drop-in overrides it, or systemd may not "
+                             "set it here (a container without CAP_SYS_NICE)" % (wanted["Nice"], stat[2]))
+        weight = host.cgroup(self.params["host_root"].rstrip("/"), unit.get("ControlGroup"))["weight"]
+        if "CPUWeight" in wanted and weight != int(wanted["CPUWeight"]):
+            raise NoEvidence("the unit was to have CPUWeight %s, and its cgroup has %s: a later drop-in overrides it, or the cgroup is not "
+                             "writable (a container)" % (wanted["CPUWeight"], "no cpu.weight" if weight is None else weight))
+        quota = systemd.quota_percent(unit.get("CPUQuotaPerSecUSec"))
+        if wanted.get("CPUQuota") == "" and quota:
+            raise NoEvidence("CPUQuota was to go, and the unit still has %.10g %%: a later drop-in overrides it" % quota)
 
     def _counted(self):
         """(events counted since the change, where that was read) or (None, what is missing)."""

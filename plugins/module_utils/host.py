@@ -74,11 +74,12 @@ def integer(text):
 
 
 def kernel(root):
-    """release, btf, bpf_stats_enabled, page_size."""
+    """release, btf, bpf_stats_enabled, autogroup (nice values count within a session only), page_size."""
     return {
         "release": (read(root + "/proc/sys/kernel/osrelease") or os.uname()[2]).strip(),
         "btf": os.path.exists(root + "/sys/kernel/btf/vmlinux"),
         "bpf_stats_enabled": integer(read(root + "/proc/sys/kernel/bpf_stats_enabled")),
+        "autogroup": integer(read(root + "/proc/sys/kernel/sched_autogroup_enabled")) == 1,
         "page_size": os.sysconf("SC_PAGE_SIZE"),
     }
 
@@ -128,6 +129,34 @@ class Process(object):
                 on += int(fields[0])
                 waiting += int(fields[1])
         return on, waiting
+
+
+def cgroup(root, control_group):
+    """{'weight', 'weighable', 'throttled'} of a unit's cgroup.
+
+    weight:     its cpu.weight (cgroup v1: shares, 1024 are 100); None where the kernel does not weigh it
+    weighable:  the kernel weighs it, or would once its unit asks (systemd enables the cpu controller then)
+    throttled:  seconds for which a quota kept it off the CPU; None where nothing counts them
+    """
+    found = {"weight": None, "weighable": False, "throttled": None}
+    if not control_group:
+        return found
+    base = root + "/sys/fs/cgroup"
+    old = [base + name + control_group for name in ("/cpu,cpuacct", "/cpu")]
+    found["weight"] = integer(read(base + control_group + "/cpu.weight", 64))
+    for folder in [base + control_group] + old:
+        match = re.search(r"^throttled_(usec|time) (\d+)", read(folder + "/cpu.stat", 4096) or "", re.M)
+        if match:
+            found["throttled"] = int(match.group(2)) / (1e6 if match.group(1) == "usec" else 1e9)
+            break
+    for folder in old if found["weight"] is None else []:
+        shares = integer(read(folder + "/cpu.shares", 64))
+        if shares:
+            found["weight"] = max(1, min(10000, shares * 100 // 1024))
+            break
+    controllers = read(base + "/cgroup.controllers", 4096) or ""
+    found["weighable"] = found["weight"] is not None or "cpu" in controllers.split()
+    return found
 
 
 def started_at(root, start_ticks):

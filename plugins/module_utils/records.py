@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the collection keeps on a host: the proven record, the history of changes, the journal of an unfinished one.
 
-STATE/record.json     what was proven last: binary, process, hashes, evidence
+STATE/record.json     what was proven last: binary, process, hashes, evidence, what was measured before the change, and the
+                      attempts: changes that evidence asked for, so that one that did nothing is not made again
 STATE/journal.json    a transaction that is under way, or whose keeper died
 STATE/history/NNNN/   the files as they were before change NNNN, with manifest.json
 STATE/lock            held by the one run that may change the host
@@ -87,7 +88,9 @@ def summary(record, pid, start):
         return None
     process = record.get("process") or {}
     return {"proven": bool(pid) and process.get("pid") == pid and process.get("start_ticks") == start,
-            "at": record.get("at"), "files": record.get("files"), "evidence": record.get("evidence")}
+            "at": record.get("at"), "files": record.get("files"), "evidence": record.get("evidence"),
+            "version": (record.get("binary") or {}).get("version"), "driver": (record.get("watch") or {}).get("driver"),
+            "before": record.get("before"), "written": record.get("written") or [], "attempts": record.get("attempts") or []}
 
 
 def unfinished(state):

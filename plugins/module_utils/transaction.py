@@ -21,6 +21,9 @@ from ansible_collections.falcotune.fleet.plugins.module_utils import candidate, 
 SETTLE = 3.0
 SAY_AGAIN = 2.5
 
+# Attempts that the record keeps: more than the ladder has rungs, few enough to travel with the facts.
+MAX_ATTEMPTS = 12
+
 # Seconds for a start by hand that is to tell why a start failed. The host is blind for so long at most.
 BY_HAND = 4
 
@@ -152,8 +155,10 @@ class Transaction(object):
         folder = os.path.join(self.state, "history", "%04d" % number)
         os.makedirs(folder, 0o700)
         # What proved the state that is left now would prove it again after a rollback.
-        manifest = {"at": time.time(), "unit": self.plan["unit"], "files": [], "directories": self.plan["made"],
-                    "sysctls": self.plan["old_sysctls"], "watch": (records.load(self.state) or {}).get("watch")}
+        before = records.load(self.state) or {}
+        manifest = {"at": time.time(), "written": before.get("written"), "unit": self.plan["unit"], "files": [],
+                    "directories": self.plan["made"],
+                    "sysctls": self.plan["old_sysctls"], "watch": before.get("watch")}
         for position, item in enumerate(self.plan["files"]):
             entry = {"path": item["path"], "meta": item["old_meta"], "old": None, "new_sha256": item["new_sha256"]}
             if item["old"] is not None:
@@ -329,9 +334,21 @@ class Transaction(object):
             known = before.get("binary") or {}
             binary = known if known.get("identity") == binary.get("identity") else {}
         process = {"pid": proof["pid"], "start_ticks": proof["start_ticks"]} if proof else before.get("process")
+        attempts = list(before.get("attempts") or [])
+        written = set(self.plan["written"])
+        if self.plan["forget"]:
+            # What a person took back is not tried again.
+            oldest = self.plan.get("forget_since") or 0
+            attempts = [dict(item, rolled_back=True) if item.get("at", 0) >= oldest else item for item in attempts]
+        else:
+            written.update(before.get("written") or [])
+        if self.plan.get("attempt"):
+            attempts.append(dict(self.plan["attempt"], at=time.time()))
         records.write_json(os.path.join(self.state, "record.json"), {
             "at": time.time(), "unit": self.plan["unit"], "evidence": proof or before.get("evidence"), "process": process,
             "binary": binary, "files": self.plan["hashes"], "watch": self.params if proof else before.get("watch"),
+            "before": self.plan.get("before") if proof else before.get("before"), "written": sorted(written),
+            "attempts": attempts[-MAX_ATTEMPTS:],
         })
         if self.plan["forget"]:
             for number in self.plan["forget"]:

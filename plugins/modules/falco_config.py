@@ -152,6 +152,8 @@ class Change(object):
         self.sysctls = {}
         self.old_sysctls = {}
         self.forget = []
+        self.forget_since = 0
+        self.written = None  # files of ours that are left after a rollback
         self.daemon_reload = False
         self.ours = []  # every file that the plan speaks of, changed or not
 
@@ -225,6 +227,8 @@ class Change(object):
             if manifest is None:
                 self.fail("%s/manifest.json can't be read: nothing was changed" % folder)
             self.old_sysctls_of(manifest)
+            self.forget_since = manifest.get("at") or 0
+            self.written = manifest.get("written") or []
             # The oldest state that comes back is the one to be proven, by what proved it then.
             proved = manifest.get("watch") or {}
             self.params["watch"].update({key: proved.get(key) for key in ("metrics_file", "scrape_url", "driver", "buffers")})
@@ -325,9 +329,11 @@ class Change(object):
                        "new_sha256": host.digest(item.new) if item.new is not None else None} for item in self.items],
             "stages": stages, "made": self.made, "owner": owner, "sysctls": self.sysctls, "old_sysctls": self.old_sysctls,
             "daemon_reload": self.daemon_reload, "watched": watched, "stop_timeout": 45, "forget": self.forget,
+            "forget_since": self.forget_since, "attempt": self.params["attempt"], "before": self.params["before"],
             "was_running": self.process is not None, "old_pid": self.process.pid if self.process else 0,
             "binary": {"identity": records.identity(binary), "version": self.params["version"]},
-            "hashes": hashes, "watch": dict(self.params["watch"], host_root=self.root),
+            "hashes": hashes, "written": self.written if self.forget else [item.path for item in self.ours],
+            "watch": dict(self.params["watch"], host_root=self.root),
         }
 
     def apply(self):

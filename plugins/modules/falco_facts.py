@@ -40,9 +40,54 @@ options:
     default: /var/log/falco
   observe_seconds:
     description:
-      - Time between two looks at Falco's CPU time and run-queue wait, 0 to 60 seconds. 0 takes no second look.
+      - Time between two looks at Falco's CPU time, run-queue wait and throttling, 0 to 60 seconds. 0 takes no second look.
+      - Only a Falco that has run for more than a day is looked at twice; before that the totals since its start tell it.
     type: float
-    default: 0.2
+    default: 1.0
+  metrics_sources:
+    description:
+      - Where Falco's metrics are looked for, in this order; see P(falcotune.fleet.falco_metrics_info#module).
+    type: list
+    elements: str
+    choices: [metrics_file, alerts_file, journal, syslog, prometheus]
+    default: [metrics_file, alerts_file, journal, syslog, prometheus]
+  metrics_max_bytes:
+    description:
+      - Bytes read from the end of each source.
+    type: int
+    default: 2097152
+  window_seconds:
+    description:
+      - Length of the window wanted, in seconds. It never spans a restart or a hot reload, so it may be shorter.
+    type: float
+    default: 3600.0
+  min_observation:
+    description:
+      - A window of so many seconds is long enough for no other source to be tried.
+    type: float
+    default: 60.0
+  prometheus_url:
+    description:
+      - The host's own C(/metrics). Empty is not asked. The controller half fills it in on a second trip where no other source has
+        metrics and the configuration and release allow it.
+    type: str
+    default: ""
+  prometheus_seconds:
+    description:
+      - Seconds between two scrapes.
+    type: float
+    default: 60.0
+  scrape_ok:
+    description:
+      - This release survives a scrape at any time (0.41.1 and newer). Else it is only asked once its ring buffers are mapped.
+    type: bool
+    default: false
+  refusal:
+    description:
+      - What to do with a host that O(policy) can't be planned for. V(fail) fails it, V(report) puts the reason into the fact C(falco_plan).
+    type: str
+    choices: [fail, report]
+    default: fail
   policy:
     description:
       - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the plan for the host is made too
@@ -116,8 +161,9 @@ ansible_facts:
           sample: {release: 6.1.0-18-amd64, btf: true, bpf_stats_enabled: 0, page_size: 4096}
         falco:
           description:
-            - Version, binary, whether it runs, process, start in Unix seconds, restarts by systemd, nice, and percent of one
-              CPU used and waited for between two looks.
+            - Version, binary, whether it runs, process, start in Unix seconds, restarts by systemd, nice and mapped ring buffers.
+            - C(cpu) has the seconds on a CPU, waiting for one and throttled since the start (C(total)), and for an old process
+              the same in percent between two looks.
           type: dict
           returned: always
           sample:
@@ -129,7 +175,14 @@ ansible_facts:
             age: 86400.5
             restarts: 0
             nice: 0
-            cpu: {"on": 3.1, waiting: 0.2}
+            rings: {driver: modern_ebpf, bytes_each: 8388608, count: 4}
+            cpu:
+              "on": null
+              waiting: null
+              throttled: null
+              seconds: null
+              total: {"on": 1203.5, waiting: 80.2, throttled: null}
+              reason: not looked at twice
         service:
           description: Manager, unit, arguments, limits and sandbox of the unit.
           type: dict
@@ -143,6 +196,10 @@ ansible_facts:
           description:
             - Loaded files in order with their hashes, the blocks that the collection reads as Falco merged them, and which
               file decided each.
+          type: dict
+          returned: always
+        metrics:
+          description: What Falco's own counters say; see P(falcotune.fleet.falco_metrics_info#module). C(voided) tells why there is none.
           type: dict
           returned: always
         host:
@@ -160,9 +217,11 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils import host, records, systemd, yaml_text
+from ansible_collections.falcotune.fleet.plugins.module_utils import evidence, host, records, snapshots, sources, systemd, yaml_text
 
 DEFAULT_MAIN = "/etc/falco/falco.yaml"
+# Seconds up to which the totals of a process say enough about now (plugin_utils/verdict.py has the same line).
+LONG_LIFE = 86400
 
 
 def main_file(arguments):
@@ -244,6 +303,24 @@ def running(root, unit):
     return (process, now[0]) if now else (None, None)
 
 
+def alerts_file(files):
+    """The last file_output.filename in the configuration: Falco holds it open only with keep_alive. '' where there is none."""
+    found = ""
+    for item in files:
+        part = yaml_text.block(item.get("text", ""), "file_output") or ""
+        for word in re.findall(r"""^\s+filename:\s*["']?([^\s"'#]+)""", part, re.M):
+            found = word
+    return found
+
+
+def measure(params, root, unit, files):
+    """Two snapshots of Falco's metrics, or a reason; never more than a failed fact."""
+    options = {"alerts_file": alerts_file(files), "prometheus_url": params["prometheus_url"],
+               "prometheus_seconds": params["prometheus_seconds"], "scrape_ok": params["scrape_ok"]}
+    limits = {"max_bytes": params["metrics_max_bytes"], "min_seconds": params["window_seconds"], "enough": params["min_observation"]}
+    return sources.gather(root, unit, options, params["metrics_sources"], limits)
+
+
 def on_disk(record):
     """Hashes, as they are now, of the files that the proven record speaks of; None for one that is gone."""
     found = {}
@@ -254,25 +331,60 @@ def on_disk(record):
 
 
 class Observation(object):
-    """Percent of one CPU that all of Falco's threads use and wait for, between two looks."""
+    """Percent of the time that all of Falco's threads use a CPU, wait for one, or are kept off it by a quota.
 
-    def __init__(self, process, seconds):
-        self.process, self.seconds = process, seconds
-        self.first = process.schedule() if process and seconds else None
+    The totals since the start tell it for a young process; an older one is looked at twice.
+    """
+
+    def __init__(self, root, process, age, unit, seconds):
+        self.root, self.process, self.age = root, process, age
+        self.group = (unit or {}).get("ControlGroup")
+        self.seconds = seconds
+        self.first = self.look() if process else None
         self.began = time.time()
 
+    def look(self):
+        """{'on', 'waiting', 'throttled'} in seconds since the start, or None."""
+        found = self.process.schedule()
+        if found is None:
+            return None
+        return {"on": found[0] / 1e9, "waiting": found[1] / 1e9, "throttled": host.cgroup(self.root, self.group)["throttled"]}
+
     def end(self):
-        """{'on', 'waiting', 'reason'}; sleeps for what is left of the time."""
-        if self.process is None or not self.seconds:
-            return {"on": None, "waiting": None, "reason": "not observed" if self.process else "not running"}
+        """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reason'}; sleeps for what is left of the time, if it must look twice."""
+        nothing = {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": None, "reason": None}
+        if self.process is None:
+            return dict(nothing, reason="not running")
         if self.first is None:
-            return {"on": None, "waiting": None, "reason": "schedstat can't be read"}
+            return dict(nothing, reason="schedstat can't be read; run with become")
+        total = {name: None if value is None else round(value, 3) for name, value in self.first.items()}
+        if not self.seconds or (self.age is not None and self.age <= LONG_LIFE):
+            return dict(nothing, total=total, reason="not looked at twice")
         time.sleep(max(0, self.began + self.seconds - time.time()))
-        second, took = self.process.schedule(), time.time() - self.began
-        if second is None or second[0] < self.first[0] or second[1] < self.first[1] or took <= 0:
-            return {"on": None, "waiting": None, "reason": "Falco's threads changed between the two looks"}
-        return {"on": round((second[0] - self.first[0]) / took / 1e7, 2),
-                "waiting": round((second[1] - self.first[1]) / took / 1e7, 2), "reason": None}
+        second, took = self.look(), time.time() - self.began
+        if second is None or took <= 0 or second["on"] < self.first["on"] or second["waiting"] < self.first["waiting"]:
+            return dict(nothing, total=total, reason="Falco's threads changed between the two looks")
+        found = dict(nothing, total=total, seconds=round(took, 2))
+        for name, value in second.items():
+            if value is not None and self.first[name] is not None:
+                found[name] = round(100 * (value - self.first[name]) / took, 2)
+        return found
+
+
+def rings(process):
+    """The ring buffers that the process has mapped: {'driver', 'bytes_each', 'count'}, or None."""
+    maps = (host.read(process.path + "/maps", 1 << 22) if process else None) or ""
+    for driver in ("modern_ebpf", "kmod", "ebpf"):
+        found = evidence.rings_mapped(maps, driver, os.sysconf("SC_PAGE_SIZE"))
+        if found:
+            return {"driver": driver, "bytes_each": max(found), "count": found[max(found)]}
+    return None
+
+
+def unit_dropin(root, unit):
+    """What our own drop-in of the unit says: {key: value}."""
+    text = host.read("%s/etc/systemd/system/%s.d/zz-falcotune.conf" % (root, unit), 65536) if unit else None
+    return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text or "", re.M))
 
 
 def gather(params):
@@ -288,8 +400,11 @@ def gather(params):
     result["memory"]["limit"] = systemd.number(unit.get("MemoryMax")) if unit else None
     result["memory"]["used"] = systemd.number(unit.get("MemoryCurrent")) if unit else None
 
+    result["service"]["cgroup"] = host.cgroup(root, unit.get("ControlGroup") if unit else None)
+
     process, start = running(root, unit)
-    observation = Observation(process, params["observe_seconds"])
+    age = host.age(start) if process else None
+    observation = Observation(root, process, age, unit, params["observe_seconds"])
     arguments = process.arguments() if process else []
     environment = (process.environment() if process else None) or {}
     if not arguments and unit:
@@ -303,14 +418,16 @@ def gather(params):
         "version": version, "reason": version_reason, "binary": binary, "running": bool(process),
         "pid": process.pid if process else None,
         "since": host.started_at(root, start) if process else None,
-        "age": host.age(start) if process else None,
+        "age": age,
         "start_ticks": start,
         "restarts": host.integer(unit.get("NRestarts")) if unit else None,
         "nice": process.stat()[2] if process and process.stat() else None,
+        "rings": rings(process),
     }
     main = params["config_file"] or main_file(arguments) or DEFAULT_MAIN
     files, folders = config_files(main, arguments, params["extra_files"])
     used = variables(files, environment)
+    result["metrics"] = measure(params, root, unit, files)
     for item in files:
         item.pop("text", None)
     result["sources"] = {"main": main, "files": files, "folders": folders, "arguments": arguments, "environment": used,
@@ -318,6 +435,7 @@ def gather(params):
     result["host"] = {
         "metrics_dir_exists": os.path.isdir(params["metrics_dir"]),
         "files": on_disk(record),
+        "unit_dropin": unit_dropin(root, unit.get("Id") if unit else None),
         "record": records.summary(record, process.pid if process else None, start),
         "unfinished": records.unfinished(root + params["state_dir"]),
     }
@@ -333,8 +451,16 @@ def main():
             "config_file": {"type": "str", "default": ""},
             "state_dir": {"type": "str", "default": "/var/lib/falcotune"},
             "metrics_dir": {"type": "str", "default": "/var/log/falco"},
-            "observe_seconds": {"type": "float", "default": 0.2},
+            "observe_seconds": {"type": "float", "default": 1.0},
+            "metrics_sources": {"type": "list", "elements": "str", "choices": list(snapshots.ORDER), "default": list(snapshots.ORDER)},
+            "metrics_max_bytes": {"type": "int", "default": 2 << 20},
+            "window_seconds": {"type": "float", "default": 3600.0},
+            "min_observation": {"type": "float", "default": 60.0},
+            "prometheus_url": {"type": "str", "default": ""},
+            "prometheus_seconds": {"type": "float", "default": 60.0},
+            "scrape_ok": {"type": "bool", "default": False},
             "policy": {"type": "dict"},
+            "refusal": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
             "extra_files": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,

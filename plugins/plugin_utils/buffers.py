@@ -107,14 +107,15 @@ def human(size):
     return "%d B" % size
 
 
-def choose(driver, online, memory, policy, current=None, page_size=4096, settled=False):
+def choose(driver, online, memory, policy, current=None, page_size=4096, settled=False, asked=None):
     """The rings for one host: {'buf_size_preset', 'cpus_for_each_buffer', 'count', 'bytes_each', 'bytes_total',
     'bytes_at_load', 'budget', 'seconds_bridged', 'reasons'}.
 
     policy: classes, buf_size_preset ('auto' or 1-10), cpus_for_each_buffer ('auto' or 0-65535), keep_larger_buffers,
     memory_share_percent, available_share_percent, max_bytes. current: {'buf_size_preset', 'cpus_for_each_buffer'} in force, or
     None. settled: the current values are an earlier choice of ours; a larger one must then fit with a quarter of the
-    budget to spare, so that memory that comes and goes does not move buffers to and fro. Raises BufferError where no preset fits.
+    budget to spare, so that memory that comes and goes does not move buffers to and fro. asked: {'buf_size_preset',
+    'cpus_for_each_buffer', 'why'} that evidence asks for instead of the machine's class. Raises BufferError where no preset fits.
     """
     reasons = []
     group_of = [item for item in policy["classes"] if item["min_cpus"] <= online]
@@ -123,19 +124,26 @@ def choose(driver, online, memory, policy, current=None, page_size=4096, settled
     machine = max(group_of, key=lambda item: item["min_cpus"])
     preset, group = policy["buf_size_preset"], policy["cpus_for_each_buffer"]
     fixed = preset != "auto"
+    asked = None if fixed else asked
     if fixed:
         reasons.append("preset %d is set by policy" % preset)
+    elif asked:
+        preset = asked["buf_size_preset"]
+        reasons.append(asked["why"])
     else:
         preset = machine[driver]
         reasons.append("preset %d: the class of machines from %d CPUs with %s" % (preset, machine["min_cpus"], driver))
     if driver != "modern_ebpf":
         group = None
+    elif group == "auto" and asked:
+        group = asked["cpus_for_each_buffer"]
     elif group == "auto":
         group = machine["cpus_for_each_buffer"]
         reasons.append("%d CPUs for each buffer: the same class" % group)
     else:
         reasons.append("%d CPUs for each buffer is set by policy" % group)
-    if group is not None and group > online:
+    # Falco clamps by itself: a measured host is not changed for that.
+    if group is not None and group > online and not (asked and group == asked["cpus_for_each_buffer"]):
         reasons.append("%d CPUs for each buffer is more than the %d online: Falco would clamp it" % (group, online))
         group = online
 
@@ -144,7 +152,7 @@ def choose(driver, online, memory, policy, current=None, page_size=4096, settled
     def fits(candidate, candidate_group):
         return limit["bytes"] is None or layout(driver, online, candidate, candidate_group)["bytes_at_load"] <= limit["bytes"]
 
-    if not fixed and current and policy["keep_larger_buffers"]:
+    if not fixed and not asked and current and policy["keep_larger_buffers"]:
         kept, kept_group = current["buf_size_preset"], current["cpus_for_each_buffer"]
         if driver == "modern_ebpf" and policy["cpus_for_each_buffer"] != "auto":
             kept_group = group
@@ -158,7 +166,7 @@ def choose(driver, online, memory, policy, current=None, page_size=4096, settled
                     group = online
                 reasons.append("larger than that already (preset %d): kept, nothing measured says it is too much" % kept)
 
-    asked = preset
+    wanted = preset
 
     def keeps(candidate):
         if not (legal_preset(candidate, page_size) and fits(candidate, group)):
@@ -176,9 +184,9 @@ def choose(driver, online, memory, policy, current=None, page_size=4096, settled
                    " or lower the preset that the policy sets" if fixed else ", or let more CPUs share a buffer")
             )
         preset -= 1
-    if preset != asked:
+    if preset != wanted:
         reasons.append("the budget of %s (%s) binds: preset %d instead of %d"
-                       % (human(limit["bytes"]), limit["bound"], preset, asked))
+                       % (human(limit["bytes"]), limit["bound"], preset, wanted))
 
     chosen = layout(driver, online, preset, group)
     chosen.update(

@@ -11,7 +11,7 @@ import zlib
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics, releases
 
 
 # Blocks that a decision or a piece of evidence needs. Everything else (outputs with their tokens, plugin
@@ -131,4 +131,5 @@ def assemble(gathered):
         gathered["driver"] = falco_driver.decide(sources["arguments"], environment, gathered["service"].get("unit"), merged, release)
     config["stale"] = _stale(sources, config, falco, (gathered.get("host") or {}).get("record"))
     gathered["config"] = config
+    gathered["metrics"] = metrics.window(gathered.get("metrics"), release, gathered["cpus"].get("online"))
     return gathered

@@ -4,7 +4,8 @@
 """facts + policy → plan. Pure: the same input gives the same plan, byte for byte.
 
 The plan contract: release, driver, layout, settings (complete top-level blocks), changes[{key, from, to, why}],
-buffers, target (the file to write), directories, extra_files, sysctls, restart_required, warnings.
+buffers, target (the file to write), directories, sysctls, rotate, unit_dropin, restart_required, warnings, verdict,
+rung (the step of the ladder that evidence asks for: {'step', 'why', 'expected', 'to'}, or None).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import copy
 import posixpath
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, ladder, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import verdict as verdicts
 
 
 class PlanError(ValueError):
@@ -120,7 +122,8 @@ class _Draft:
         self.changes.append({"key": path, "from": raw if found else None, "to": value, "why": why})
 
 
-def _current_buffers(effective, driver, release):
+def current_buffers(effective, driver, release):
+    """{'buf_size_preset', 'cpus_for_each_buffer'} in force; the second is None where the driver has none."""
     keys = release.buffer_keys(driver)
     # 0.37 knows two forms, and reads the old one while its engine block is untouched.
     form = -1 if falco_driver.old_form(effective, release) else 0
@@ -193,11 +196,11 @@ def _recovery(facts, release):
         "changes": [{"key": "(unfinished)", "from": "a change that was broken off (%s)" % left.get("phase"), "to": "finished or undone",
                      "why": "nobody is working on it any more"}],
         "buffers": None, "seconds_bridged": None, "metrics_file": None, "sysctls": {}, "directories": [], "rotate": None,
-        "unit_dropin": None, "warnings": [], "restart_required": True,
+        "unit_dropin": None, "warnings": [], "restart_required": True, "verdict": None, "rung": None,
     }
 
 
-def make(facts, given, history=None):
+def make(facts, given):
     """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
     policy = policies.complete(given)
     release = _release(facts)
@@ -210,17 +213,21 @@ def make(facts, given, history=None):
     effective = config["effective"]
     layout, path = _target(facts, policy, release)
     draft = _Draft(effective, release)
-    current = _current_buffers(effective, driver, release)
+    current = current_buffers(effective, driver, release)
     online = facts["cpus"]["online"]
     if not online:
         raise PlanError("the number of online CPUs is unknown: %s" % (facts["cpus"].get("reason") or "nothing was read"))
     page_size = (facts.get("kernel") or {}).get("page_size") or 4096
     ours = ((facts.get("host") or {}).get("record") or {}).get("files") or {}
+    output = _metrics(draft, policy, release, facts)
+    verdict = verdicts.judge(facts, policy, release)
+    rung = ladder.climb(facts, policy, release, verdict, driver, current, measuring=bool(output) and not draft.changes)
     try:
         chosen = buffers.choose(driver, online, _memory(facts, driver, current), policies.buffer_policy(policy),
-                                current, page_size, settled=path in ours)
+                                current, page_size, settled=path in ours, asked=rung.buffers)
     except buffers.BufferError as error:
         raise PlanError(str(error)) from None
+    ladder.risen(rung, chosen, current)
 
     why = "; ".join(chosen["reasons"])
     keys = release.buffer_keys(driver)
@@ -228,7 +235,6 @@ def make(facts, given, history=None):
         draft.want(key, chosen["buf_size_preset"], why)
     for key in keys["cpus_for_each_buffer"]:
         draft.want(key, chosen["cpus_for_each_buffer"], why)
-    output = _metrics(draft, policy, release, facts)
 
     _not_overridden(draft, config, layout, path, release)
     settings = _settings(draft, config, layout, path, release, driver)
@@ -242,18 +248,14 @@ def make(facts, given, history=None):
         "changes": draft.changes,
         "buffers": {name: chosen[name] for name in ("buf_size_preset", "cpus_for_each_buffer", "count", "bytes_each",
                                                     "bytes_total", "bytes_at_load", "budget", "reasons")},
-        "seconds_bridged": {
-            "before": round(buffers.seconds_bridged(driver, online, current["buf_size_preset"],
-                                                    current["cpus_for_each_buffer"] or 0, buffers.GUIDE_EVENTS_PER_CPU), 3),
-            "after": chosen["seconds_bridged"],
-            "at_events_per_second_per_cpu": buffers.GUIDE_EVENTS_PER_CPU,
-            "bytes_per_event": buffers.BYTES_PER_EVENT,
-        },
+        "seconds_bridged": _bridged(driver, online, current, chosen, verdict),
         "metrics_file": output,
         "sysctls": {},
         "warnings": warnings,
+        "verdict": verdict,
+        "rung": {"step": rung.step, "why": rung.why, "expected": rung.expected, "to": rung.to} if rung.step else None,
     }
-    _host_needs(plan, facts, policy, driver, output)
+    _host_needs(plan, facts, policy, driver, output, rung)
     stale = config.get("stale")
     if stale:
         plan["changes"].append({"key": "(running)", "from": "an older configuration", "to": "what is on disk", "why": stale})
@@ -261,13 +263,40 @@ def make(facts, given, history=None):
     return plan
 
 
-def _host_needs(plan, facts, policy, driver, output):
-    """What lives outside Falco's files: directory, rotation, sysctl, the unit's sandbox."""
-    service = facts.get("service") or {}
+def _bridged(driver, online, before, after, verdict):
+    """Seconds that the rings bridge, at the rate that was measured, else at the guide's upper line."""
+    rate = verdict["rate_per_cpu"] or buffers.GUIDE_EVENTS_PER_CPU
+    found = [round(buffers.seconds_bridged(driver, online, item["buf_size_preset"], item["cpus_for_each_buffer"] or 0, rate), 3)
+             for item in (before, after)]
+    return {"before": found[0], "after": found[1], "at_events_per_second_per_cpu": rate, "bytes_per_event": buffers.BYTES_PER_EVENT}
+
+
+def _unit(plan, facts, policy, output, rung):
+    """Lines of our drop-in of Falco's unit: what it holds already and policy allows, what evidence asks for, what the sandbox needs."""
+    held = dict((facts.get("host") or {}).get("unit_dropin") or {})
+    wanted = dict(ladder.kept_unit_settings(facts, policy), **rung.unit)
+    sandbox = (facts.get("service") or {}).get("sandbox") or {}
+    if output and sandbox.get("protect_system") == "strict":
+        folder = posixpath.dirname(output)
+        writable = [item.lstrip("-+") for item in sandbox.get("read_write_paths", [])]
+        inside = any(folder == item or folder.startswith(item.rstrip("/") + "/") for item in writable)
+        if not inside or held.get("ReadWritePaths") == folder:
+            wanted["ReadWritePaths"] = folder
+    reasons = {"ReadWritePaths": "the unit has ProtectSystem=strict, so Falco could not write its metrics there"}
+    for name in sorted(set(held) | set(wanted)):
+        now, value = held.get(name), wanted.get(name)
+        if (None if now is None else str(now)) == (None if value is None else str(value)):
+            continue
+        why = reasons.get(name) or (("%s; %s" % (rung.why, rung.expected)) if name in rung.unit else "policy does not allow it any more")
+        plan["changes"].append({"key": "(unit) %s" % name, "from": now, "to": value, "why": why})
+    return wanted if wanted or held else None
+
+
+def _host_needs(plan, facts, policy, driver, output, rung):
+    """What lives outside Falco's files: directory, rotation, sysctl, the unit's sandbox and limits."""
     host = facts.get("host") or {}
     plan["directories"] = [posixpath.dirname(output)] if output else []
     plan["rotate"] = None
-    plan["unit_dropin"] = None
     if output:
         if output == _metrics_file(policy):
             # A file that somebody else chose is rotated by somebody else: logrotate refuses a second entry for it.
@@ -275,14 +304,7 @@ def _host_needs(plan, facts, policy, driver, output):
         if not host.get("metrics_dir_exists", True):
             plan["changes"].append({"key": "(directory) %s" % posixpath.dirname(output), "from": None, "to": "0750",
                                     "why": "Falco exits where the directory of metrics.output_file is missing"})
-        sandbox = service.get("sandbox") or {}
-        writable = [item.lstrip("-+") for item in sandbox.get("read_write_paths", [])]
-        folder = posixpath.dirname(output)
-        if sandbox.get("protect_system") == "strict" and not any(
-                folder == item or folder.startswith(item.rstrip("/") + "/") for item in writable):
-            plan["unit_dropin"] = {"ReadWritePaths": folder}
-            plan["changes"].append({"key": "(unit) ReadWritePaths", "from": None, "to": folder,
-                                    "why": "the unit has ProtectSystem=strict, so Falco could not write its metrics there"})
+    plan["unit_dropin"] = _unit(plan, facts, policy, output, rung)
     if policy["bpf_stats"] and driver != "kmod":
         plan["sysctls"] = {"kernel.bpf_stats_enabled": "1"}
         now = (facts.get("kernel") or {}).get("bpf_stats_enabled")

@@ -154,6 +154,16 @@ def _serial(value):
     return value
 
 
+SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus")
+
+
+def _sources(value):
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, (list, tuple)) or not value or not set(value) <= set(SOURCES) or len(set(value)) != len(value):
+        raise ValueError("a list of %s, each at most once" % ", ".join(SOURCES))
+    return list(value)
+
+
 def _size(value):
     if not re.match(r"^[1-9][0-9]*[kMG]?\Z", str(value)):
         raise ValueError("a size as logrotate reads it, such as 20M")
@@ -184,7 +194,20 @@ OPTIONS = {
     "metrics_rotate_size": Option("20M", _size),
     "metrics_rotate_count": Option(3, _integer(1, 100)),
     "bpf_stats": Option(False, _bool),
-    "observe_seconds": Option(0.2, _number(0, 60)),
+    "observe_seconds": Option(1.0, _number(0, 60)),
+    "metrics_sources": Option(list(SOURCES), _sources),
+    "metrics_max_bytes": Option(2 << 20, _integer(1 << 16, 1 << 30)),
+    "window": Option("1h", _interval),
+    "prometheus_seconds": Option(60, _number(1, 600)),
+    # When a host is judged, and what may be done about it.
+    "min_observation": Option(60, _number(1, 30 * 86400)),
+    "accepted_drops_percent": Option(1.0, _number(0, 100)),
+    "tolerance_percent": Option(20.0, _number(1, 100)),
+    "quiet_days": Option(7.0, _number(0, 3650)),
+    "priority": Option(True, _bool),
+    "nice_ceiling": Option(-10, _integer(-20, 0)),
+    "cpu_weight_ceiling": Option(1000, _integer(1, 10000)),
+    "unthrottle": Option(False, _bool),
     # How a change is applied.
     "restart_ok": Option(True, _bool),
     "apply": Option("restart", _choice("restart", "reload")),
@@ -224,6 +247,9 @@ def complete(given, prefix="falco_tune_"):
             "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and %smin_healthy_time of %d s: "
             "raise the deadline or shorten the interval" % (
                 prefix, policy["healthy_deadline"], policy["metrics_interval"], prefix, policy["min_healthy_time"]))
+    if duration_ms(policy["window"]) < policy["min_observation"] * 1000:
+        raise PolicyError("%swindow (%s) must not be shorter than %smin_observation (%g s): no host would ever be judged" % (
+            prefix, policy["window"], prefix, policy["min_observation"]))
     return policy
 
 

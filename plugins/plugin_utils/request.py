@@ -12,9 +12,9 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as f
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import releases
 
 
-def scrape_url(settings, release):
-    """The host's own /metrics, where this release serves it and survives being asked early. '' otherwise."""
-    if not (release.prometheus and release.scrape_before_capture):
+def scrape_url(settings, release, early=True):
+    """The host's own /metrics where this release serves it, and, if early, survives being asked before capture. '' otherwise."""
+    if not release.prometheus or (early and not release.scrape_before_capture):
         return ""
 
     def value(name):
@@ -42,11 +42,17 @@ def _load_order(facts, plan):
     return [{"path": item["path"], "strategy": item["strategy"]} for item in order]
 
 
-def pending(host_files, facts, policy):
-    """Changes to the files outside Falco's own: those that are not on the host as they were last written there."""
+def pending(host_files, facts, policy, plan):
+    """Changes to the files outside Falco's own: those that are not on the host as they were last written there.
+
+    The unit's drop-in is left to the plan where that names its lines one by one.
+    """
     found = (facts.get("host") or {}).get("files") or {}
+    named = any(change["key"].startswith("(unit) ") for change in plan["changes"])
     changes = []
     for item in host_files:
+        if named and item["path"].startswith("/etc/systemd/"):
+            continue
         now = found.get(policy["host_root"].rstrip("/") + item["path"])
         if now != hashlib.sha256(item["content"].encode("utf-8")).hexdigest():
             changes.append({"key": "(file) %s" % item["path"], "from": "something else" if now else None, "to": "written",
@@ -60,9 +66,9 @@ def build(state, plan, facts, policy, content, host_files):
         "state": state, "host_root": policy["host_root"], "state_dir": policy["state_dir"], "unit": policy["unit"],
         "apply": policy["apply"], "rollback_to": policy["rollback_to"], "content": "", "layout": None, "target": "/nonexistent",
         "main": None, "expected": {}, "watched": [], "load_order": [], "host_files": [], "directories": [], "sysctls": {},
-        "restart": False, "dry_run": "--dry-run", "version": None,
+        "restart": False, "dry_run": "--dry-run", "version": None, "attempt": None, "before": None,
         "watch": {"healthy_deadline": policy["healthy_deadline"], "min_healthy_time": policy["min_healthy_time"],
-                  "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None},
+                  "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None, "unit_settings": {}},
     }
     if state == "rolled_back" or plan["layout"] is None:
         return request  # what the host's own records say is enough
@@ -76,13 +82,24 @@ def build(state, plan, facts, policy, content, host_files):
         expected={item["path"]: item["sha256"] for item in config["files"]},
         watched=[item["path"] for item in config["folders"]] + _rules(after), load_order=_load_order(facts, plan),
         host_files=host_files, directories=plan["directories"], sysctls=plan["sysctls"], restart=plan["restart_required"],
-        dry_run=release.dry_run, version=facts["falco"]["version"],
+        dry_run=release.dry_run, version=facts["falco"]["version"], **_measured(plan),
     )
     request["watch"].update(
         metrics_file=plan["metrics_file"] or "", scrape_url=scrape_url(after, release), driver=plan["driver"],
         buffers={"count": plan["buffers"]["count"], "bytes_each": plan["buffers"]["bytes_each"]},
+        unit_settings={name: value for name, value in (plan["unit_dropin"] or {}).items() if name in ("Nice", "CPUWeight", "CPUQuota")},
     )
     return request
+
+
+def _measured(plan):
+    """What the host is to remember: what was measured before this change, and which rung of the ladder it is."""
+    verdict, rung = plan["verdict"], plan["rung"]
+    before = {name: verdict[name] for name in ("state", "drops_percent", "rate_per_cpu", "bottleneck")}
+    if verdict["drops_percent"] is None:
+        before = None
+    attempt = {"step": rung["step"], "to": rung["to"], "release": plan["release"], "before": before} if rung else None
+    return {"attempt": attempt, "before": before}
 
 
 def _rules(effective):

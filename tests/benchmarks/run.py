@@ -4,8 +4,11 @@
 """What tuning costs, as ratios and counts: `make bench`, or `run.py plans converged` for some of it.
 
 plans       facts and plans of 10 000 synthetic hosts, hosts a second and peak memory
+reports     results of 10 000 synthetic hosts → all report forms and the history, seconds and peak memory
 trips       trips to a host, counted from the callback's events: converged and changed
 converged   wall time of a converged tune over 50 local hosts / a play with one ping task, medians of pairs
+audit       wall time of an audit of 100 local hosts with all its reports / a play with one ping task, medians of pairs
+log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pairs, and the bytes read
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ ROOT = HERE.parents[1]
 COLLECTIONS = ROOT / "build" / "collections"
 sys.path[:0] = [str(COLLECTIONS), str(ROOT / "tests" / "fleet")]
 
+import log_size as logs  # noqa: E402
+import reports  # noqa: E402
 import synthetic  # noqa: E402
 from hosts import Fleet  # noqa: E402
-from playbooks import TUNE, environment, play  # noqa: E402
+from playbooks import AUDIT, TUNE, environment, play  # noqa: E402
 
 PING = """\
 - hosts: all
@@ -35,10 +40,10 @@ PING = """\
 """
 
 
-def timed(playbook: str | Path, inventory: Path, forks: int) -> float:
+def timed(playbook: str | Path, inventory: Path, forks: int, *words: str) -> float:
     """Seconds that a playbook took; it must succeed on every host. Without callback, which would cost time."""
     before = time.monotonic()
-    done = subprocess.run([str(Path(sys.executable).with_name("ansible-playbook")), str(playbook), "-i", str(inventory)],
+    done = subprocess.run([str(Path(sys.executable).with_name("ansible-playbook")), str(playbook), "-i", str(inventory), *words],
                           env=environment(ANSIBLE_FORKS=str(forks)), cwd=ROOT, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     took = time.monotonic() - before
@@ -59,6 +64,11 @@ def plans(_folder: Path, args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def report_forms(_folder: Path, args: argparse.Namespace) -> None:
+    for line in reports.measure(args.synthetic):
+        print(line, flush=True)
+
+
 def trips(folder: Path, args: argparse.Namespace) -> None:
     fleet = Fleet(folder / "trips")
     try:
@@ -73,33 +83,49 @@ def trips(folder: Path, args: argparse.Namespace) -> None:
         fleet.stop()
 
 
-def converged(folder: Path, args: argparse.Namespace) -> None:
-    fleet = Fleet(folder / "converged")
+def against_ping(folder: Path, args: argparse.Namespace, playbook: str, hosts: int, what: str, goal: float) -> None:
+    """A playbook over tuned hosts / one ping task, in pairs."""
+    fleet = Fleet(folder / what)
     ping = folder / "ping.yml"
     ping.write_text(PING)
+    reports = ("-e", f"falco_audit_report_dir={folder / 'reports'}")
     try:
-        fleet.start(calm(args.hosts))
+        fleet.start(calm(hosts))
         timed(TUNE, fleet.inventory, args.forks)
         pairs = []
         for number in range(args.pairs):
             base = timed(ping, fleet.inventory, args.forks)
-            tune = timed(TUNE, fleet.inventory, args.forks)
-            pairs.append((base, tune))
-            print(f"  pair {number + 1}: ping {base:.2f} s, converged tune {tune:.2f} s, ratio {tune / base:.2f}", flush=True)
-        base, tune = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"converged tune over {args.hosts} hosts / one ping task, {args.forks} forks: {tune / base:.2f} "
-              f"(medians of {args.pairs} pairs: {tune:.2f} s / {base:.2f} s; goal at most 1.5)", flush=True)
+            took = timed(playbook, fleet.inventory, args.forks, *reports)
+            pairs.append((base, took))
+            print(f"  pair {number + 1}: ping {base:.2f} s, {what} {took:.2f} s, ratio {took / base:.2f}", flush=True)
+        base, took = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"{what} over {hosts} hosts / one ping task, {args.forks} forks: {took / base:.2f} "
+              f"(medians of {args.pairs} pairs: {took:.2f} s / {base:.2f} s; goal at most {goal:g})", flush=True)
     finally:
         fleet.stop()
 
 
+def converged(folder: Path, args: argparse.Namespace) -> None:
+    against_ping(folder, args, TUNE, args.hosts, "converged tune", 1.5)
+
+
+def audit(folder: Path, args: argparse.Namespace) -> None:
+    against_ping(folder, args, AUDIT, 2 * args.hosts, "audit", 1.25)
+
+
+def log_size(folder: Path, args: argparse.Namespace) -> None:
+    for line in logs.measure(folder, args.reads):
+        print(line, flush=True)
+
+
 def main() -> int:
-    parts = {"plans": plans, "trips": trips, "converged": converged}
+    parts = {"plans": plans, "reports": report_forms, "trips": trips, "converged": converged, "audit": audit, "log_size": log_size}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="%s (default: all)" % ", ".join(parts))
     parser.add_argument("--hosts", type=int, default=50)
     parser.add_argument("--forks", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--reads", type=int, default=200)
     parser.add_argument("--synthetic", type=int, default=10000)
     args = parser.parse_args()
     unknown = set(args.parts) - set(parts)

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cuts fixtures/<release>/ from a directory of recordings: cut_fixtures.py RECORDINGS"""
 
+import csv
 import glob
 import json
 import os
@@ -143,14 +144,28 @@ def reloads(root):
     return out
 
 
+def starved(root):
+    """A Falco beside ten busy programs on two CPUs, by its nice value; each list holds the repeats."""
+    path = os.path.join(root, "drops", "cpu_starved.csv")
+    out = {}
+    for row in csv.DictReader(line for line in read(path).splitlines() if line[0] != "#") if os.path.exists(path) else ():
+        case = out.setdefault("nice%s" % row["nice"], {"nice": int(row["nice"]), "seconds": 15, "cpus": 2, "buf_size_preset": 4,
+                                                       "cpus_for_each_buffer": 2})
+        for name in ("n_evts", "n_drops", "drop_perc", "falco_on_cpu_perc", "falco_run_queue_wait_perc"):
+            case.setdefault(name, []).append(float(row[name]))
+    return out
+
+
 def main(root):
     found = {"versions": versions(root)}
     release = found["versions"]["json"]["falco_version"]
-    for cut in (dry_runs, errors, merges, metrics, prometheus, reloads):
+    for cut in (dry_runs, errors, merges, metrics, prometheus, reloads, starved):
         found[cut.__name__] = cut(root)
     target = os.path.join(HERE, "fixtures", release)
     os.makedirs(target, exist_ok=True)
     for name, body in found.items():
+        if not body:
+            continue
         with open(os.path.join(target, name + ".json"), "w", encoding="utf-8") as stream:
             json.dump(body, stream, indent=1, sort_keys=True, ensure_ascii=False)
             stream.write("\n")

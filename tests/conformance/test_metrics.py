@@ -75,6 +75,16 @@ def test_rates_and_counters_fit_together(falco):
         assert newer["scap.evts_rate_sec"] == pytest.approx(rate, abs=0.06, rel=0.05)
 
 
+@few()
+def test_cpu_use_is_that_of_the_whole_life(falco):
+    """Starting costs more than an idle capture does, so what is shown falls: 95, 53, 30, 21 % in a recording."""
+    falco.config(NO_WEB)
+    with falco.live() as live:
+        live.wait_for(lambda: len(falco.samples()) >= 5, "samples")
+    shown = [sample["output_fields"]["falco.cpu_usage_perc"] for sample in falco.samples()]
+    assert shown == sorted(shown, reverse=True) and shown[-1] < shown[0]
+
+
 @recorded_in("prometheus")
 def test_prometheus_names(falco, web, port):
     falco.config(web + falco.metrics("output_rule: true", "output_file: {dir}/metrics.jsonl"))

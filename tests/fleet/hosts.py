@@ -38,12 +38,15 @@ DEFAULTS = {
     "kernel": None,  # release of the kernel; None is a usual one for the driver
     "btf": None,  # None: as that kernel has it
     "bpf_stats_enabled": 0,
+    "cgroup_cpu": True,  # the slice of Falco's unit has the cpu controller; "auto": once a unit asks for it; False: it can't have it
+    "autogroup": False,  # the kernel groups by session where no cpu controller does: Nice= has no effect then
+    "cap_sys_nice": True,  # False, as in a container: Nice= below 0 is shown and never takes effect
     "restart_seconds": 15,  # RestartSec and TimeoutSec of the packaged unit
     "stop_timeout_seconds": 30,
     "running": True,
     "unit_options": {},  # a drop-in's [Service] lines, for example {"CPUQuota": "50%"}
-    "files": {},  # path below the host: text
-    "config": {},  # top-level blocks of falco.yaml instead of the packaged ones
+    "files": {},  # path below the host: text; {root} in it is the host's directory
+    "config": {},  # top-level blocks of falco.yaml instead of the packaged ones; {root} in them is the host's directory
     "startup_seconds": 1.6,
     "reload_seconds": 2.0,
     "load": {"events_per_second": 4000, "burst": None, "bytes_per_event": 80, "categories": {}},
@@ -55,7 +58,7 @@ DEFAULTS = {
     "hostvars": {},
 }
 # What of a host's description is for the simulator and passed on as it is.
-PROFILE_KEYS = ("startup_seconds", "reload_seconds", "load", "consumer_events_per_second", "starved", "fault")
+PROFILE_KEYS = ("startup_seconds", "reload_seconds", "load", "consumer_events_per_second", "starved", "autogroup", "fault")
 KERNELS = {"modern_ebpf": "6.1.0-18-amd64", "ebpf": "5.4.0-150-generic", "kmod": "4.18.0-513.el8.x86_64"}
 DRIVER_UNITS = {"modern_ebpf": "falco-modern-bpf", "ebpf": "falco-bpf", "kmod": "falco-kmod"}
 
@@ -80,6 +83,15 @@ def merged(*layers: dict) -> dict:
             else:
                 result[key] = copy.deepcopy(value)
     return result
+
+
+def placed(value, root: Path):
+    """The value with the host's directory for {root} in all its texts."""
+    if isinstance(value, dict):
+        return {key: placed(item, root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [placed(item, root) for item in value]
+    return value.replace("{root}", str(root)) if isinstance(value, str) else value
 
 
 def count_cpus(cpulist: str) -> int:
@@ -397,7 +409,7 @@ class Host:
         self.programs()
         self.falco(port)
         self.units()
-        for path, text in self.spec["files"].items():
+        for path, text in placed(self.spec["files"], self.root).items():
             self.write(path, text)
         (self.root / "var/log").mkdir(parents=True, exist_ok=True)
         (self.root / "var/lib").mkdir(parents=True, exist_ok=True)
@@ -429,11 +441,24 @@ class Host:
             ("Cached", available // 3), ("SwapTotal", 0), ("SwapFree", 0))))
         self.write("proc/sys/kernel/osrelease", release + "\n")
         self.write("proc/sys/kernel/bpf_stats_enabled", f"{spec['bpf_stats_enabled']}\n")
+        self.write("proc/sys/kernel/sched_autogroup_enabled", f"{int(spec['autogroup'])}\n")
+        self.cgroups()
         # Start times in /proc/PID/stat count from the machine's own boot.
         boot = [line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime ")]
         self.write("proc/stat", "".join(line + "\n" for line in boot))
         for name in ("uptime", "loadavg"):
             (self.root / "proc" / name).symlink_to(f"/proc/{name}")
+
+    def cgroups(self) -> None:
+        """cgroup v2. What the kernel writes lives below run/, as the state of the units does."""
+        (self.root / "run/cgroup").mkdir(parents=True)
+        self.link("sys/fs/cgroup", "run/cgroup")
+        cpu, rest = ["cpu"], ["io", "memory", "pids"]
+        there = rest if self.spec["cgroup_cpu"] is False else cpu + rest
+        for folder in ("run/cgroup", "run/cgroup/system.slice"):
+            enabled = rest if self.spec["cgroup_cpu"] == "auto" and folder.endswith("slice") else there
+            self.write(f"{folder}/cgroup.controllers", " ".join(there) + "\n")
+            self.write(f"{folder}/cgroup.subtree_control", " ".join(enabled) + "\n")
 
     def programs(self) -> None:
         root, python = self.root, sys.executable
@@ -465,8 +490,10 @@ class Host:
     def falco(self, port: int) -> None:
         spec, root = self.spec, self.root
         config = packaged_config(root, spec["release"], port)
-        for key, value in spec["config"].items():
-            config[key] = value
+        config.update(placed(spec["config"], root))
+        output = (config.get("metrics") or {}).get("output_file")
+        if output:  # Falco makes no directories
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
         self.write("etc/falco/falco.yaml", config_text(spec["release"], config))
         self.write("etc/falco/falco_rules.yaml", RULES)
         self.write("etc/falco/falco_rules.local.yaml", "# Rules of this host.\n")
@@ -477,6 +504,8 @@ class Host:
         drivers = ["modern_ebpf", "kmod"] if number >= (0, 44) else ["modern_ebpf", "ebpf", "kmod"]
         profile = {"release": spec["release"], "cpus": count_cpus(self.cpulists()["online"]), "page_size": 4096,
                    "drivers": drivers, "syslog": str(root / "var/log/syslog")}
+        if not spec["binary"]:
+            profile.update(accounting=str(root / "proc"), cgroups=str(root / "sys/fs/cgroup"))
         profile.update({key: spec[key] for key in PROFILE_KEYS}, **spec["profile"])
         self.write("etc/falco-sim.json", json.dumps(profile, indent=2) + "\n")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / "build" / "collections"
-TUNE, ROLLBACK = "falcotune.fleet.tune_falco", "falcotune.fleet.rollback_falco"
+TUNE, AUDIT, ROLLBACK = "falcotune.fleet.tune_falco", "falcotune.fleet.audit_falco", "falcotune.fleet.rollback_falco"
 
 
 def environment(**more: str) -> dict[str, str]:

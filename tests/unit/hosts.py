@@ -114,6 +114,14 @@ class Host:
     read_write_paths: list = dataclasses.field(default_factory=list)
     mtimes: dict = dataclasses.field(default_factory=dict)
     unreadable: dict = dataclasses.field(default_factory=dict)
+    nice: int = 0
+    weight: int | None = None  # cpu.weight of the unit's cgroup
+    weighable: bool = False  # systemd can have the kernel weigh it
+    autogroup: bool = False
+    quota: float | None = None  # CPUQuota in percent
+    cpu: dict = dataclasses.field(default_factory=lambda: {"on": 400.0, "waiting": 20.0, "throttled": None})  # seconds since the start
+    dropin: dict = dataclasses.field(default_factory=dict)  # lines of our drop-in of the unit
+    pair: dict | None = None  # two snapshots, as gather() brings them
     record: dict | None = None
     unfinished: dict | None = None
 
@@ -135,26 +143,31 @@ class Host:
         if self.unit:
             service = {
                 "manager": "systemd", "unit": self.unit, "state": self.state, "exec_start": self.argv, "user": "root",
-                "limits": {"cpu_quota": None, "cpu_weight": None, "nice": None, "memory_max": self.limit},
+                "limits": {"cpu_quota": self.quota, "cpu_weight": self.weight, "nice": self.nice, "memory_max": self.limit},
                 "sandbox": {"private_tmp": self.private_tmp, "protect_system": self.protect_system,
                             "read_write_paths": list(self.read_write_paths)},
             }
+        service["cgroup"] = {"weight": self.weight, "weighable": self.weighable or self.weight is not None,
+                             "throttled": self.cpu["throttled"]}
         sent = [{"path": path, "sha256": hashlib.sha256(text.encode()).hexdigest(), "mtime": self.mtimes.get(path, 1000.0),
                  "data": packed(text)} for path, text in self.files.items()]
         sent += [{"path": path, "reason": reason} for path, reason in self.unreadable.items()]
         return {
             "cpus": {"online": self.cpus, "possible": self.cpus, "list": None, "reason": None if self.cpus else "no such file"},
-            "kernel": {"release": "6.1.0", "btf": True, "bpf_stats_enabled": self.bpf_stats, "page_size": self.page_size},
+            "kernel": {"release": "6.1.0", "btf": True, "bpf_stats_enabled": self.bpf_stats,
+                       "autogroup": self.autogroup, "page_size": self.page_size},
             "memory": {"total": self.total, "available": self.available, "limit": self.limit, "used": self.used},
             "service": service,
             "falco": {"version": self.version, "reason": None if self.version else "/usr/bin/falco does not exist",
                       "binary": "/usr/bin/falco",
                       "running": self.running, "pid": 812 if self.running else None, "since": self.since, "age": self.age,
-                      "start_ticks": 4711, "restarts": self.restarts, "nice": 0,
-                      "cpu": {"on": 1.0, "waiting": 0.1, "reason": None}},
+                      "start_ticks": 4711, "restarts": self.restarts, "nice": self.nice, "rings": None,
+                      "cpu": {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": dict(self.cpu),
+                              "reason": "not looked at twice"}},
+            "metrics": self.pair or {"reason": "no source of metrics", "bytes_read": 0},
             "sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
                         "environment": dict(self.environment), "probe": self.probe},
-            "host": {"metrics_dir_exists": self.metrics_dir_exists, "files": {}, "record": self.record,
+            "host": {"metrics_dir_exists": self.metrics_dir_exists, "files": {}, "unit_dropin": dict(self.dropin), "record": self.record,
                      "unfinished": self.unfinished},
         }
 
@@ -196,18 +209,52 @@ class Host:
             host.mtimes = dict(host.mtimes, **{plan["target"]: 3000.0})
         if plan["changes"]:
             host.since, host.age, host.restarts = 4000.0, 60.0, 0
-            host.record = {"proven": True, "at": 4005.0, "evidence": {}, "files": {
-                path: hashlib.sha256(text.encode()).hexdigest() for path, text in host.files.items()}}
+            host.record = {"proven": True, "at": 4005.0, "evidence": {}, "attempts": (self.record or {}).get("attempts") or [],
+                           "files": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in host.files.items()}}
         if plan["sysctls"]:
             host.bpf_stats = 1
-        if plan["unit_dropin"]:
-            host.read_write_paths = self.read_write_paths + [plan["unit_dropin"]["ReadWritePaths"]]
+        if plan["unit_dropin"] is not None:
+            host.dropin = {name: str(value) for name, value in plan["unit_dropin"].items()}
+            paths = [path for path in [host.dropin.get("ReadWritePaths")] if path and path not in self.read_write_paths]
+            host.read_write_paths = self.read_write_paths + paths
+            host.nice = int(host.dropin.get("Nice", 0))
+            weighed = self.weight is not None or "CPUWeight" in host.dropin
+            host.weight = int(host.dropin.get("CPUWeight", 100)) if weighed else None
+            host.quota = None if host.dropin.get("CPUQuota") == "" else self.quota
+        if plan["rung"]:
+            attempt = {"at": 4005.0, "step": plan["rung"]["step"], "to": plan["rung"]["to"], "release": plan["release"],
+                       "before": {name: plan["verdict"][name] for name in ("state", "drops_percent", "rate_per_cpu", "bottleneck")}}
+            host.record["attempts"] = ((self.record or {}).get("attempts") or []) + [attempt]
+        if plan["changes"]:
+            host.pair, host.cpu = None, {"on": 1.0, "waiting": 0.0, "throttled": None}
         grown = plan["buffers"]["bytes_total"] - self.rings()
         if host.available is not None:
             host.available = max(0, host.available - grown)
         if host.used is not None and plan["driver"] == "modern_ebpf":
             host.used = max(0, host.used + grown)
         return host
+
+
+def measured(events=100000, drops=0, seconds=1000.0, rate_per_cpu=None, outputs=0, full=0, since_start=None, **kinds):
+    """Two snapshots as gather() brings them from a host of 8 CPUs: events and drops in so many seconds."""
+    if rate_per_cpu is not None:
+        events = int(rate_per_cpu * 8 * seconds)
+    start = 1795000000 * 10 ** 9
+    first = {"evt.time": start + 10 ** 9, "falco.start_ts": start, "falco.reload_ts": start, "falco.version": "0.44.1",
+             "falco.host_num_cpus": 8, "scap.n_evts": 10, "falco.num_evts": 10, "falco.outputs_queue_num_drops": 0, "falco.n_drops_full_threadtable": 0, "sample": 1}
+    last = dict(first, sample=2)
+    last["evt.time"] += int(seconds * 1e9)
+    last["scap.n_evts"] += events
+    last["falco.num_evts"] += events - drops
+    last["falco.outputs_queue_num_drops"] = outputs
+    last["falco.n_drops_full_threadtable"] = full
+    if drops:
+        last["scap.n_drops"] = drops
+    last.update({"scap." + name: value for name, value in kinds.items()})
+    if since_start is not None:
+        for fields in (first, last):
+            fields["falco.start_ts"] = fields["falco.reload_ts"] = last["evt.time"] - int(since_start * 1e9)
+    return {"first": first, "last": last, "source": "metrics_file", "seconds": seconds, "age": 3.0, "bytes_read": 1, "ended_by": None}
 
 
 def fragment(**blocks):

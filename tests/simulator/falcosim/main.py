@@ -12,8 +12,10 @@ import sys
 import time
 
 from . import metrics
+from .accounting import EVERY, Accounting
 from .cli import Options, UsageError
 from .config import ConfigError
+from .cputime import Cpu
 from .output import Log
 from .profile import Profile
 from .rings import Rings
@@ -38,7 +40,8 @@ def complain(error):
 class Process:
     def __init__(self, options, argv):
         self.options, self.argv = options, argv
-        self.born = time.time()
+        self.born = self.busy_until = time.time()
+        self.cpu, self.accounting = Cpu(self.born), None
         self.phase = "opening"
         self.deadline = 0.0
         self.hup = self.usr1 = False
@@ -80,7 +83,12 @@ class Process:
         """Configures and announces a run; capture opens later."""
         profile = Profile()
         self.run = run = Run(self.options, profile, Log(profile.syslog), self.argv)
+        run.cpu = self.cpu
         again = bool(self.first_open)
+        if self.accounting is None:
+            self.accounting = Accounting(self.cpu, profile)
+            self.busy_until = self.born + profile.startup
+        self.accounting.take(profile)
         try:
             run.configure()
             run.print_after_config()
@@ -116,13 +124,14 @@ class Process:
 
     def _opened(self, now):
         run = self.run
+        self.cpu.spend(now, self.busy_until)
         run.opened_at = now
         if not self.first_open:
             self.first_open = now
             self.start_ns = int(now * 1e9)
         run.first_open, run.start_ns = self.first_open, self.start_ns
         run.rings = Rings(run.profile, run.settings.kind, run.ring_bytes, run.settings.cpus_per_ring, run.selected, now,
-                          _from(run.fault.get("blind")))
+                          _from(run.fault.get("blind")), self.cpu)
         self.snapshots = metrics.Snapshots()
         interval = run.settings.interval_ms / 1000.0
         # The timer runs since before the driver was loaded. Older releases wait for its first tick.
@@ -159,6 +168,8 @@ class Process:
 
     def _next(self):
         times = [time.time() + 1.0]
+        if self.accounting.folder:
+            times.append(self.accounting.next)
         if self._heeds_term:
             times.append(self.term_at)
         if self.phase != "live":
@@ -194,6 +205,8 @@ class Process:
 
     def _due(self, now):
         run = self.run
+        if self.accounting.folder and now >= self.accounting.next:
+            self._account(now)
         if self.hup:
             self.hup = False
             if run.watcher or not run.profile.release.since(42):
@@ -219,6 +232,15 @@ class Process:
         elif self.phase == "gap" and now >= self.deadline:
             self.deadline = self.reopen_at
             self.code = self.start()
+
+    def _account(self, now):
+        """Bring the totals of CPU time up to now, and show them."""
+        if self.run.rings and self.phase in ("live", "stopping"):
+            self.run.rings.advance(now)
+        else:
+            self.cpu.spend(now, self.busy_until)
+        self.accounting.show(self.accounting.take(self.run.profile))
+        self.accounting.next = now + EVERY
 
     def _live(self, now):
         run = self.run
@@ -293,8 +315,10 @@ class Process:
         self._drop_summary()
         run.log.debug("Stopping capture for event source 'syscall'")
         self.restart_at = None
+        run.rings.advance(now)
         self.phase = "closing"
         span = run.profile.reload
+        self.busy_until = now + span
         self.deadline = now + min(0.25, 0.3 * span)
         self.gap = min(0.2, 0.2 * span)
         self.reopen_at = now + span

@@ -62,7 +62,8 @@ class Counters:
         self.num_evts = int(rings.consumed * 0.94) if rings else 0
         self.kernel = self._kernel(rings, buffer_drops, faults)
         alive = max(now - run.first_open, 0.01)
-        self.cpu_perc = round(100.0 * (rings.busy if rings else 0) / max(now - run.opened_at, 0.01) + 0.5, 1)
+        # Of the process's whole life, start included, as `ps` has it.
+        self.cpu_perc = round(100.0 * run.cpu.on / max(now - run.cpu.born, 0.01), 1)
         self.duration = int(alive)
         ring_mb = (rings.memory if rings else 0) / 1048576.0
         self.memory = [("memory_rss", 42.3 + 2 * ring_mb), ("memory_vsz", 320.2 + 2 * ring_mb), ("memory_pss", 40.4 + ring_mb)]

@@ -20,9 +20,13 @@ FALCO_SIM names a JSON file, read again at each start and at each hot reload. Ev
                                   "categories": {name of a drop category or system call: its share},
                                   "rules": {name of a rule: matches a second}}
     consumer_events_per_second   what Falco's thread can take in
-    starved                      share of the time for which that thread waits for a CPU
-    cpu_quota                    CPUs that its unit may use, for example 0.5
+    starved                      share of the time for which that thread waits for a CPU at nice 0 and weight 100
+    nice                         its nice value; the process's own otherwise
+    cpu_quota                    CPUs that it may use, for example 0.5
     page_faults_per_second       events lost to page faults (kmod, ebpf)
+    accounting                   a directory that stands for /proc: see below
+    cgroups                      a directory that stands for /sys/fs/cgroup: see below
+    autogroup                    whether the kernel groups processes by session (sched_autogroup_enabled)
     fault                        what goes wrong; any of these together:
 
         {"refuse": "text"}         the driver doesn't open: `Error: text`, exit 1. A dry run passes and the version is printed,
@@ -37,6 +41,28 @@ FALCO_SIM names a JSON file, read again at each start and at each hot reload. Ev
         {"hang_on_term": 5}        they are obeyed five seconds late.
         {"when": {"engine.modern_ebpf.buf_size_preset": 6}}
                                    the faults come only while the effective configuration holds all of these values.
+
+CPU time. Falco's thread takes in `consumer_events_per_second` for a whole CPU. It waits for its neighbours (`starved`) and while
+a quota is used up; the rings bridge that, or drop. Its totals, start included, are what falco.cpu_usage_perc shows.
+
+If the directory accounting/PID exists when the process starts, `stat` (utime, stime, nice) and task/PID/schedstat in it hold
+these totals, written every 0.1 s. accounting/PID/stat must be there with the nice value that the kernel granted, and
+accounting/PID/cgroup with the path of the unit's cgroup. If that exists below `cgroups`:
+
+    cpu.weight   what the process's cgroup weighs among its neighbours; read every 0.1 s
+    cpu.max      its quota, which counts instead of cpu_quota; read every 0.1 s
+    cpu.stat     written: usage_usec, user_usec, system_usec; with a cpu.max also nr_periods, nr_throttled, throttled_usec
+
+Priority. `starved` is what a recorded Falco would wait at nice 0 among neighbours at nice 0 (recordings/drops/cpu_starved.csv:
+0.87). At nice -10 it waited 0.23 times as long, at -20 0.07 times; between those by equal factors, and above 0 as fair shares
+have it. What counts as the nice value:
+
+    with cpu.weight     that of this weight: each nice step is a factor of 1.25, 100 is nice 0, 931 is -10. Neighbours live in other
+                        cgroups, so Falco's own nice value does not matter
+    else, autogroup     0: the process competes by session, and its nice value does not matter (sched(7))
+    else                the process's own
+
+The neighbours make the load, and they are as busy as the CPUs let them: what Falco gets more, they lose.
 """
 
 import json
@@ -78,7 +104,11 @@ class Profile:
         self.rule_rates = load.get("rules") or {}  # rule name -> matches per second
         self.consumer = float(data.get("consumer_events_per_second") or 600000)
         self.starved = float(data.get("starved") or 0)
+        self.nice = int(data.get("nice", os.getpriority(os.PRIO_PROCESS, 0)))
         self.quota = data.get("cpu_quota")
+        self.accounting = data.get("accounting")
+        self.cgroups = data.get("cgroups")
+        self.autogroup = bool(data.get("autogroup"))
         self.page_faults = float(data.get("page_faults_per_second") or 0)
         self.memory = data.get("memory_available")
         self.bpf_stats = bool(data.get("bpf_stats"))

@@ -5,7 +5,7 @@
 
 import math
 
-from . import syscalls
+from . import cputime, syscalls
 
 _MEMBERS = {
     "open": "open creat openat openat2 open_by_handle_at",
@@ -27,9 +27,6 @@ _OTHER = {
 }
 
 CATEGORIES = tuple(_MEMBERS)
-STEP = 0.01
-STALL_PERIOD = 0.4   # a starved thread waits in one piece of this, as run queues make it
-QUOTA_PERIOD = 0.1   # the kernel's default for CPU quotas
 
 
 def ring_count(kind, cpus, per_ring):
@@ -39,20 +36,10 @@ def ring_count(kind, cpus, per_ring):
     return math.ceil(cpus / per_ring)
 
 
-def _overlap(start, end, period, width):
-    """Share of [start, end) inside the first `width` of each period."""
-    if width >= period:
-        return 1.0
-    total, at = 0.0, math.floor(start / period) * period
-    while at < end:
-        total += max(0.0, min(end, at + width) - max(start, at))
-        at += period
-    return total / (end - start)
-
-
 class Rings:
-    def __init__(self, profile, kind, size, per_ring, selected, now, blind_from=math.inf):
+    def __init__(self, profile, kind, size, per_ring, selected, now, blind_from=math.inf, cpu=None):
         self.profile = profile
+        self.cpu = cpu or cputime.Cpu(now, profile.starved, profile.quota)
         self.blind_at = now + blind_from
         cpus = profile.cpus
         self.size = size
@@ -67,7 +54,7 @@ class Rings:
         self.share = sum(self.weights.values())
         self.start = self.last = now
         self.events = self.drops = self.page_faults = self.consumed = 0.0
-        self.busy = 0.0  # seconds of CPU that the thread used
+        self._yielded = (None, 1.0)
 
     def _weights(self, selected):
         names = syscalls.to_names(selected)
@@ -83,56 +70,61 @@ class Rings:
         return out
 
     def _rate(self, at):
-        """Events a second at a moment."""
+        """Events a second at a moment, in seconds since the start."""
+        if self.start + at >= self.blind_at:
+            return 0.0
         rate, burst = self.profile.rate, self.profile.burst
-        if burst and (at - self.start) % float(burst["every"]) < float(burst["seconds"]):
+        if burst and at % float(burst["every"]) < float(burst["seconds"]):
             rate = float(burst["events_per_second"])
-        return rate * self.share * self.profile.release.events_factor
+        return rate * self.share * self.profile.release.events_factor * self._neighbours()
 
-    def _even(self):
-        return not self.profile.burst and not self.profile.starved and not self.profile.quota
+    def _neighbours(self):
+        """What is left of the load when Falco takes CPU from the neighbours that make it (drops/cpu_starved.csv: a quarter less)."""
+        if self.cpu.starved == self.cpu.neighbours:
+            return 1.0
+        if self._yielded[0] != self.cpu.starved:
+            cpus, wanted = self.profile.cpus, self.profile.rate * self.share * self.profile.release.events_factor / self.profile.consumer
+            before = min(1 - self.cpu.neighbours, wanted)
+            left = cpus / (cpus - before + wanted)
+            if left * wanted > 1 - self.cpu.starved:
+                left = (cpus - (1 - self.cpu.starved)) / (cpus - before)
+            self._yielded = (self.cpu.starved, left)
+        return self._yielded[1]
 
     def blind(self, now):
         """Whether events have ceased to arrive."""
         return now >= self.blind_at
 
     def advance(self, now):
-        now = min(now, self.blind_at)
         if now <= self.last:
             return
-        if self._even():
-            self._step(self.last, now)
-        else:
-            steps = max(1, int((now - self.last) / STEP))
-            width = (now - self.last) / steps
-            for index in range(steps):
-                self._step(self.last + index * width, self.last + (index + 1) * width)
-        self.last = now
+        start, end = self.last - self.start, now - self.start
+        even = self.cpu.even and not self.profile.burst and not self.last < self.blind_at < now
+        for step in [(start, end)] if even else self.cpu.steps(start, end):
+            self._step(*step)
+        self.last = self.cpu.last = now
 
     def _step(self, start, end):
         profile, span = self.profile, end - start
         arrived = self._rate((start + end) / 2) * span
-        running = _overlap(start - self.start, end - self.start, STALL_PERIOD, STALL_PERIOD * (1 - profile.starved))
-        if profile.quota:
-            running *= _overlap(start - self.start, end - self.start, QUOTA_PERIOD, QUOTA_PERIOD * float(profile.quota))
-        budget = profile.consumer * span * running
-        total = sum(count * (waiting + arrived * share) for count, share, waiting in self.groups)
+        faults = min(profile.page_faults * span, arrived) if self.kind != "modern_ebpf" else 0.0
+        stored = arrived - faults
+        idle = cputime.IDLE * span
+        total = sum(count * (waiting + stored * share) for count, share, waiting in self.groups)
+        ran = self.cpu.run(start, end, total / profile.consumer + idle)
+        budget = max(0.0, ran - idle) * profile.consumer
         left = 0.0 if total <= budget else 1 - budget / total
         dropped = kept = 0.0
         for group in self.groups:
             count, share, waiting = group
-            rest = (waiting + arrived * share) * left
+            rest = (waiting + stored * share) * left
             group[2] = min(rest, self.capacity)
             dropped += count * (rest - group[2])
             kept += count * group[2]
-        before = total - arrived
-        consumed = before + arrived - kept - dropped
         self.events += arrived
         self.drops += dropped
-        self.consumed += consumed
-        self.busy += consumed / profile.consumer
-        if self.kind != "modern_ebpf":
-            self.page_faults += min(profile.page_faults * span, arrived)
+        self.page_faults += faults
+        self.consumed += total - kept - dropped
 
     def by_category(self, number):
         """`number` shared out over Falco's drop categories; the rest is uncategorised."""

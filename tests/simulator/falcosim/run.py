@@ -49,6 +49,7 @@ class Run:
         self.start_ns = self.reload_ns = 0
         self.first_open = self.opened_at = 0.0
         self.alerts = 0
+        self.cpu = None  # of the process
 
     @property
     def dry(self):

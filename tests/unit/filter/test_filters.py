@@ -6,13 +6,15 @@ import copy
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy
+from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy, verdict
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as planner
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
-from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, MIB, ROOT, Host
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import verdict as verdicts
+from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, MIB, ROOT, Host, measured
 
 
-@pytest.mark.parametrize("module, name", [(buffer_settings, "buffer_settings"), (explain, "explain"), (plan, "plan"), (policy, "policy")])
+@pytest.mark.parametrize("module, name", [(buffer_settings, "buffer_settings"), (explain, "explain"), (plan, "plan"), (policy, "policy"),
+                                          (verdict, "verdict")])
 def test_each_file_brings_its_filter_and_documentation(module, name):
     filters = module.FilterModule().filters()
     assert list(filters) == [name] and filters[name] is getattr(module, name)
@@ -132,6 +134,31 @@ def test_explain_says_what_the_buffers_buy():
     assert lines[-1].startswith("buffers: 8 x 32 MiB = 256 MiB of at most 5.1 GiB (2 % of 256 GiB); they bridge ")
     bridged = made["seconds_bridged"]
     assert "%s s instead of %s s at 3000 events/s per CPU" % (bridged["after"], bridged["before"]) in lines[-1]
+
+
+@pytest.mark.parametrize("cpu, beginning, last", [
+    ({"on": 140.0, "waiting": 867.0, "throttled": None}, "verdict: dropping, bottleneck starved; ", "expected: a Falco that lost 84 %"),
+    ({"on": 970.0, "waiting": 3.0, "throttled": None}, "verdict: dropping, bottleneck consumer; ", "next: watch fewer system calls"),
+])
+def test_explain_says_what_was_measured_and_what_follows(cpu, beginning, last):
+    made = planner.make(Host(age=1000.0, cpu=cpu, pair=measured(drops=50000)).facts(), {})
+    lines = explain.explain({"changes": []}, made)
+    assert lines[0].startswith(beginning) and lines[1].startswith(last) and len(lines) == 2
+
+
+def test_verdict_is_the_core_s():
+    found = Host(age=1000.0, pair=measured(drops=1500)).facts()
+    assert verdict.verdict(found) == verdicts.judge(found, policies.complete({}))
+    assert verdict.verdict(found, {"falco_tune_accepted_drops_percent": 2})["state"] == "acceptable"
+
+
+@pytest.mark.parametrize("facts, given, message", [
+    (None, {}, "verdict: expected the facts of falcotune.fleet.falco_facts"), ({}, {}, "verdict: expected the facts"),
+    (Host().facts(), {"min_observation": 0}, "verdict: falco_tune_min_observation is 0: expected a number from 1"),
+])
+def test_verdict_errors(facts, given, message):
+    with pytest.raises(AnsibleFilterError, match=message):
+        verdict.verdict(facts, given)
 
 
 @pytest.mark.parametrize("result", [None, "text", [CHANGE]])

@@ -64,3 +64,30 @@ def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
     path.write_text(_line(**{"scap.n_evts": 3}))
     assert evidence.new_snapshots(str(path), mark) == [3]
     assert evidence.new_snapshots(str(tmp_path / "gone"), mark) == []
+
+
+def watch(monkeypatch, wanted, nice=0, weight=None, quota="infinity"):
+    """What a started Falco is found with, against what its unit was to give it."""
+    found = evidence.Watch({"unit_settings": wanted, "host_root": ""}, "falco-modern-bpf.service", None, [0, 0], 0)
+    found.process = type("Process", (), {"stat": lambda self: (1, 2, nice)})()
+    monkeypatch.setattr(evidence.host, "cgroup", lambda root, group: {"weight": weight, "weighable": True, "throttled": None})
+    found._privileged({"ControlGroup": "/a", "CPUQuotaPerSecUSec": quota})
+
+
+@pytest.mark.parametrize("wanted, found", [
+    ({}, {}), ({}, {"nice": 5, "quota": "500ms"}), ({"Nice": -10}, {"nice": -10}),
+    ({"Nice": -10, "CPUWeight": 931}, {"nice": -10, "weight": 931}), ({"CPUQuota": ""}, {}),
+])
+def test_priority_that_took_effect(monkeypatch, wanted, found):
+    watch(monkeypatch, wanted, **found)
+
+
+@pytest.mark.parametrize("wanted, found, said", [
+    ({"Nice": -10}, {"nice": 0}, "was to run at nice -10, and the process runs at 0.*CAP_SYS_NICE"),
+    ({"CPUWeight": 931}, {"weight": 100}, "was to have CPUWeight 931, and its cgroup has 100"),
+    ({"CPUWeight": 931}, {"weight": None}, "its cgroup has no cpu.weight"),
+    ({"CPUQuota": ""}, {"quota": "500ms"}, "CPUQuota was to go, and the unit still has 50 %"),
+])
+def test_trap_15_a_priority_that_never_took_effect_is_no_evidence(monkeypatch, wanted, found, said):
+    with pytest.raises(evidence.NoEvidence, match=said):
+        watch(monkeypatch, wanted, **found)

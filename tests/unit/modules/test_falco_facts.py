@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.module_utils import records, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils import host, records, systemd
 from ansible_collections.falcotune.fleet.plugins.modules import falco_facts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts
 from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
@@ -50,7 +50,8 @@ def root(tmp_path, monkeypatch):
 def gather(root, **params):
     return falco_facts.gather(dict({
         "host_root": str(root), "unit": "", "config_file": "", "state_dir": "/state", "metrics_dir": str(root), "observe_seconds": 0,
-        "extra_files": []}, **params))
+        "extra_files": [], "metrics_sources": ["metrics_file"], "metrics_max_bytes": 1 << 20, "window_seconds": 60.0,
+        "min_observation": 10.0, "prometheus_url": "", "prometheus_seconds": 1.0, "scrape_ok": False}, **params))
 
 
 def shape(value):
@@ -87,7 +88,8 @@ def test_a_host_without_falco(root, monkeypatch):
     monkeypatch.setattr(systemd, "show", lambda names: [])
     found = gather(root)
     reason = "systemd has no unit of Falco's packages (%s)" % ", ".join(systemd.UNITS)
-    assert found["service"] == {"manager": None, "unit": None, "reason": reason}
+    assert found["service"] == {"manager": None, "unit": None, "reason": reason,
+                                "cgroup": {"weight": None, "weighable": False, "throttled": None}}
     assert found["falco"]["running"] is False and found["falco"]["cpu"]["reason"] == "not running"
 
 
@@ -139,24 +141,59 @@ def test_a_variable_in_config_files_does_not_make_the_host_read_something_else(r
     assert [item["path"] for item in found["files"]] == [str(etc / "falco.yaml")] and found["folders"] == []
 
 
-def test_observation(root):
-    class Process:
-        looks = [(0, 0), (5 * 10 ** 7, 10 ** 7)]
+OLD = 10 * 86400.0
 
-        def schedule(self):
-            return self.looks.pop(0)
 
-    found = falco_facts.Observation(Process(), 0.05).end()
+def observe(looks, age=OLD, seconds=0.05):
+    process = type("Process", (), {"schedule": lambda self: looks.pop(0)})()
+    return falco_facts.Observation("", process, age, {}, seconds).end()
+
+
+def test_an_old_process_is_looked_at_twice():
+    found = observe([(0, 0), (5 * 10 ** 7, 10 ** 7)])
     # 50 ms on a CPU and 10 ms waiting in at least 50 ms.
     assert 0 < found["on"] <= 100 and found["waiting"] == pytest.approx(found["on"] / 5, abs=0.02) and found["reason"] is None
+    assert found["total"] == {"on": 0.0, "waiting": 0.0, "throttled": None} and found["seconds"] >= 0.05
+
+
+def test_a_young_process_is_told_by_its_totals():
+    found = observe([(3 * 10 ** 9, 10 ** 9)], age=60.0)
+    assert (found["on"], found["total"]) == (None, {"on": 3.0, "waiting": 1.0, "throttled": None})
 
 
 @pytest.mark.parametrize("looks, reason", [([None], "schedstat can't be read"), ([(5, 5), (4, 6)], "changed between"),
                                            ([(5, 5), None], "changed between")])
 def test_observation_says_why_not(looks, reason):
-    process = type("Process", (), {"schedule": lambda self: looks.pop(0)})()
-    found = falco_facts.Observation(process, 0.001).end()
+    found = observe(looks, seconds=0.001)
     assert found["on"] is None and reason in found["reason"]
+
+
+V2, V1 = "sys/fs/cgroup/a/", "sys/fs/cgroup/cpu,cpuacct/a/"
+
+
+@pytest.mark.parametrize("files, weight, weighable, throttled", [
+    ({}, None, False, None),
+    ({V2 + "cpu.weight": "931\n", V2 + "cpu.stat": "usage_usec 5\nnr_throttled 3\nthrottled_usec 2500000\n"}, 931, True, 2.5),
+    ({"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io\n"}, None, True, None),
+    ({"sys/fs/cgroup/cgroup.controllers": "cpuset io\n"}, None, False, None),
+    ({V1 + "cpu.shares": "2048\n", V1 + "cpu.stat": "nr_throttled 1\nthrottled_time 1500000000\n"}, 200, True, 1.5),
+    ({V2 + "cpu.weight": "many\n", V2 + "cpu.stat": "garbage"}, None, False, None),
+])
+def test_what_the_kernel_tells_of_the_units_cgroup(tmp_path, files, weight, weighable, throttled):
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert host.cgroup(str(tmp_path), "/a") == {"weight": weight, "weighable": weighable, "throttled": throttled}
+    assert host.cgroup(str(tmp_path), None) == {"weight": None, "weighable": False, "throttled": None}
+
+
+def test_our_own_dropin_of_the_unit(root):
+    assert gather(root)["host"]["unit_dropin"] == {}
+    folder = root / "etc/systemd/system/falco-kmod.service.d"
+    folder.mkdir(parents=True)
+    (folder / "zz-falcotune.conf").write_text("# Written by falcotune.fleet.\n[Service]\nCPUQuota=\nNice=-10\n")
+    (folder / "50-other.conf").write_text("[Service]\nNice=5\n")
+    assert gather(root)["host"]["unit_dropin"] == {"CPUQuota": "", "Nice": "-10"}
 
 
 def test_the_interpreter_of_the_tests_is_no_stand_in_for_falco():

@@ -356,11 +356,18 @@ def test_bpf_stats(host, given, sysctls, changed):
     assert (change(made, "(sysctl) kernel.bpf_stats_enabled") is not None) is changed
 
 
-@pytest.mark.parametrize("changes, restart", [({"bpf_stats": 0}, False), ({"metrics_dir_exists": False}, False), ({"cpus": 64}, True)])
-def test_only_what_falco_reads_needs_a_restart(changes, restart):
+@pytest.mark.parametrize("changes, given, restart", [
+    ({"bpf_stats": 0}, {}, False), ({"metrics_dir_exists": False}, {}, False), ({}, {"buf_size_preset": 5}, True)])
+def test_only_what_falco_reads_needs_a_restart(changes, given, restart):
     host = Host(total=900 * GIB, available=900 * GIB)
-    made = plan(host.after(plan(host)).but(**changes), bpf_stats=True)
+    made = plan(host.after(plan(host)).but(**changes), bpf_stats=True, **given)
     assert made["changes"] and made["restart_required"] is restart
+
+
+def test_a_host_that_has_metrics_is_waited_for_and_not_given_buffers_by_its_size():
+    host = Host(total=900 * GIB, available=900 * GIB)
+    grown = host.after(plan(host)).but(cpus=64)
+    assert plan(grown)["changes"] == [] and plan(grown)["verdict"]["state"] == "unmeasured"
 
 
 # Hosts that can't be planned for.

@@ -44,6 +44,19 @@ WRONG = {
     "metrics_rotate_count": [(0, "a number from 1 to 100"), (101, "a number from 1 to 100")],
     "bpf_stats": [("", "true or false")],
     "observe_seconds": [(-0.1, "a number from 0 to 60"), (61, "a number from 0 to 60")],
+    "metrics_sources": [([], "a list of metrics_file"), (["journal", "journal"], "each at most once"),
+                        (["dmesg"], "a list of metrics_file"), (None, "a list of")],
+    "metrics_max_bytes": [(0, "a number from 65536"), (1 << 31, "a number from 65536"), ("2M", "a number from 65536")],
+    "window": [("1", "a Falco duration"), (60, "a Falco duration"), ("soon", "a Falco duration")],
+    "prometheus_seconds": [(0, "a number from 1 to 600"), (601, "a number from 1 to 600")],
+    "min_observation": [(0, "a number from 1 to"), ("1m", "a number from 1 to")],
+    "accepted_drops_percent": [(-1, "a number from 0 to 100"), (101, "a number from 0 to 100"), ("1%", "a number from 0 to 100")],
+    "tolerance_percent": [(0, "a number from 1 to 100"), (101, "a number from 1 to 100")],
+    "quiet_days": [(-1, "a number from 0 to 3650"), ("week", "a number from 0 to 3650")],
+    "priority": [("high", "true or false")],
+    "nice_ceiling": [(1, "a number from -20 to 0"), (-21, "a number from -20 to 0"), (-1.5, "a number from -20 to 0")],
+    "cpu_weight_ceiling": [(0, "a number from 1 to 10000"), (10001, "a number from 1 to 10000")],
+    "unthrottle": [("a bit", "true or false")],
     "restart_ok": [("y", "true or false")],
     "apply": [("reboot", "one of restart, reload")],
     "healthy_deadline": [(4, "a number from 5 to 3600"), (3601, "a number from 5 to 3600"), ("120s", "a number from 5 to 3600")],
@@ -62,7 +75,9 @@ RIGHT = [
     ("buffer_max_bytes", "1048576", 1048576),
     ("metrics_interval", "1s 500ms", "1s 500ms"), ("metrics_interval", "200ms", "200ms"), ("metrics_rotate_size", 1048576, "1048576"),
     ("observe_seconds", 0, 0), ("serial", "30%", "30%"), ("serial", [1, "10%", 5], [1, "10%", 5]), ("hosts", "web:!db", "web:!db"),
-    ("state_dir", "/srv/state/", "/srv/state"),
+    ("state_dir", "/srv/state/", "/srv/state"), ("nice_ceiling", "-20", -20), ("window", "2h", "2h"),
+    ("metrics_sources", ["journal", "metrics_file"], ["journal", "metrics_file"]),
+    ("metrics_sources", "journal", ["journal"]),
 ]
 
 
@@ -155,3 +170,8 @@ def test_buffer_policy_is_what_choose_reads():
     assert part["max_bytes"] == 5 and part["classes"] == completed["buffer_classes"]
     assert set(part) == {"classes", "max_bytes", "buf_size_preset", "cpus_for_each_buffer", "keep_larger_buffers", "memory_share_percent",
                          "available_share_percent"}
+
+
+def test_a_window_that_is_shorter_than_the_least_observation_would_judge_nobody():
+    with pytest.raises(policy.PolicyError, match=r"falco_tune_window \(30s\) must not be shorter than falco_tune_min_observation \(60 s\)"):
+        policy.complete({"window": "30s"})

@@ -56,7 +56,8 @@ def test_a_request_is_plain_data_that_says_what_to_write_and_what_to_expect():
     assert (built["apply"], built["restart"], built["dry_run"], built["version"]) == ("reload", True, "--dry-run", "0.44.1")
     assert built["watch"] == {"healthy_deadline": 90, "min_healthy_time": 5, "metrics_file": "/var/log/falco/metrics.jsonl",
                               "scrape_url": "",
-                              "driver": "modern_ebpf", "buffers": {"count": 8, "bytes_each": 32 << 20}}
+                              "driver": "modern_ebpf", "buffers": {"count": 8, "bytes_each": 32 << 20}, "unit_settings": {}}
+    assert built["attempt"] is None and built["before"] is None
 
 
 @pytest.mark.parametrize("entries, files, order", [
@@ -103,7 +104,8 @@ def test_an_unfinished_change_needs_no_more_than_the_hosts_records():
     ({}, [None]), ({"/etc/x": hashlib.sha256(b"new\n").hexdigest()}, []), ({"/etc/x": "0"}, ["something else"]), ({"/etc/x": None}, [None]),
 ])
 def test_pending_files_are_those_that_are_not_as_written(hashes, origin):
-    found = request.pending([{"path": "/etc/x", "content": "new\n", "why": "because"}], {"host": {"files": hashes}}, policies.complete({}))
+    found = request.pending([{"path": "/etc/x", "content": "new\n", "why": "because"}], {"host": {"files": hashes}}, policies.complete({}),
+                            {"changes": []})
     assert [item["from"] for item in found] == origin
     assert all((item["key"], item["why"]) == ("(file) /etc/x", "because") for item in found)
 
@@ -111,4 +113,4 @@ def test_pending_files_are_those_that_are_not_as_written(hashes, origin):
 def test_pending_files_are_looked_for_below_the_host_root():
     hashes = {"/host/etc/x": hashlib.sha256(b"new\n").hexdigest()}
     policy = policies.complete({"host_root": "/host"})
-    assert request.pending([{"path": "/etc/x", "content": "new\n"}], {"host": {"files": hashes}}, policy) == []
+    assert request.pending([{"path": "/etc/x", "content": "new\n"}], {"host": {"files": hashes}}, policy, {"changes": []}) == []

@@ -38,6 +38,7 @@ def test_argument_specs_take_what_the_policy_takes(name):
     assert option["type"] in TYPES[type(WANTED[name])]
     assert option["description"]
     for choice in option.get("choices", []):
+        choice = [choice] if option["type"] == "list" else choice
         assert policy.complete({name: choice})[name[len(PREFIX):]] == choice
 
 

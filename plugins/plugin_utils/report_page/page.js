@@ -1,0 +1,123 @@
+// Copyright (c) 2026 falcotune contributors
+// GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// Which page is shown: the address after # says it. "#host=NAME" is a host, anything else the fleet with the table as
+// "q=…&state=…&sort=…" has it, so that links can be passed on and the back button works.
+
+const TITLE = document.title;
+let scrolled = 0;
+let shownHost = null;
+
+function fleetHash() {
+  const told = new URLSearchParams();
+  for (const [key, value] of Object.entries(START)) if (view[key] !== value) told.set(key, view[key]);
+  return "#" + (String(told) || "all");
+}
+
+// The address follows the table without an entry in the history for every letter typed.
+function remember() {
+  try {
+    history.replaceState(null, "", fleetHash());
+  } catch { /* too many a second: the next one will tell */ }
+}
+
+function route() {
+  // "+" is a plus in a name: only what we encoded is decoded.
+  const text = location.hash.slice(1);
+  const index = text.startsWith("host=") ? NUMBER_OF.get(decoded(text.slice(5))) : text.startsWith("number=") ? Number(text.slice(7)) : null;
+  const problem = document.getElementById("problem");
+  problem.hidden = true;
+  if (index !== null && Number.isInteger(index) && index >= 0 && index < COUNT) {
+    openHost(index);
+    return;
+  }
+  if (index !== null) {
+    problem.hidden = false;
+    problem.replaceChildren("This report has no host ", make("b", {}, foreign(text.startsWith("host=") ? decoded(text.slice(5)) : "number " + text.slice(7))), ". These are the hosts that it has.");
+  }
+  const asked = new URLSearchParams(index === null ? text : "");
+  openFleet(Object.fromEntries(Object.entries(START).map(([key, value]) => [key, asked.get(key) ?? value])));
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function openFleet(asked) {
+  const from = shownHost;
+  shownHost = null;
+  document.getElementById("host").hidden = true;
+  document.getElementById("fleet").hidden = false;
+  document.title = TITLE;
+  drawChart();
+  show(asked);
+  if (from === null) return;
+  window.scrollTo(0, scrolled);
+  document.querySelector("#rows tr[data-number=\"" + from + "\"] a")?.focus({ preventScroll: true });
+}
+
+function openHost(index) {
+  if (shownHost === null) scrolled = window.scrollY;
+  shownHost = index;
+  document.getElementById("fleet").hidden = true;
+  const place = document.getElementById("host");
+  theHost(index);
+  place.hidden = false;
+  redraw();
+  document.title = visible(COLUMNS.name[index], 80) + " \u00b7 " + TITLE;
+  window.scrollTo(0, 0);
+  place.querySelector("h1").focus({ preventScroll: true });
+}
+
+function redraw() {
+  if (shownHost === null) drawChart();
+  else for (const box of document.querySelectorAll("#host section")) box.redraw?.();
+}
+
+// On paper: light, without what can't be pressed there, and more than one page of the table.
+function setUpPrinting() {
+  addEventListener("beforeprint", () => {
+    document.documentElement.classList.add("printing");
+    redraw();
+    if (shownHost === null) drawRows(true);
+  });
+  addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("printing");
+    redraw();
+    if (shownHost === null) drawRows();
+  });
+}
+
+function start() {
+  if ("scrollRestoration" in history) history.scrollRestoration = "manual";
+  drawHead();
+  drawBreaches();
+  drawStates();
+  drawPercentiles();
+  drawCounts("steps", "step", STEPS, "Nothing has to be done.");
+  drawCounts("bottlenecks", "bottleneck", BOTTLENECKS, "No host has a bottleneck.");
+  drawSince();
+  setUpChart();
+  setUpTable();
+  setUpPrinting();
+  listed = sorted(filtered());
+  document.getElementById("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    const target = shownHost === null ? document.getElementById("hosts-title") : document.querySelector("#host h1");
+    target.focus();
+    target.scrollIntoView();
+  });
+  addEventListener("hashchange", route);
+  let waiting = 0;
+  addEventListener("resize", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(redraw); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  route();
+  performance.mark("falcotune-interactive");
+}
+
+start();

@@ -1,0 +1,70 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report model → a summary for people at a terminal. Pure."""
+
+from __future__ import annotations
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_text import columns, fitted, visible, wrapped
+
+WORST = 10
+
+
+def _some(names, most=5):
+    shown = ", ".join(visible(fitted(name, 40)) for name in names[:most])
+    return shown + (" and %d more" % (len(names) - most) if len(names) > most else "")
+
+
+def to_terminal(model, width=100):
+    """A summary for people, at most width columns wide: plain text without colours, about 40 lines for any fleet."""
+    fleet = model["fleet"]
+    lines = wrapped(fleet["headline"], width, "") + [""]
+    told = [(state, number) for state, number in fleet["states"].items() if number]
+    told += [(name, len(fleet[name])) for name in ("unreachable", "failed") if fleet[name]]
+    lines.extend(wrapped("Hosts: " + (", ".join("%d %s" % (number, state) for state, number in told) or "none"), width, ""))
+    lines.extend(_percentile_lines(fleet["percentiles"], width))
+    last = fleet["since_last"]
+    if last["at"]:
+        lines.extend(wrapped("Since %s: %s" % (visible(last["at"]), ", ".join(
+            "%d %s" % (len(last[name]), name) for name in ("better", "worse", "new", "gone"))), width, ""))
+    lines.extend(_worst_lines(model["hosts"], width))
+    lines.append("")
+    blind = [host["name"] for host in model["hosts"] if report.state_of(host) == "blind"]
+    for title, names in (("Blind", blind), ("Could not be reached", fleet["unreachable"]), ("Failed", fleet["failed"]),
+                         ("Not as they were set up", fleet["drifting"]), ("A tune would restart Falco on", fleet["restart_required"])):
+        if names:
+            lines.extend(wrapped("%s (%d): %s" % (title, len(names), _some(names)), width, ""))
+    if lines[-1]:
+        lines.append("")
+    for item in fleet["breaches"]:
+        lines.extend(wrapped("FAILED by %s: %s (%s)" % (item["rule"], item["text"], _some(item["hosts"])), width, ""))
+    if not fleet["breaches"]:
+        lines.extend(wrapped("Passed: no host breaks %s." % (", ".join(model["policy"]["fail_on"]) or "a rule, because fail_on is empty"),
+                              width, ""))
+    return "".join(line.rstrip() + "\n" for number, line in enumerate(lines) if line or lines[number - 1])
+
+
+def _percentile_lines(found, width):
+    if not found["measured"]:
+        return []
+    names = list(found["drops_percent"])
+    rows = [["Of %d measured" % found["measured"], *names, ""]]
+    for name, title in (("drops_percent", "events lost, %"), ("rate_per_cpu_guide", "events/s per CPU")):
+        rows.append([title, *("-" if found[name][item] is None else report.number_text(found[name][item]) for item in names), ""])
+    return [""] + columns(rows, width) + [""]
+
+
+def _worst_lines(hosts, width):
+    """The measured hosts that need somebody, worst first. Blind ones have no numbers: they are named in a line of their own."""
+    worst = [host for host in report.worst_first(hosts) if report.state_of(host) in ("dropping", "overloaded", "acceptable")]
+    if not worst:
+        return []
+    rows = [["host", "state", "lost %", "events/s/CPU", "bottleneck", "next step"]]
+    for host in sorted(worst, key=lambda host: -(report.drops_of(host) or 0.0))[:WORST]:
+        verdict = host["verdict"]
+        lost, rate = report.drops_of(host), report.rate_of(host)
+        rows.append([host["name"], verdict["state"], "-" if lost is None else report.number_text(lost),
+                     "-" if rate is None else report.number_text(rate), verdict["bottleneck"], verdict["next_step"]])
+    title = "Hosts that lose events" if len(worst) <= WORST else "The worst %d of %d hosts that lose events" % (WORST, len(worst))
+    return ["", title + ":"] + columns(rows, width)

@@ -1,0 +1,79 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reports for the HTML page that report.assemble() would not let through: hostile texts and impossible numbers everywhere."""
+
+from __future__ import annotations
+
+import copy
+
+TEXTS = (
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "]]><script>alert(2)</script>",
+    "<img src=x onerror=alert(3)>",
+    "<svg/onload=alert(4)>",
+    "\"><iframe srcdoc='<script>alert(5)</script>'>",
+    "</title></style></textarea></noscript><b onmouseover=alert(6)>",
+    "javascript:alert(7)",
+    "&lt;script&gt;alert(8)&lt;/script&gt; &amp; &#x3c;b>",
+    "{{7*7}}{% for x in y %}{# no #}${7*7}<%= 7*7 %>",
+    "@@script@@ @@report@@ %s %(name)s {0}",
+    "$0 $zz =equal \\u003c \\",
+    "web\u202egnp.exe\u2066\u2069 left\u200bright\ufeff",
+    "\u05e9\u05e8\u05ea-\u0645\u0636\u064a\u0641",
+    "null\x00bell\x07escape\x1b[31m\x9b1m\x7f",
+    "line\nfeed\r\ncarriage\ttab\u2028separator\u2029paragraph\x85next",
+    "half \ud800 pair \udfff",
+    "z\u0310\u0321\u0489\u0334" * 40,
+    "\U000e0041\U000e0042 tags",
+    "__proto__", "constructor", "toString", "hasOwnProperty", "",  # what objects have anyway
+    "../../etc/passwd", "#all", "state=healthy&q=x", "name+with%20plus%", "' OR 1=1 --", "=cmd|' /C calc'!A0",
+    "W" * 10240, "wide " * 2048,
+)
+NUMBERS = (float("nan"), float("inf"), -1, 1e308, 5e-324, 1 << 64, 1 << 4000, True, None, "12", [], {})
+
+
+def host(name, text, number=3.5):
+    """A host of the report model whose every text is this one."""
+    return {
+        "name": name, "status": "ok", "reason": text, "release": text, "driver": text, "cpus": number, "memory_bytes": number,
+        "kernel": text, "unit": text,
+        "buffers": {"buf_size_preset": text, "cpus_for_each_buffer": number, "count": number, "bytes_each": number, "bytes_total": number},
+        "window": {"source": text, "basis": text, "voided": None, "seconds": number, "age": number, "cpus": number, "events": number,
+                   "drops": number, "drops_percent": number, "rate": number, "rate_per_cpu": number, "drop_rate": number,
+                   "engine_rate": number, "drops_by_category": {text: 5, "open": 7, "__proto__": 3}, "falco_cpu_percent": number,
+                   "outputs_queue_drops": number, "userspace": {text: number}, "kernel": {"ns_per_event": number, "syscalls": number},
+                   "memory": {"rss": number}},
+        "verdict": {"state": "dropping", "tier": text, "rate_per_cpu": number, "rate_per_cpu_guide": 1200.5, "drops_percent": 4.5,
+                    "bottleneck": text, "next_step": text, "advice": text, "reasons": [text, text],
+                    "cost": {"falco_cpu_percent": number, "falco_wait_percent": number, "kernel_percent": number, "memory_bytes": number}},
+        "plan": {"changes": [{"key": text, "from": text, "to": {text: [text]}, "why": text}], "restart_required": True, "warnings": [text],
+                 "reason": text},
+        "drift": [{"kind": text, "what": text, "found": text, "expected": number, "advice": text}],
+        "change": {"at": 1795000000, "evidence": {text: text, "rings": {"bytes_each": number}}, "before": {"drops_percent": number}},
+        "previous": {"at": text, "state": text, "drops_percent": number, "rate_per_cpu_guide": number},
+        "history": [[1795000000, text, 2.5, 900.0, 60], [1795086400, "healthy", 0.0, 800.0, 60]],
+    }
+
+
+def report(texts=TEXTS):
+    """A report with one host for each text, which is its name too, and with the same texts in the fleet's part."""
+    hosts = [host(text, text) for text in texts]
+    hosts += [host("number-%d" % number, "plain", value) for number, value in enumerate(NUMBERS)]
+    names = [item["name"] for item in hosts]
+    spread = dict.fromkeys(("p50", "p90", "p99", "p99.9", "max"), 1.5)
+    return copy.deepcopy({
+        "schema_version": 1, "kind": "audit", "collection": texts[0], "made_at": "2026-11-24T13:00:00Z", "seconds": 1.5,
+        "policy": {"accepted_drops_percent": 1.0, "accepted_hosts_percent": 5.0, "min_observation_seconds": 60,
+                   "fail_on": ["dropping", texts[0]]},
+        "fleet": {
+            "hosts": len(hosts), "ok": len(hosts), "unreachable": list(texts), "failed": [], "states": {"dropping": len(hosts)},
+            "bottlenecks": dict.fromkeys(texts, 1), "next_steps": {}, "lines": [1000, 1500, 3000], "events": 1 << 70, "drops": 5,
+            "percentiles": {"measured": len(hosts), "drops_percent": spread, "rate_per_cpu_guide": spread}, "drops_percent": float("nan"),
+            "drifting": names, "restart_required": names,
+            "since_last": {"at": texts[0], "better": [], "worse": names, "new": [], "gone": list(texts)},
+            "headline": " ".join(texts)[:900], "breaches": [{"rule": text, "hosts": names, "text": text} for text in texts[:6]],
+        },
+        "hosts": hosts,
+    })

@@ -1,0 +1,268 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""JSON, CSV, OpenMetrics and the terminal: what they say, and that nothing of a host does anything in them."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import report, report_forms, report_text
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.unit import hostile
+from hypothesis import given, strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
+
+FORMS = (report_forms.to_json, report_forms.to_csv, report_forms.to_openmetrics, report_forms.to_terminal)
+MODEL = synthetic_audit.audit_model(300)
+HOSTILE = hostile.model()
+BY_NAME = {host["name"]: host for host in MODEL["hosts"]}
+TEXTS = st.text(max_size=40) | st.sampled_from(hostile.TEXTS)
+
+
+def named(*names, **more):
+    """A model of hosts that are called so and lose events."""
+    verdict = {"state": "dropping", "drops_percent": 12.5, "rate_per_cpu_guide": 2000.0, "bottleneck": "buffer", "next_step": "buffers",
+               "advice": "", "reasons": [], "cost": {}}
+    return report.assemble([dict({"name": name, "status": "ok", "verdict": verdict}, **more) for name in names],
+                           synthetic_audit.POLICY, synthetic_audit.META)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("model", [MODEL, HOSTILE], ids=["fleet", "hostile"])
+def test_the_same_model_makes_the_same_bytes(form, model):
+    again = synthetic_audit.audit_model(300) if model is MODEL else hostile.model()
+    assert form(model).encode("utf-8") == form(again).encode("utf-8")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("results", [[], [None], [{"name": "a", "status": "unreachable"}], [{"name": "a", "status": "ok"}]])
+def test_little_is_enough(form, results):
+    assert form(report.assemble(results, synthetic_audit.POLICY, synthetic_audit.META)).endswith("\n")
+
+
+# JSON
+
+@pytest.mark.parametrize("model", [MODEL, HOSTILE], ids=["fleet", "hostile"])
+def test_json_is_the_public_model_one_host_a_line(model):
+    text = report_forms.to_json(model)
+    assert json.loads(text) == report.public(model)
+    assert text.isascii() and not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+    lines = text.splitlines()
+    assert [json.loads(line.rstrip(","))["name"] for line in lines if line.startswith('{"name"')] == [
+        host["name"] for host in model["hosts"]]
+
+
+def test_json_has_no_snapshot():
+    assert any(host["snapshot"] for host in MODEL["hosts"])
+    assert '"snapshot":' not in report_forms.to_json(MODEL)
+
+
+# CSV
+
+def rows(model):
+    return list(csv.DictReader(io.StringIO(report_forms.to_csv(model), newline=""), strict=True))
+
+
+def test_csv_has_a_row_a_host_with_its_numbers():
+    found = rows(MODEL)
+    assert [row["host"] for row in found] == list(BY_NAME)
+    for row in found:
+        host = BY_NAME[row["host"]]
+        assert row["state"] == (report.state_of(host) or "")
+        lost = report.drops_of(host)
+        assert row["drops_percent"] == ("" if lost is None else repr(lost))
+        assert row["cpus"] == ("" if host["cpus"] is None else str(host["cpus"]))
+        assert row["restart_required"] == ("" if host["plan"] is None else str(host["plan"]["restart_required"]).lower())
+
+
+def test_csv_is_as_rfc_4180_wants_it():
+    text = report_forms.to_csv(HOSTILE)
+    assert text.endswith("\r\n") and "\n" not in text.replace("\r\n", "") and "\r" not in text.replace("\r\n", "")
+    assert text.count("\r\n") == len(HOSTILE["hosts"]) + 1
+    assert {len(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)} == {len(report_forms.COLUMNS)}
+
+
+def test_every_text_of_csv_is_quoted():
+    """Or a spreadsheet with another separator would split it, and what follows could be a formula."""
+    for line in report_forms.to_csv(HOSTILE).splitlines():
+        for plain in re.sub(r'"(?:[^"]|"")*"', "", line).split(","):
+            assert plain == "" or report_forms._NUMBER.fullmatch(plain), line
+
+
+def no_formula(shown):
+    return report_forms._NUMBER.fullmatch(shown) or not shown.lstrip(" \t\r\n").startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))
+
+
+@given(TEXTS)
+def test_no_cell_is_a_formula(text):
+    shown = report_forms.cell(text)
+    assert no_formula(shown) and shown.isprintable()
+
+
+def test_no_cell_of_a_hostile_report_is_a_formula():
+    assert all(no_formula(value) for row in rows(HOSTILE) for value in row.values())
+
+
+@pytest.mark.parametrize("value, expected", [
+    (None, ""), (True, "true"), (False, "false"), (5, 5), (0.5, 0.5), ("web-01", "web-01"), ("=1+1", "'=1+1"), ("+1", "+1"),
+    ("-1.5", "-1.5"), ("-1-1", "'-1-1"), ("+49 30", "'+49 30"), ("@x", "'@x"), ("\t=1", "'\\x09=1"), ("\rx", "'\\x0dx"), (" =1", "' =1"),
+    ("\uff1d1", "'\uff1d1"), ("\ufeff=1", "\\ufeff=1"), ("-1e5", "-1e5"), ("a=1", "a=1")])
+def test_cells(value, expected):
+    assert report_forms.cell(value) == expected
+
+
+# OpenMetrics
+
+def samples(text):
+    """{(name, labels): value} as Prometheus reads it; fails where a family comes twice."""
+    found, families = {}, []
+    for family in prometheus(text):
+        families.append(family.name)
+        assert family.type == "gauge" and family.documentation
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found and sample.timestamp is None
+            found[key] = sample.value
+    assert len(families) == len(set(families))
+    return found
+
+
+@pytest.mark.parametrize("model", [MODEL, HOSTILE, report.assemble([], synthetic_audit.POLICY, synthetic_audit.META)],
+                         ids=["fleet", "hostile", "empty"])
+def test_prometheus_and_openmetrics_read_the_same(model):
+    text = report_forms.to_openmetrics(model)
+    found = samples(text)
+    strict = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
+              for family in openmetrics(text) for sample in family.samples}
+    assert found == strict and found
+    assert all(name.startswith("falcotune_") for name, dummy in found)
+
+
+def test_help_and_type_come_once_and_before_their_samples():
+    seen, current = set(), None
+    for line in report_forms.to_openmetrics(HOSTILE).splitlines():
+        if line.startswith("# HELP "):
+            current = line.split()[2]
+            assert current not in seen
+            seen.add(current)
+        elif line.startswith("# TYPE "):
+            assert line == "# TYPE %s gauge" % current
+        elif line != "# EOF":
+            assert re.match(r"%s(\{| )" % re.escape(current), line), line
+
+
+def test_the_numbers_of_openmetrics():
+    found = samples(report_forms.to_openmetrics(MODEL))
+    fleet = MODEL["fleet"]
+    assert found["falcotune_audit_timestamp_seconds", ()] == synthetic_audit.NOW
+    assert found["falcotune_audit_duration_seconds", ()] == MODEL["seconds"]
+    assert found["falcotune_fleet_hosts", (("status", "ok"),)] == fleet["ok"]
+    assert found["falcotune_fleet_drops_ratio", (("quantile", "0.999"),)] == fleet["percentiles"]["drops_percent"]["p99.9"] / 100
+    for state, number in fleet["states"].items():
+        assert found["falcotune_fleet_states", (("state", state),)] == number
+        assert sum(1 for name, labels in found if name == "falcotune_host_state" and ("state", state) in labels) == number
+    for name, host in BY_NAME.items():
+        label = (("host", name),)
+        assert found["falcotune_host_up", label] == (host["status"] == "ok")
+        lost = report.drops_of(host)
+        assert found.get(("falcotune_host_drops_ratio", label)) == (None if lost is None else lost / 100)
+    assert {labels for name, labels in found if name == "falcotune_host_drops_ratio"} == {
+        (("host", name),) for name, host in BY_NAME.items() if report.drops_of(host) is not None}
+
+
+def test_breaches_count_hosts_and_are_there_at_zero():
+    found = samples(report_forms.to_openmetrics(MODEL))
+    broken = {rule: sum(len(item["hosts"]) for item in MODEL["fleet"]["breaches"] if item["rule"] == rule)
+              for rule in ("blind", "dropping")}
+    assert {labels[0][1]: value for (name, labels), value in found.items() if name == "falcotune_fleet_breaches"} == broken
+    calm = samples(report_forms.to_openmetrics(report.assemble([], synthetic_audit.POLICY, synthetic_audit.META)))
+    assert calm["falcotune_fleet_breaches", (("rule", "blind"),)] == 0
+
+
+def test_openmetrics_of_the_fleet_alone():
+    text = report_forms.to_openmetrics(MODEL, hosts=False)
+    assert "falcotune_host_" not in text and "falcotune_fleet_hosts" in text and text.endswith("# EOF\n")
+    assert set(samples(text)) < set(samples(report_forms.to_openmetrics(MODEL)))
+
+
+def test_hosts_that_look_alike_do_not_spoil_the_file():
+    found = samples(report_forms.to_openmetrics(named("a\x1b", "a\\x1b", "b", "b", "b (2)")))
+    hosts = [labels[0][1] for name, labels in found if name == "falcotune_host_up"]
+    assert len(hosts) == len(set(hosts)) == 5
+
+
+@given(st.lists(TEXTS, max_size=5), TEXTS)
+def test_any_label_is_read_back(names, release):
+    found = samples(report_forms.to_openmetrics(named(*names, release=release)))
+    assert sum(name == "falcotune_host_up" for name, dummy in found) == len(names)
+    shown = report_text.visible(release.encode("utf-8", "replace").decode() if len(release) < 4096 else "") or None
+    if shown and names and "?" not in shown:
+        assert any(("release", shown) in labels for name, labels in found if name == "falcotune_host_info")
+
+
+# The terminal
+
+def test_terminal_tells_what_counts():
+    text = report_forms.to_terminal(MODEL)
+    fleet = MODEL["fleet"]
+    worst = max((host for host in MODEL["hosts"] if report.drops_of(host)), key=report.drops_of)
+    flat = " ".join(text.split())
+    assert flat.startswith(fleet["headline"])
+    assert "%d healthy" % fleet["states"]["healthy"] in flat
+    line = next(line for line in text.splitlines() if line.startswith(worst["name"]))
+    assert line.split()[1:3] == [worst["verdict"]["state"], report.number_text(report.drops_of(worst))]
+    assert worst["verdict"]["bottleneck"] in line and line.endswith(worst["verdict"]["next_step"])
+    for name in ("p50", "p90", "p99", "p99.9", "max"):
+        assert name in text
+    for breach in fleet["breaches"]:
+        assert "FAILED by %s: %s" % (breach["rule"], breach["text"]) in flat
+    assert "\n\n\n" not in text
+
+
+def test_terminal_shows_the_ten_worst_and_says_how_many_there_are():
+    lines = report_forms.to_terminal(named(*("host-%03d" % number for number in range(40)))).splitlines()
+    assert "The worst 10 of 40 hosts that lose events:" in lines
+    assert sum(line.startswith("host-") and "dropping" in line for line in lines) == 10
+
+
+def test_terminal_of_a_fleet_that_passes():
+    model = report.assemble([{"name": "a", "status": "ok", "verdict": {"state": "healthy", "drops_percent": 0.0}}], synthetic_audit.POLICY,
+                            synthetic_audit.META)
+    text = report_forms.to_terminal(model)
+    assert "None of 1 host loses events." in text and "Passed: no host breaks blind, dropping." in text and "FAILED" not in text
+    lenient = report.assemble([], dict(synthetic_audit.POLICY, fail_on=[]), synthetic_audit.META)
+    assert "fail_on is empty" in report_forms.to_terminal(lenient)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 132])
+@pytest.mark.parametrize("model", [MODEL, HOSTILE], ids=["fleet", "hostile"])
+def test_no_line_is_wider_than_the_terminal(model, width):
+    for line in report_forms.to_terminal(model, width).splitlines():
+        assert sum(map(report_text._width, line)) <= width, line
+
+
+@given(st.lists(TEXTS, max_size=4))
+def test_nothing_of_a_host_moves_the_terminal(names):
+    for line in report_forms.to_terminal(named(*names)).split("\n"):
+        assert line.isprintable()
+
+
+def test_nothing_of_a_hostile_report_moves_the_terminal():
+    assert all(line.isprintable() for line in report_forms.to_terminal(HOSTILE).split("\n"))
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("web-01", "web-01"), ("\x1b[2J", "\\x1b[2J"), ("\x9b31m", "\\x9b31m"), ("a\r\nb", "a\\x0d\\x0ab"), ("\u202e", "\\u202e"),
+    ("é字", "é字"), ("\U000e0001", "\\U000e0001"), ("\u00a0", "\\xa0"), ("\x7f", "\\x7f")])
+def test_what_does_not_print_is_written_out(text, expected):
+    assert report_text.visible(text) == expected
+
+
+@given(st.text(), st.integers(4, 40))
+def test_text_that_is_fitted_fits(text, width):
+    assert sum(map(report_text._width, report_text.fitted(text, width))) <= width
+    assert sum(map(report_text._width, report_text.padded(text, width))) == width
