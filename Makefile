@@ -11,7 +11,7 @@ BUILD := $(ROOT)/build
 COLLECTIONS := $(BUILD)/collections
 JOBS ?= 2
 PYTEST_ARGS ?=
-STAGES := lint unit conformance integration molecule
+STAGES := lint unit browser conformance integration molecule
 
 # The first of these that runs and is a Python that the locked ansible-core supports on a controller.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/python3; do \
@@ -71,6 +71,11 @@ lint: setup ## ruff, ansible-lint with yamllint, documentation, changelog, ansib
 .PHONY: unit
 unit: setup ## the pure core and the modules, alone
 	@$(call pytest,tests/unit,-n $(JOBS))
+
+.PHONY: browser
+browser: setup ## the HTML report in a headless Chromium, which apt-get installs where it may
+	@tests/tools/browser_packages
+	@$(call pytest,tests/browser,)
 
 .PHONY: conformance
 conformance: setup ## the stand-in against what Falco does; FALCO_BIN=/usr/bin/falco asks a real one

@@ -50,7 +50,7 @@ def _measured(plan):
                                     "; ".join(verdict["reasons"]))]
     if plan["rung"]:
         lines.append("expected: %s" % plan["rung"]["expected"])
-    elif verdict["next_step"] != "none":
+    elif verdict["next_step"] not in ("none", "measure"):  # the plan itself switches metrics on
         lines.append("next: %s" % verdict["advice"])
     return lines
 

@@ -16,6 +16,7 @@ ORDER = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus")
 LIMITS = {
     "max_bytes": 8 << 20,   # read from each source, all its files together
     "min_seconds": 60.0,    # the window wanted
+    "enough": None,         # a window so long that no other source is tried; None: only the one wanted
     "since": None,          # Unix time of Falco's start: what is older belongs to another process
     "timeout": 10.0,        # seconds for the journal, and for each answer of /metrics
 }
@@ -183,7 +184,7 @@ def _from_files(name, paths, limits):
         found = two_snapshots(lines, name, limits["min_seconds"], limits["since"])
         read += found["bytes_read"]
         best = better(best, found)
-        if found.get("seconds", 0) >= limits["min_seconds"] or read >= limits["max_bytes"]:
+        if _long_enough(found, limits) or read >= limits["max_bytes"]:
             break
     return dict(best, bytes_read=read) if best else {"reason": "no path", "source": name, "bytes_read": 0, "alerts": None}
 
@@ -193,6 +194,11 @@ def better(one, other):
     def worth(found):
         return (found.get("seconds", -1), bool(found.get("alerts")), "last" in found) if found else (-2, False, False)
     return other if worth(other) > worth(one) else one
+
+
+def _long_enough(found, limits):
+    wanted = limits["min_seconds"] if limits["enough"] is None else min(limits["enough"], limits["min_seconds"])
+    return "first" in found and found["seconds"] >= wanted
 
 
 def _one(name, source, limits, best):
@@ -208,7 +214,7 @@ def _one(name, source, limits, best):
 
 
 def gather(sources, order=ORDER, limits=None):
-    """The first pair of snapshots that is min_seconds apart, from the sources in this order; else the longest pair.
+    """The first pair of snapshots that is min_seconds (or enough) apart, from the sources in this order; else the longest pair.
 
     sources: {'metrics_file', 'alerts_file', 'syslog': path or [paths], 'journal': {'pid' or 'unit'},
               'prometheus': {'url', 'seconds', 'scrape_ok', 'reason'}}; what is absent or empty is not tried.
@@ -229,7 +235,7 @@ def gather(sources, order=ORDER, limits=None):
         read += found["bytes_read"]
         best = better(best, found)
         if "first" in found:
-            if found["seconds"] >= limits["min_seconds"]:
+            if _long_enough(found, limits):
                 break
             continue
         reasons.append("%s: %s" % (name, found["reason"]))

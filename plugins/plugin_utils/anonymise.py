@@ -55,7 +55,7 @@ _BLOCK_OF = re.compile(r"([a-z_]+) of (/.+)", re.DOTALL)
 _OURS = re.compile(r"[a-z]+-[0-9]+")
 
 
-class BundleError(ValueError):
+class BundleError(policies.PolicyError):
     """A host that is not in the report; says which, and the nearest name that is."""
 
 

@@ -148,9 +148,13 @@ def choose(driver, online, memory, policy, current=None, page_size=4096, settled
         group = online
 
     limit = budget(memory, policy)
+    # What runs well is not taken away for a share of memory, only for a limit that somebody set.
+    hard = budget({"limit": memory.get("limit"), "used": memory.get("used")}, policy)
 
     def fits(candidate, candidate_group):
-        return limit["bytes"] is None or layout(driver, online, candidate, candidate_group)["bytes_at_load"] <= limit["bytes"]
+        runs = asked and current and (candidate, candidate_group) == (current["buf_size_preset"], current["cpus_for_each_buffer"])
+        bound = (hard if runs else limit)["bytes"]
+        return bound is None or layout(driver, online, candidate, candidate_group)["bytes_at_load"] <= bound
 
     if not fixed and not asked and current and policy["keep_larger_buffers"]:
         kept, kept_group = current["buf_size_preset"], current["cpus_for_each_buffer"]

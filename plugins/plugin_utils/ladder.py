@@ -114,7 +114,8 @@ def climb(facts, policy, release, verdict, driver, current, measuring):
     Changes `verdict` where a rung is blocked.
     """
     rung = Rung(verdict)
-    judged = verdict["state"] in JUDGED
+    # Drop alerts alone are no measurement: they say nothing of the rest of the time.
+    judged = verdict["state"] in JUDGED and verdict["drops_percent"] is not None
     if judged or measuring:
         rung.buffers = dict(current, why="kept: nothing measured asks for a change")
     if verdict["state"] == "dropping":

@@ -9,6 +9,7 @@ trips       trips to a host, counted from the callback's events: converged and c
 converged   wall time of a converged tune over 50 local hosts / a play with one ping task, medians of pairs
 audit       wall time of an audit of 100 local hosts with all its reports / a play with one ping task, medians of pairs
 log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pairs, and the bytes read
+page        the HTML report of 10 000 hosts in a headless Chromium: size, time until it can be used, what a click costs
 """
 
 from __future__ import annotations
@@ -118,8 +119,16 @@ def log_size(folder: Path, args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def page(folder: Path, args: argparse.Namespace) -> None:
+    import page as pages
+
+    for line in pages.measure(folder, args.synthetic):
+        print(line, flush=True)
+
+
 def main() -> int:
-    parts = {"plans": plans, "reports": report_forms, "trips": trips, "converged": converged, "audit": audit, "log_size": log_size}
+    parts = {"plans": plans, "reports": report_forms, "trips": trips, "converged": converged, "audit": audit, "log_size": log_size,
+             "page": page}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="%s (default: all)" % ", ".join(parts))
     parser.add_argument("--hosts", type=int, default=50)

@@ -127,6 +127,8 @@ class Page:
         self.problems: list[str] = []
         self.dialogs: list[str] = []
         self.loaded = 0
+        # For the tests of a test: what is refused is said on the console.
+        self.may_complain = False
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
@@ -234,6 +236,15 @@ class Page:
     def back(self) -> None:
         history = self.send("Page.getNavigationHistory")
         self.send("Page.navigateToHistoryEntry", entryId=history["entries"][history["currentIndex"] - 1]["id"])
+
+    def pixels(self, selector: str, script: str):
+        """What a script makes of a canvas: `data` is its RGBA, of a copy, since reading it back would change how it is drawn."""
+        return self.js(f"""(() => {{
+            const canvas = document.querySelector({json.dumps(selector)}), box = canvas.getBoundingClientRect();
+            const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {{willReadFrequently: true}});
+            copy.drawImage(canvas, 0, 0);
+            const {{data}} = copy.getImageData(0, 0, canvas.width, canvas.height);
+            {script} }})()""")
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))

@@ -9,7 +9,7 @@ const LEAST_DROPS = 0.001;
 const EDGE = { left: 52, right: 14, top: 34, bottom: 40 };
 const CELL = 12;
 
-const chart = { width: 0, height: 0, points: [], cells: new Map(), shown: null, low: 1, high: 10 };
+const chart = { width: 0, height: 0, points: [], cells: new Map(), shown: null, low: 1, high: 10, stale: true };
 
 function isDrawn(index) {
   return isNumber(COLUMNS.rate[index]) && isNumber(COLUMNS.drops[index]);
@@ -84,7 +84,7 @@ function drawChart() {
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
   canvas.style.height = height + "px";
-  Object.assign(chart, { width, height });
+  Object.assign(chart, { width, height, stale: false });
   const pen = canvas.getContext("2d");
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);

@@ -58,6 +58,12 @@ function dropsPanel(picture, rows, across, width, blanks) {
   }
 }
 
+// The largest of 1, 2, 5, 10, 20, … that isn't above a number.
+function roundBelow(number) {
+  const power = 10 ** Math.floor(Math.log10(number));
+  return power * [5, 2, 1].find((step) => step * power <= number);
+}
+
 function ratePanel(picture, rows, across, width, roof) {
   const floor = roof + PANEL.rate;
   const most = Math.max(1, ...rows.map((row) => row[3]).filter(isNumber)) * 1.1;
@@ -66,7 +72,7 @@ function ratePanel(picture, rows, across, width, roof) {
   level(picture, floor, "0", width);
   const marks = LINES.filter((line) => line < most);
   let free = floor - 14;
-  for (const mark of marks.length ? marks : [10 ** Math.floor(Math.log10(most))]) {
+  for (const mark of marks.length ? marks : [roundBelow(most)]) {
     const y = Math.round(up(mark));
     level(picture, y, y <= free && y > roof + 6 ? grouped(mark) : "", width, marks.length ? "mark" : "grid");
     if (y <= free) free = y - 14;

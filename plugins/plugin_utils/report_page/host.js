@@ -24,6 +24,11 @@ function pairs(entries) {
   return list.children.length ? list : null;
 }
 
+// What may be wider than its card scrolls there, by keyboard too.
+function wide(label, table) {
+  return make("div.scroll", { tabindex: "0", role: "region", "aria-label": label }, table);
+}
+
 function hint(...children) {
   return make("p.hint", {}, ...children);
 }
@@ -186,9 +191,9 @@ function changeCard(host) {
   const verdict = host.verdict || {};
   const box = card("Last proven change", make("p", {}, when(change.at)));
   if (before) {
-    box.append(make("table.numbers", {}, make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "Before"), make("th", { scope: "col" }, "Now"))),
+    box.append(wide("Before and after", make("table.numbers", {}, make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "Before"), make("th", { scope: "col" }, "Now"))),
       make("tbody", {}, [["Drops", percent, "drops_percent"], ["Events/s/CPU, as counted", whole, "rate_per_cpu"]].map(([word, say, key]) => make("tr", {},
-        make("th", { scope: "row" }, word), make("td", {}, say(before[key])), make("td", {}, say(verdict[key])))))));
+        make("th", { scope: "row" }, word), make("td", {}, say(before[key])), make("td", {}, say(verdict[key]))))))));
   } else {
     box.append(hint("It had not been measured before."));
   }
@@ -201,10 +206,10 @@ function beforeCard(host) {
   const before = host.previous;
   if (!before) return null;
   const verdict = host.verdict || {};
-  return card("Since the last audit", hint("It was made at " + when(before.at) + "."), make("table.numbers", {}, make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "Then"), make("th", { scope: "col" }, "Now"))),
+  return card("Since the last audit", hint("It was made at " + when(before.at) + "."), wide("Then and now", make("table.numbers", {}, make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "Then"), make("th", { scope: "col" }, "Now"))),
     make("tbody", {}, make("tr", {}, make("th", { scope: "row" }, "State"), make("td", {}, isThere(before.state) ? badge(before.state) : DASH), make("td", {}, badge(host.status === "ok" ? verdict.state || "unmeasured" : host.status))),
       make("tr", {}, make("th", { scope: "row" }, "Drops"), make("td", {}, percent(before.drops_percent)), make("td", {}, percent(verdict.drops_percent))),
-      make("tr", {}, make("th", { scope: "row" }, "Events/s/CPU, guide's"), make("td", {}, whole(before.rate_per_cpu_guide)), make("td", {}, whole(verdict.rate_per_cpu_guide))))));
+      make("tr", {}, make("th", { scope: "row" }, "Events/s/CPU, guide's"), make("td", {}, whole(before.rate_per_cpu_guide)), make("td", {}, whole(verdict.rate_per_cpu_guide)))))));
 }
 
 function historyCard(host) {
@@ -218,7 +223,7 @@ function historyCard(host) {
   if (!rows.length) return card("History", hint("This is the first audit that is remembered of this host."));
   const measured = rows.some((row) => isNumber(row[2]) || isNumber(row[3]));
   const place = measured ? make("div.plot.past") : null;
-  const box = card("History", place, hint(historyWords(rows)), make("details", {}, make("summary", {}, "The same as a table"), make("div.scroll", { tabindex: "0", role: "region", "aria-label": "History" }, historyTable(rows))));
+  const box = card("History", place, hint(historyWords(rows)), make("details", {}, make("summary", {}, "The same as a table"), wide("History", historyTable(rows))));
   if (cut) box.append(hint("Only the latest " + cut + " earlier audits are in this page; the JSON report has them all."));
   if (place) box.redraw = () => drawHistory(place, rows);
   return box;

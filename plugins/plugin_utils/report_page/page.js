@@ -54,8 +54,8 @@ function openFleet(asked) {
   document.getElementById("host").hidden = true;
   document.getElementById("fleet").hidden = false;
   document.title = TITLE;
-  drawChart();
   show(asked);
+  if (chart.stale) drawChart();
   if (from === null) return;
   window.scrollTo(0, scrolled);
   document.querySelector("#rows tr[data-number=\"" + from + "\"] a")?.focus({ preventScroll: true });
@@ -75,8 +75,12 @@ function openHost(index) {
 }
 
 function redraw() {
-  if (shownHost === null) drawChart();
-  else for (const box of document.querySelectorAll("#host section")) box.redraw?.();
+  if (shownHost === null) {
+    drawChart();
+    return;
+  }
+  chart.stale = true;
+  for (const box of document.querySelectorAll("#host section")) box.redraw?.();
 }
 
 // On paper: light, without what can't be pressed there, and more than one page of the table.

@@ -227,5 +227,11 @@ def test_the_best_of_several_files_of_one_source_within_one_cap(tmp_path):
     sources = {"metrics_file": [str(path) for path in paths]}
     assert minutes(snapshots.gather(sources, limits={"min_seconds": 150})) == (1, 4)
     assert minutes(snapshots.gather(sources)) == (8, 9)
+    assert minutes(snapshots.gather(sources, limits={"min_seconds": 150, "enough": 60})) == (8, 9)
+    assert minutes(snapshots.gather(sources, limits={"min_seconds": 150, "enough": 100})) == (1, 4)
+    assert minutes(snapshots.gather(sources, limits={"min_seconds": 50, "enough": 100})) == (8, 9)
+    other = {"metrics_file": sources["metrics_file"][1], "syslog": sources["metrics_file"][2]}
+    assert snapshots.gather(other, limits={"min_seconds": 150, "enough": 60})["source"] == "metrics_file"
+    assert snapshots.gather(other, limits={"min_seconds": 150})["source"] == "syslog"
     found = snapshots.gather(sources, limits={"min_seconds": 150, "max_bytes": 1000})
     assert minutes(found) == (8, 9) and found["bytes_read"] <= 1000

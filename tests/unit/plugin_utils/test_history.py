@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The history of audits: what it remembers, forgets and refuses, and two audits at once."""
 
+import contextlib
 import multiprocessing
 import os
 import sqlite3
@@ -118,6 +119,12 @@ def test_of_two_audits_in_one_second_the_later_one_counts(kept):
     assert kept.last()["a"]["state"] == "healthy"
     assert [row[1] for row in kept.series()["a"]] == ["dropping", "healthy"]
     assert kept.snapshots()["a"][2] == {"n": 2}
+
+
+def test_a_second_look_in_the_same_second_that_fails_takes_nothing_away(kept):
+    kept.add(audit(result("a", "dropping", 5.0)))
+    kept.add(audit({"name": "a", "status": "unreachable"}))
+    assert kept.last()["a"]["state"] == "dropping"
 
 
 def test_a_series_is_the_newest_points_oldest_first(kept):
@@ -266,6 +273,23 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
         History(path)
     assert rows(path, "PRAGMA user_version") == [(1,)]
     assert not rows(path, "SELECT 1 FROM sqlite_master WHERE name IN ('more', 'snapshots')")
+
+
+def test_nobody_else_can_migrate_while_one_looks_whether_to(path, monkeypatch):
+    at_version(path, 1)
+    look, locked = History._version, []
+
+    def version(self):
+        if self.connection.in_transaction:
+            with contextlib.closing(sqlite3.connect(path, timeout=0)) as other:
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    other.execute("BEGIN IMMEDIATE")
+            locked.append(True)
+        return look(self)
+
+    monkeypatch.setattr(History, "_version", version)
+    History(path).close()
+    assert locked
 
 
 def refused(path, *words):

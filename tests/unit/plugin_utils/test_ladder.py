@@ -241,3 +241,17 @@ def test_one_rung_a_round_and_the_next_look_finds_nothing_to_change(cpu, preset,
 
 def test_weights_compete_like_nice_values():
     assert [ladder.weight_of(nice) for nice in (0, -5, -10, -20, 19)] == [100, 305, 931, 8674, 1]
+
+
+def test_drop_alerts_are_no_measurement_the_host_gets_buffers_for_its_size():
+    alerts = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
+              "bytes_read": 1}
+    made = plan(Host(cpus=32, total=256 << 30, available=200 << 30, pair=alerts))
+    assert change(made, PRESET)["to"] == 6 and made["verdict"]["state"] == "dropping" and change(made, "metrics.enabled")
+
+
+def test_what_runs_well_is_not_taken_away_for_a_share_of_memory_but_for_a_limit():
+    made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30))
+    assert made["changes"] == [] and made["buffers"]["buf_size_preset"] == 9
+    made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30, limit=1 << 30, used=(1 << 30) + (150 << 20)))
+    assert change(made, PRESET)["to"] < 9
