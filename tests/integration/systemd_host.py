@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMD = next((path for path in ("/usr/lib/systemd/systemd", "/lib/systemd/systemd") if os.path.exists(path)), None)
-TOOLS = ("unshare", "nsenter", "mount", "pivot_root", "systemctl", "journalctl")
+TOOLS = ("setpriv", "unshare", "nsenter", "mount", "pivot_root", "systemctl", "journalctl")
 
 # Runs as process 1 of the new namespaces. $1: an empty directory, $2: systemd, the rest: directories of other file systems to show.
 BOOT = r"""
@@ -91,6 +91,8 @@ class SystemdHost:
         missing = [tool for tool in TOOLS if not shutil.which(tool)]
         if missing or not SYSTEMD:
             raise NotHere("a host with systemd needs %s" % ", ".join(missing or ["systemd"]))
+        if ROOT.parts[1] in ("tmp", "run", "dev", "proc", "sys"):
+            raise NotHere("a host with systemd has a /%s of its own, and the checkout is there" % ROOT.parts[1])
         self.place = Path(tempfile.mkdtemp(prefix="falcotune-host-"))
         self.cgroups = [Path(base) / self.place.name for base in cgroup_roots()]
         self.outer = self.pid = None
@@ -107,7 +109,8 @@ class SystemdHost:
         for path in self.cgroups:
             path.mkdir()
         join = "".join("echo $$ >%s/cgroup.procs\n" % path for path in self.cgroups)
-        command = join + 'exec unshare -m -p -f -u -i -n -C --kill-child sh -c "$BOOT" boot "$@"'
+        # Not even a killed test run leaves it behind.
+        command = join + 'exec setpriv --pdeathsig KILL unshare -m -p -f -u -i -n -C --kill-child sh -c "$BOOT" boot "$@"'
         self.log = self.place.with_name(self.place.name + ".log")
         with open(self.log, "wb") as log:
             self.outer = subprocess.Popen(["sh", "-c", command, "boot", str(self.place), SYSTEMD, *sorted(beside)],
@@ -131,8 +134,9 @@ class SystemdHost:
 
     def run(self, *argv: str, **env: str) -> subprocess.CompletedProcess:
         """Run a command on the host to its end; stdout holds both outputs."""
-        return subprocess.run(["nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-n", "-C", "--", *argv], env={**os.environ, **env}, cwd="/",
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
+        enter = ["nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-n", "-C", "--"]
+        return subprocess.run([*enter, *argv], env={**os.environ, **env}, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> str:
         """Write a file on the host."""

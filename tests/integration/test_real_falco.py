@@ -8,15 +8,20 @@ FALCOTUNE_CHANGES says how many changes in a row (the default is small).
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
+import re
+import subprocess
+import sys
 import time
 
 import pytest
 
 import direct
 from conftest import falco_files, leftovers, unit, wait_for
-from playbooks import ROLLBACK, TUNE, play
+from playbooks import AUDIT, ROLLBACK, TUNE, play
 
 BINARY = os.environ.get("FALCO_BIN")
 CHANGES = int(os.environ.get("FALCOTUNE_CHANGES", "6"))
@@ -29,7 +34,7 @@ def host(tmp_path_factory):
     from hosts import Fleet
 
     fleet = Fleet(tmp_path_factory.mktemp("real") / "hosts")
-    fleet.start({"defaults": {"cpus": os.cpu_count(), "memory": "16G", "binary": BINARY, "restart_seconds": 3,
+    fleet.start({"defaults": {"cpus": os.cpu_count(), "memory": "16G", "binary": BINARY, "restart_seconds": 3, "cgroup_cpu": False,
                               "hostvars": {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 60}},
                  "hosts": {"real": {}}})
     host = fleet.hosts[0]
@@ -86,3 +91,51 @@ def test_changes_in_a_row(host):
         assert leftovers(host) == []
         blind.append(proof["blind_seconds_at_most"])
     print(f"{CHANGES} changes, blind for at most {max(blind)} s, median {sorted(blind)[len(blind) // 2]} s")
+
+
+# Opens and closes as fast as it can: what it makes is what Falco watches by default.
+LOAD = "import os\nwhile True:\n    os.close(os.open('/dev/null', os.O_RDONLY))\n"
+
+
+@contextlib.contextmanager
+def neighbours(number: int):
+    """Processes of other people that want the CPU and make events."""
+    running = [subprocess.Popen([sys.executable, "-S", "-E", "-c", LOAD], stdin=subprocess.DEVNULL) for _number in range(number)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+        for process in running:
+            process.wait()
+
+
+def judged(host, folder) -> dict:
+    """The verdict of an audit, on metrics of some seconds under the present load."""
+    since = time.time()
+    metrics = host.root / "var/log/falco/metrics.jsonl"
+    wait_for(lambda: sum(int(found) > since * 1e9 for found in re.findall(r'"evt.time":(\d+)', metrics.read_text())) > 9,
+             90, "ten snapshots")
+    run = play(AUDIT, host.inventory, "-e", f"falco_audit_report_dir={folder}", *WINDOW)
+    assert run.status == 0, run.output
+    return json.loads((folder / "report.json").read_text())["hosts"][0]["verdict"]
+
+
+# Only what was measured under the load counts.
+WINDOW = ("-e", "falco_tune_min_observation=5", "-e", "falco_tune_window=8s", "-e", "falco_tune_metrics_interval=1s")
+
+
+@pytest.mark.skipif(os.path.exists("/proc/sys/kernel/sched_autogroup_enabled")
+                    and open("/proc/sys/kernel/sched_autogroup_enabled").read().strip() == "1",
+                    reason="autogroup is on and there is no cpu controller here: a nice value counts for nothing")
+def test_a_starved_falco_is_told_by_its_waiting_and_cured_by_priority(host, tmp_path):
+    """The measured 84 % at nice 0 and nothing at -10, as the product sees and cures it."""
+    assert play(TUNE, host.inventory, *WINDOW).failures == {}
+    with neighbours(10 * (os.cpu_count() or 1) // 2):
+        before = judged(host, tmp_path / "before")
+        assert (before["state"], before["bottleneck"], before["next_step"]) == ("dropping", "starved", "priority"), before
+        run = play(TUNE, host.inventory, *WINDOW)
+        assert run.failures == {} and "(unit) Nice: (not set) -> -10" in run.output, run.output
+        after = judged(host, tmp_path / "after")
+    print(f"lost {before['drops_percent']:.1f} % at nice 0, {after['drops_percent']:.1f} % at nice -10; {before['reasons'][-1]}")
+    assert after["bottleneck"] != "starved" and after["drops_percent"] < before["drops_percent"] / 5, (before, after)

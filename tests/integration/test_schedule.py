@@ -23,9 +23,9 @@ from systemd_host import NotHere, SystemdHost
 
 SCHEDULE = "falcotune.fleet.schedule_audit"
 # What systemd, a shell or cron could take for something else.
-HOSTILE = ["", "a  b ", "%n %% %", "$HOME", "${HOME}", "a$HOME$$ ${x", 'say "yes"', "it's", "back\\slash\\", "\\x41\\n", "two\nlines\n", "tab\tcr\r",
-           "; exit 0", ";", "&& x || y | z > /x", "`id` $(id)", "*", "~", "#no comment", "!history", "-@+:x", "web[0:3]:&db", "\x1b[31m\x7f", "ünï ☃ 😀",
-           "--vault-password-file=/etc/my secrets/%h.vault", "[Service]", "x" * 3000]
+HOSTILE = ["", "a  b ", "%n %% %", "$HOME", "${HOME}", "a$HOME$$ ${x", 'say "yes"', "it's", "back\\slash\\", "\\x41\\n",
+           "two\nlines\n", "tab\tcr\r", "; exit 0", ";", "&& x || y | z > /x", "`id` $(id)", "*", "~", "#no comment", "!history", "-@+:x",
+           "web[0:3]:&db", "\x1b[31m\x7f", "ünï ☃ 😀", "--vault-password-file=/etc/my secrets/%h.vault", "[Service]", "x" * 3000]
 
 # Stands in for ansible-playbook: writes down how it was started, takes the time and exits with the status it is told.
 PROGRAM = """#!%s
@@ -57,17 +57,17 @@ class Place:
         self.end(0)
         self.record = folder / "record"
         self.variables = {
-            "falco_schedule_inventory": [str(self.inventory)], "falco_schedule_ansible_playbook": str(self.program), "falco_schedule_activate": False,
-            "falco_schedule_environment": {"RECORD": str(self.record), "PLAN": str(self.plan), "ODD": "".join(HOSTILE)},
-            "falco_schedule_user": getpass.getuser(), "falco_schedule_dir": str(folder / "lib"), "falco_schedule_unit_dir": str(folder / "units"),
-            "falco_schedule_cron_dir": str(folder / "cron"), "falco_schedule_script_dir": str(folder / "bin"), "ansible_become": False}
+            "inventory": [str(self.inventory)], "ansible_playbook": str(self.program), "activate": False, "sandbox": False,
+            "environment": {"RECORD": str(self.record), "PLAN": str(self.plan), "ODD": "".join(HOSTILE)},
+            "user": getpass.getuser(), "dir": str(folder / "lib"), "unit_dir": str(folder / "units"), "cron_dir": str(folder / "cron"),
+            "script_dir": str(folder / "bin")}
 
     def end(self, status: int, seconds: float = 0) -> None:
         self.plan.write_text(json.dumps({"status": status, "seconds": seconds}))
 
     def converge(self, *words: str, **variables):
-        given = {**self.variables, **{"falco_schedule_" + name: value for name, value in variables.items()}}
-        return play(SCHEDULE, "localhost,", "-e", json.dumps(given), *words)
+        given = {"falco_schedule_" + name: value for name, value in {**self.variables, **variables}.items()}
+        return play(SCHEDULE, "localhost,", "-e", json.dumps({"ansible_become": False, **given}), *words)
 
     def records(self) -> list[dict]:
         return [json.loads(line) for line in self.record.read_text().splitlines()] if self.record.exists() else []
@@ -78,7 +78,8 @@ class Place:
         for top in ("units", "cron", "bin", "lib"):
             for path in [self.folder / top, *sorted((self.folder / top).rglob("*"))]:
                 if path.exists() and ".ansible" not in path.parts:
-                    found[str(path.relative_to(self.folder))] = (stat.S_IMODE(path.stat().st_mode), path.read_text() if path.is_file() else None)
+                    mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text() if path.is_file() else None
+                    found[str(path.relative_to(self.folder))] = (mode, text)
         return found
 
 
@@ -87,9 +88,10 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
-def as_cron_does(script: Path, **more) -> subprocess.Popen:
-    return subprocess.Popen(["/bin/sh", "-c", str(script)], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={"PATH": "/usr/bin:/bin", "HOME": os.path.expanduser("~"), "LOGNAME": getpass.getuser(), "SHELL": "/bin/sh"}, **more)
+def as_cron_does(script: Path) -> subprocess.Popen:
+    env = {"PATH": "/usr/bin:/bin", "HOME": os.path.expanduser("~"), "LOGNAME": getpass.getuser(), "SHELL": "/bin/sh"}
+    return subprocess.Popen(["/bin/sh", "-c", str(script)], cwd="/", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -169,14 +171,15 @@ def test_units_from_installation_to_removal(place):
         "units/falco-schedule-audit.service", "units/falco-schedule-audit.timer"}
     assert place.converge(**wanted).changed == set() and place.files() == files
     service = files["units/falco-schedule-audit.service"][1]
-    for line in ("Type=oneshot", "User=%s" % getpass.getuser(), "OnFailure=mail@%n.service", "TimeoutStartSec=3600", "Nice=10", "IOSchedulingClass=idle",
-                 "NoNewPrivileges=true", "ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=true"):
+    for line in ("Type=oneshot", "User=%s" % getpass.getuser(), "OnFailure=mail@%n.service", "TimeoutStartSec=3600", "Nice=10",
+                 "IOSchedulingClass=idle"):
         assert line in service.splitlines()
     for line in ("Persistent=true", "RandomizedDelaySec=1800"):
         assert line in files["units/falco-schedule-audit.timer"][1].splitlines()
     if shutil.which("systemd-analyze"):
-        found = subprocess.run(["systemd-analyze", "verify", "--man=no", *[str(place.folder / name) for name in files if name.startswith("units/")]],
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"})
+        units = [str(path) for path in (place.folder / "units").iterdir()]
+        found = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, check=False)
         assert "falco-schedule" not in found.stdout, found.stdout
 
     trial = place.converge("--check", state="absent")
@@ -228,6 +231,7 @@ def test_all_that_is_wrong_is_told_before_anything_is_touched(place):
 @pytest.mark.parametrize("given, said", [
     ({"inventory": ["/nonexistent/hosts.ini"]}, "Found nothing at /nonexistent/hosts.ini, expected"),
     ({"job": "tune"}, "value of falco_schedule_job must be one of: audit, check, got: tune"),
+    ({"manager": "systemd", "sandbox": True, "inventory": ["/tmp/hosts.ini"]}, "which it hides"),
     ({"timeout": "soon"}, "falco_schedule_timeout"),
 ])
 def test_more_that_is_wrong(place, given, said):
@@ -256,7 +260,10 @@ PLAYBOOK = """
   tasks:
     - name: Look where the run can write
       ansible.builtin.command:
-        argv: [sh, -c, 'for dir in . /srv/open /etc /var/lib/falco-schedule /dev/shm; do if touch "$dir/mark"; then echo "$dir"; fi; done']
+        argv:
+          - sh
+          - -c
+          - 'for dir in /var/lib/falco-schedule /var/lib/falco-schedule/audit /srv/open; do touch "$dir/mark" && echo "$dir"; done; true'
       register: marks
       changed_when: false
     - name: Tell
@@ -304,23 +311,27 @@ def test_a_run_by_systemd(host):
     assert converge(host, **wanted)[:2] == (0, 0)
     assert host.run("getent", "passwd", "falco-schedule").stdout.strip().endswith(":/var/lib/falco-schedule:/usr/sbin/nologin")
     assert host.run("stat", "-c", "%U %a", "/var/lib/falco-schedule/audit").stdout == "falco-schedule 700\n"
-    timer = host.show("falco-schedule-audit.timer", "ActiveState", "UnitFileState", "Persistent", "RandomizedDelayUSec", "TimersCalendar")
-    assert (timer["ActiveState"], timer["UnitFileState"], timer["Persistent"], timer["RandomizedDelayUSec"]) == ("active", "enabled", "yes", "30min")
+    assert host.show("falco-schedule-audit.timer", "ActiveState", "UnitFileState", "Persistent", "RandomizedDelayUSec") == {
+        "ActiveState": "active", "UnitFileState": "enabled", "Persistent": "yes", "RandomizedDelayUSec": "30min"}
 
     def start(status, seconds, *words):
         host.write("/srv/wanted.json", json.dumps({"status": status, "seconds": seconds}))
         return host.run("systemctl", "start", *words, "falco-schedule-audit.service")
 
     def state():
-        return host.show("falco-schedule-audit.service", "ActiveState", "Result", "ExecMainStatus", "InvocationID", "Nice", "IOSchedulingClass")
+        return host.show("falco-schedule-audit.service", "ActiveState", "Result", "ExecMainStatus", "InvocationID")
 
     done = start(0, 0)
-    assert done.returncode == 0, done.stdout + host.run("systemctl", "status", "--no-pager", "-l", "falco-schedule-audit.service").stdout
-    assert state()["Result"] == "success" and state()["ExecMainStatus"] == "0" and state()["Nice"] == "10" and state()["IOSchedulingClass"] == "3"
+    assert done.returncode == 0, host.run("systemctl", "status", "--no-pager", "-l", "falco-schedule-audit.service").stdout
+    assert state()["Result"] == "success" and state()["ExecMainStatus"] == "0"
+    kept = {"Nice": "10", "IOSchedulingClass": "3", "NoNewPrivileges": "yes", "PrivateTmp": "yes", "ProtectSystem": "strict",
+            "ProtectHome": "read-only", "TimeoutStartUSec": "1h", "User": "falco-schedule"}
+    assert host.show("falco-schedule-audit.service", *kept) == kept
     assert host.run("systemctl", "is-failed", "falco-schedule-audit.service").stdout == "inactive\n"
     log = host.run("cat", "/var/lib/falco-schedule/audit/run.log").stdout
-    # In its own directory, and nowhere else: not even where everybody may.
-    assert '"msg": "writable=."' in log and "writable=." in host.run("journalctl", "--no-pager", "-u", "falco-schedule-audit.service").stdout
+    # In its own directory, and nowhere else: not even where everybody may. The log and the journal both have it.
+    for text in (log, host.run("journalctl", "--no-pager", "-u", "falco-schedule-audit.service").stdout):
+        assert '"msg": "writable=/var/lib/falco-schedule/audit"' in text, text
 
     assert start(2, 0).returncode == 1
     assert host.run("systemctl", "is-failed", "falco-schedule-audit.service").stdout == "failed\n"
@@ -343,7 +354,8 @@ def test_a_run_by_systemd(host):
     assert status == 0 and changed, output
     assert host.run("systemctl", "list-units", "--all", "--no-legend", "falco-schedule*").stdout == ""
     assert host.run("systemctl", "list-unit-files", "--no-legend", "falco-schedule*").stdout == ""
-    assert host.run("find", "/etc/systemd", "/run/systemd", "/var/lib/systemd", "/etc/cron.d", "/usr/local/sbin", "-name", "*falco-schedule*").stdout == ""
+    places = ("/etc/systemd", "/run/systemd", "/var/lib/systemd", "/etc/cron.d", "/usr/local/sbin")
+    assert host.run("find", *places, "-name", "*falco-schedule*").stdout == ""
     assert host.run("pgrep", "-u", "falco-schedule").stdout == ""
     assert host.inside("/var/lib/falco-schedule/audit/run.log").exists()
     status, changed, output = converge(host, state="absent", purge=True)
