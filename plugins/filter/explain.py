@@ -21,8 +21,9 @@ def explain(result, plan=None):
     """What was measured and what it means; what changed, from what to what, and why; what the buffers buy and cost; what proved it."""
     if not isinstance(result, dict):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
-    lines = _measured(plan) + ["%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
-             for change in result.get("changes", [])]
+    lines = _measured(plan)
+    lines.extend("%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
+                 for change in result.get("changes", []))
     if result.get("changes") and plan and plan["buffers"]:
         rings, bridged = plan["buffers"], plan["seconds_bridged"]
         lines.append("buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU" % (

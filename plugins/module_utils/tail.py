@@ -152,8 +152,7 @@ class Tail(object):
         log = self.path
         try:
             log = resolved(self.path)
-            for line in self._file(log):
-                yield line
+            yield from self._file(log)
         except Refused as error:
             self.reason = str(error)
             if not error.missing:
@@ -203,8 +202,7 @@ class Tail(object):
                 if length + len(held[-1]) <= MAX_LINE:
                     yield b"".join(reversed(held))
                 held, length = [], 0
-                for line in reversed(lines[1:]):
-                    yield line
+                yield from reversed(lines[1:])
             held.append(lines[0])
             length += len(lines[0])
             if length > MAX_LINE:
@@ -243,8 +241,7 @@ class Tail(object):
                     raise Refused("%s is too large" % self.path)
                 lines = (rest + text).split(b"\n")
                 rest = lines.pop()[-MAX_LINE - 1:]
-                for line in lines:
-                    yield line
+                yield from lines
                 data, whole = inflate.unconsumed_tail, inflate.eof
                 if whole:  # of this member; another may follow
                     data, inflate = inflate.unused_data.lstrip(b"\0"), zlib.decompressobj(31)

@@ -212,11 +212,11 @@ def _headline(fleet, policy):
         return "No hosts were audited."
     worst = fleet["percentiles"]["drops_percent"]["max"]
     if losing:
-        parts = ["%d of %s %s events%s" % (losing, _hosts(fleet["hosts"]), "loses" if losing == 1 else "lose",
-                                          ", the worst %s %%" % number_text(worst) if worst else "")]
+        parts = ["%d of %s %s events%s" % (
+            losing, _hosts(fleet["hosts"]), "loses" if losing == 1 else "lose", ", the worst %s %%" % number_text(worst) if worst else "")]
     elif measured:
-        parts = ["None of %s loses %s" % (_hosts(measured), "events" if not states["acceptable"] else
-                                          "more than the accepted %s %% of events" % number_text(policy["accepted_drops_percent"]))]
+        parts = ["None of %s loses %s" % (_hosts(measured), "events" if not states["acceptable"] else (
+            "more than the accepted %s %% of events" % number_text(policy["accepted_drops_percent"])))]
     else:
         parts = ["Nothing is known about the losses of %s" % _hosts(fleet["hosts"])]
     if states["acceptable"]:

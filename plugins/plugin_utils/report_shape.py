@@ -62,7 +62,7 @@ def number(value):
 def count(value):
     """A whole number from 0, or None."""
     value = number(value)
-    if type(value) is float:
+    if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value
 

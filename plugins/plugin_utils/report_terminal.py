@@ -40,8 +40,8 @@ def to_terminal(model, width=100):
     for item in fleet["breaches"]:
         lines.extend(wrapped("FAILED by %s: %s (%s)" % (item["rule"], item["text"], _some(item["hosts"])), width, ""))
     if not fleet["breaches"]:
-        lines.extend(wrapped("Passed: no host breaks %s." % (", ".join(model["policy"]["fail_on"]) or "a rule, because fail_on is empty"),
-                              width, ""))
+        rules = ", ".join(model["policy"]["fail_on"]) or "a rule, because fail_on is empty"
+        lines.extend(wrapped("Passed: no host breaks %s." % rules, width, ""))
     return "".join(line.rstrip() + "\n" for number, line in enumerate(lines) if line or lines[number - 1])
 
 

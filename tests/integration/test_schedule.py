@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import wait_for
-from playbooks import environment, play
+from playbooks import COLLECTIONS, environment, play
 from systemd_host import NotHere, SystemdHost
 
 SCHEDULE = "falcotune.fleet.schedule_audit"
@@ -250,6 +250,7 @@ def test_what_the_user_cant_read_is_told_before_anything_is_scheduled(place):
 
 # -- a host with systemd
 
+INSTALLED = "/usr/share/ansible/collections"
 PLAYBOOK = """
 - hosts: all
   gather_facts: false
@@ -285,6 +286,8 @@ def host():
         host = SystemdHost()
     except NotHere as reason:
         pytest.skip(str(reason))
+    # Where an administrator installs it for all users.
+    shutil.copytree(COLLECTIONS, host.inside(INSTALLED), symlinks=True)
     yield host
     host.stop()
 
@@ -293,7 +296,7 @@ def converge(host, *words, **variables):
     """Run the playbook on the host and have its recap: (status, changed tasks, output)."""
     given = {"falco_schedule_inventory": ["/srv/hosts.ini"], **{"falco_schedule_" + name: value for name, value in variables.items()}}
     done = host.run(str(Path(sys.executable).with_name("ansible-playbook")), SCHEDULE, "-i", "localhost,", "-e", json.dumps(given), *words,
-                    **{name: text for name, text in environment().items() if name.startswith("ANSIBLE_")})
+                    **environment(ANSIBLE_COLLECTIONS_PATH=INSTALLED))
     changed = re.search(r"changed=(\d+)", done.stdout)
     return done.returncode, int(changed[1]) if changed else None, done.stdout
 

@@ -241,7 +241,8 @@ def measured(events=100000, drops=0, seconds=1000.0, rate_per_cpu=None, outputs=
         events = int(rate_per_cpu * 8 * seconds)
     start = 1795000000 * 10 ** 9
     first = {"evt.time": start + 10 ** 9, "falco.start_ts": start, "falco.reload_ts": start, "falco.version": "0.44.1",
-             "falco.host_num_cpus": 8, "scap.n_evts": 10, "falco.num_evts": 10, "falco.outputs_queue_num_drops": 0, "falco.n_drops_full_threadtable": 0, "sample": 1}
+             "falco.host_num_cpus": 8, "scap.n_evts": 10, "falco.num_evts": 10,
+             "falco.outputs_queue_num_drops": 0, "falco.n_drops_full_threadtable": 0, "sample": 1}
     last = dict(first, sample=2)
     last["evt.time"] += int(seconds * 1e9)
     last["scap.n_evts"] += events
