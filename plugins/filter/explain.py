@@ -10,8 +10,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils.buffers import hum
 
 
 def _value(value):
-    if value is None:
-        return "(not set)"
+    if value in (None, ""):
+        return "(not set)" if value is None else "(none)"
     if value is True or value is False:
         return str(value).lower()
     return str(value)
@@ -24,7 +24,8 @@ def explain(result, plan=None):
     lines = _measured(plan)
     lines.extend("%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
                  for change in result.get("changes", []))
-    if result.get("changes") and plan and plan["buffers"]:
+    keys = " ".join(change["key"] for change in result.get("changes", []))
+    if plan and plan["buffers"] and ("buf_size_preset" in keys or "cpus_for_each" in keys):
         rings, bridged = plan["buffers"], plan["seconds_bridged"]
         lines.append("buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU" % (
             rings["count"], human(rings["bytes_each"]), human(rings["bytes_total"]),
@@ -47,8 +48,8 @@ def _measured(plan):
     verdict = (plan or {}).get("verdict")
     if not verdict or verdict["state"] == "unmeasured":
         return []
-    lines = ["verdict: %s%s; %s" % (verdict["state"], "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"],
-                                    "; ".join(verdict["reasons"]))]
+    lines = ["verdict: %s%s" % (verdict["state"], "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"])]
+    lines.extend("because: %s" % reason for reason in verdict["reasons"])
     if plan["rung"]:
         lines.append("expected: %s" % plan["rung"]["expected"])
     elif verdict["next_step"] not in ("none", "measure"):  # the plan itself switches metrics on

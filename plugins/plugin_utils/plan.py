@@ -287,7 +287,7 @@ def _unit(plan, facts, policy, output, rung):
         now, value = held.get(name), wanted.get(name)
         if (None if now is None else str(now)) == (None if value is None else str(value)):
             continue
-        why = reasons.get(name) or (("%s; %s" % (rung.why, rung.expected)) if name in rung.unit else "policy does not allow it any more")
+        why = reasons.get(name) or (rung.why if name in rung.unit else "policy does not allow it any more")
         plan["changes"].append({"key": "(unit) %s" % name, "from": now, "to": value, "why": why})
     return wanted if wanted or held else None
 

@@ -33,6 +33,8 @@ SATURATED = 85.0
 THROTTLED = 5.0
 # Percent of the drops that must be of one kind to be called the reason.
 MOST = 50.0
+# Kinds of drops that a sentence names.
+MOST_KINDS = 4
 # A look at the whole life of a process says little about now when that life is long, seconds.
 LONG_LIFE = 86400.0
 # Drops that are measured and yet nothing, percent: a burst at start, a handful of events in a million.
@@ -176,8 +178,8 @@ def _tier(verdict, window, release):
     if guide == rate:
         said = "%s events/s per CPU" % _short(rate)
     else:
-        said = ("%s events/s per CPU, which counts as %s in the guide's terms: 0.42 ceased to count enter events, the same load makes "
-                "%s times less" % (_short(rate), _short(guide), ENTER_EVENTS))
+        said = "%s events/s per CPU, %s in the guide's terms (0.42 ceased to count enter events: x %s)" % (
+            _short(rate), _short(guide), ENTER_EVENTS)
     where = ("below the guide's line of 1000", "between the guide's lines of 1000 and 1500", "between the guide's lines of 1500 and 3000",
              "above the guide's line of 3000, where Falco has a hard time")[TIERS.index(tier)]
     verdict["reasons"].append("%s: %s" % (said, where))
@@ -192,8 +194,10 @@ def _drops(verdict, facts, window, policy, release, cpu):
     state = "acceptable" if lost <= policy["accepted_drops_percent"] else "dropping"
     kinds = window.get("drops_by_category") or {}
     if kinds:
+        largest = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+        rest = sum(number for dummy, number in largest[MOST_KINDS:])
         verdict["reasons"].append("lost by kind: " + ", ".join(
-            "%s %d" % item for item in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))))
+            "%s %d" % item for item in largest[:MOST_KINDS] + ([("others", rest)] if rest else [])))
     _bottleneck(verdict, state, facts, window, release, cpu, kinds)
     if state == "acceptable":
         verdict.update(next_step="accept", advice=STEPS["accept"])

@@ -250,7 +250,7 @@ def test_what_the_user_cant_read_is_told_before_anything_is_scheduled(place):
 
 # -- a host with systemd
 
-INSTALLED = "/usr/share/ansible/collections"
+INSTALLED = "/opt/falcotune/collections"
 PLAYBOOK = """
 - hosts: all
   gather_facts: false
