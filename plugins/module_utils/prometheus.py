@@ -9,12 +9,6 @@ import time
 from ansible_collections.falcotune.fleet.plugins.module_utils import tail
 from ansible_collections.falcotune.fleet.plugins.module_utils.falco_lines import prefixed, snapshot
 
-try:
-    from urllib.parse import urlsplit
-    from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener
-except ImportError:  # pragma: no cover - Python 2 can't run this anyway
-    HTTPRedirectHandler = object
-
 _SAMPLE = re.compile(r"^falcosecurity_(falco|scap|evt|plugins)_([A-Za-z0-9_]{1,160})(?:\{(.*)\})? (\S{1,40})(?: -?\d+)?$")
 _LABEL = re.compile(r'([a-z_]{1,40})="((?:[^"\\]|\\.)*)"')
 _ENDINGS = (
@@ -82,13 +76,10 @@ def _sample(found, prefix, name, labels, number):
     found[name] = number
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *dummy):
-        return None
-
-
 def loopback(url):
     """Whether a URL is http(s) on this host."""
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         name = (parts.hostname or "") if parts.port != 0 else ""
@@ -99,7 +90,14 @@ def loopback(url):
 
 
 def _opener(url):
-    handlers = [ProxyHandler({}), _NoRedirect()]
+    # 25 ms that hosts with a metrics file don't pay.
+    from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener
+
+    class NoRedirect(HTTPRedirectHandler):
+        def redirect_request(self, *dummy):
+            return None
+
+    handlers = [ProxyHandler({}), NoRedirect()]
     if url.startswith("https"):
         import ssl  # not every minimal Python has it
         from urllib.request import HTTPSHandler
