@@ -27,7 +27,7 @@ HOSTILE = ["", "a  b ", "%n %% %", "$HOME", "${HOME}", "a$HOME$$ ${x", 'say "yes
            "two\nlines\n", "tab\tcr\r", "; exit 0", ";", "&& x || y | z > /x", "`id` $(id)", "*", "~", "#no comment", "!history", "-@+:x",
            "web[0:3]:&db", "\x1b[31m\x7f", "ünï ☃ 😀", "--vault-password-file=/etc/my secrets/%h.vault", "[Service]", "x" * 3000]
 
-# Stands in for ansible-playbook: writes down how it was started, takes the time and exits with the status it is told.
+# Stands in for ansible-playbook: writes down how it was started, waits for a file if it is told to, and exits with the status it is told.
 PROGRAM = """#!%s
 import json, os, sys, time
 if sys.argv[-1] == "--syntax-check":
@@ -36,7 +36,8 @@ with open(os.environ["RECORD"], "a") as stream:
     stream.write(json.dumps({"argv": sys.argv[1:], "environment": dict(os.environ), "cwd": os.getcwd(), "nice": os.nice(0)}) + "\\n")
 plan = json.load(open(os.environ["PLAN"]))
 print("said on stdout")
-time.sleep(plan["seconds"])
+while plan["until"] and not os.path.exists(plan["until"]):
+    time.sleep(0.05)
 sys.exit(plan["status"])
 """ % sys.executable
 
@@ -62,8 +63,8 @@ class Place:
             "user": getpass.getuser(), "dir": str(folder / "lib"), "unit_dir": str(folder / "units"), "cron_dir": str(folder / "cron"),
             "script_dir": str(folder / "bin")}
 
-    def end(self, status: int, seconds: float = 0) -> None:
-        self.plan.write_text(json.dumps({"status": status, "seconds": seconds}))
+    def end(self, status: int, until: Path | None = None) -> None:
+        self.plan.write_text(json.dumps({"status": status, "until": str(until or "")}))
 
     def converge(self, *words: str, **variables):
         given = {"falco_schedule_" + name: value for name, value in {**self.variables, **variables}.items()}
@@ -131,11 +132,12 @@ def test_cron_from_installation_to_removal(place):
     assert "said on stdout" in log and "exit status 2" in log and stat.S_IMODE((home / "run.log").stat().st_mode) == 0o600
 
     # A second start while one is under way.
-    place.end(0, seconds=3)
+    place.end(0, until=place.folder / "go")
     first = as_cron_does(script)
     wait_for(lambda: len(place.records()) == 2)
     status, out, err = ended(as_cron_does(script))
     assert status == 75 and "has not ended" in err
+    (place.folder / "go").touch()
     assert ended(first)[0] == 0 and len(place.records()) == 2
 
     # The log keeps one older.
@@ -271,8 +273,8 @@ PLAYBOOK = """
       ansible.builtin.debug:
         msg: "writable={{ marks.stdout_lines | join(',') }}"
     - name: Take time
-      ansible.builtin.pause:
-        seconds: "{{ wanted.seconds }}"
+      ansible.builtin.wait_for:
+        path: "{{ wanted.until }}"
     - name: End badly
       ansible.builtin.fail:
         msg: told to
@@ -317,14 +319,14 @@ def test_a_run_by_systemd(host):
     assert host.show("falco-schedule-audit.timer", "ActiveState", "UnitFileState", "Persistent", "RandomizedDelayUSec") == {
         "ActiveState": "active", "UnitFileState": "enabled", "Persistent": "yes", "RandomizedDelayUSec": "30min"}
 
-    def start(status, seconds, *words):
-        host.write("/srv/wanted.json", json.dumps({"status": status, "seconds": seconds}))
+    def start(status, until="/srv", *words):
+        host.write("/srv/wanted.json", json.dumps({"status": status, "until": until}))
         return host.run("systemctl", "start", *words, "falco-schedule-audit.service")
 
     def state():
         return host.show("falco-schedule-audit.service", "ActiveState", "Result", "ExecMainStatus", "InvocationID")
 
-    done = start(0, 0)
+    done = start(0)
     assert done.returncode == 0, host.run("systemctl", "status", "--no-pager", "-l", "falco-schedule-audit.service").stdout
     assert state()["Result"] == "success" and state()["ExecMainStatus"] == "0"
     kept = {"Nice": "10", "IOSchedulingClass": "3", "NoNewPrivileges": "yes", "PrivateTmp": "yes", "ProtectSystem": "strict",
@@ -336,22 +338,25 @@ def test_a_run_by_systemd(host):
     for text in (log, host.run("journalctl", "--no-pager", "-u", "falco-schedule-audit.service").stdout):
         assert '"msg": "writable=/var/lib/falco-schedule/audit"' in text, text
 
-    assert start(2, 0).returncode == 1
+    assert start(2).returncode == 1
     assert host.run("systemctl", "is-failed", "falco-schedule-audit.service").stdout == "failed\n"
     said = host.run("systemctl", "status", "--no-pager", "falco-schedule-audit.service")
     assert said.returncode == 3 and "code=exited, status=2" in said.stdout and "told to" in said.stdout
     wait_for(lambda: host.inside("/run/notice-falco-schedule-audit").exists(), what="OnFailure")
 
     # A second start joins the run that is under way.
-    start(0, 6, "--no-block")
+    start(0, "/srv/go", "--no-block")
     wait_for(lambda: state()["ActiveState"] == "activating", what="the run")
     first = state()["InvocationID"]
-    assert start(0, 0).returncode == 0
+    assert start(0, "/srv/go", "--no-block").returncode == 0
+    assert len(host.run("systemctl", "list-jobs", "--no-legend", "falco-schedule-audit.service").stdout.splitlines()) == 1
+    host.write("/srv/go", "")
+    wait_for(lambda: state()["ActiveState"] == "inactive", 120, "the end of the run")
     assert state()["InvocationID"] == first and state()["Result"] == "success"
     assert host.run("grep", "-c", "PLAY RECAP", "/var/lib/falco-schedule/audit/run.log").stdout == "3\n"
 
     # Removed in the middle of a run: nothing is left but what was written.
-    start(0, 60, "--no-block")
+    start(0, "/srv/never", "--no-block")
     wait_for(lambda: state()["ActiveState"] == "activating", what="the run")
     status, changed, output = converge(host, state="absent")
     assert status == 0 and changed, output
@@ -370,7 +375,7 @@ def test_a_run_by_systemd(host):
 def test_systemd_starts_it_with_what_was_given(host):
     host.write("/srv/hosts.ini", "here\n")
     host.write("/srv/program", PROGRAM, 0o755)
-    host.write("/srv/plan.json", '{"status": 0, "seconds": 0}')
+    host.write("/srv/plan.json", '{"status": 0, "until": ""}')
     host.inside("/srv/record").mkdir(exist_ok=True)
     host.inside("/srv/record").chmod(0o777)
     wanted = {"name": "odd", "ansible_playbook": "/srv/program", "arguments": HOSTILE, "writable_paths": ["/srv/record"],
