@@ -492,7 +492,7 @@ class Host:
         config = packaged_config(root, spec["release"], port)
         config.update(placed(spec["config"], root))
         output = (config.get("metrics") or {}).get("output_file")
-        if output:  # Falco makes no directories
+        if output and output.startswith(f"{root}/"):  # Falco makes no directories
             Path(output).parent.mkdir(parents=True, exist_ok=True)
         self.write("etc/falco/falco.yaml", config_text(spec["release"], config))
         self.write("etc/falco/falco_rules.yaml", RULES)
