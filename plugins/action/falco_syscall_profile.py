@@ -1,0 +1,32 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller half of falco_syscall_profile: counts by the kernel's names → rates by Falco's."""
+
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import releases, syscall_profile
+
+
+class ActionModule(ActionBase):
+    """Runs the module and names here what it counted."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        release = self._task.args.get("release") or None
+        try:
+            syscall_profile.read(None, release)  # a wrong release is told before the host counts
+        except releases.UnsupportedRelease as error:
+            return dict(result, failed=True, msg=str(error))
+        answer = self._execute_module(module_name="falcotune.fleet.falco_syscall_profile", module_args=self._task.args,
+                                      task_vars=task_vars)
+        if answer.get("failed") or "measured" not in answer:
+            return answer
+        answer["profile"] = syscall_profile.read(answer.pop("measured"), release)
+        result.update(answer)
+        return result

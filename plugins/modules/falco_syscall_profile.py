@@ -1,0 +1,160 @@
+#!/usr/bin/python
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: falco_syscall_profile
+short_description: Count the system calls that a host makes
+version_added: 0.1.0
+description:
+  - Counts every system call of a live host for some seconds, without Falco's help, and returns rates by the names that Falco's rules
+    and C(base_syscalls.custom_set) use. Falco itself has no such counters.
+  - The calls are counted by the kernel, on all CPUs, for all processes and containers, this module's few included.
+  - Where a host offers no means, the task doesn't fail; RV(profile.reason) names what is missing for each.
+  - V(tracefs) is a C(hist) trigger on C(raw_syscalls/sys_enter) in a tracing instance of its own. The event stays off, nothing is
+    written to a ring buffer. It needs C(CONFIG_HIST_TRIGGERS), which the large distributions' kernels have. The new instance takes
+    about 1.4 MiB a CPU until it is made smaller at once; where this is more than a tenth of the available memory it isn't made.
+  - V(perf) is C(perf stat) with a counter for each call and CPU. After it has counted, the kernel needs about 15 seconds to let go of
+    the tracepoints (less on kernels with quick RCU), for which the task waits. It counts up to two C(ioctl) of its own for each counter.
+    Calls of 32-bit processes are not in it.
+  - Where tracefs is mounted nowhere, it is mounted for this module's process alone.
+  - Nothing is left behind, even where the module is killed. A second process ends the count and removes the instance as soon as the
+    first is gone. Where both are killed the instance goes on counting until the next run removes it.
+options:
+  host_root:
+    description:
+      - Prefix for C(/proc) and C(/sys), as Falco's own E(HOST_ROOT).
+    type: str
+    default: ""
+  seconds:
+    description:
+      - How long to count, 0.5 to 60 seconds.
+    type: float
+    default: 5
+  means:
+    description:
+      - What to try, in this order.
+    type: list
+    elements: str
+    choices: [tracefs, perf]
+    default: [tracefs, perf]
+  release:
+    description:
+      - The Falco release whose names are wanted, 0.35 or newer. Empty takes the newest that this collection knows.
+    type: str
+    default: ""
+notes:
+  - A 64-bit kernel that runs 32-bit programs counts their calls under the number that they have in the 32-bit table, so under another
+    name (V(tracefs) only).
+  - A rate is calls a second. A Falco before 0.42 makes two events of a call, and no Falco makes events of what it doesn't watch.
+  - OVERHEAD
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Does the same as without. The kernel counts for some seconds, and nothing that lasts is changed.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+  platform:
+    platforms: linux
+    support: full
+    description: Linux on x86_64 and aarch64. On others some calls may be named as the kernel names their functions.
+author:
+  - falcotune contributors (@falcotune)
+seealso:
+  - module: falcotune.fleet.falco_facts
+"""
+
+EXAMPLES = r"""
+- name: What does this host do all day?
+  falcotune.fleet.falco_syscall_profile:
+    seconds: 10
+    release: 0.44.1
+  become: true
+  register: counted
+
+- name: The five most frequent calls
+  ansible.builtin.debug:
+    msg: "{{ (counted.profile.per_second | dict2items | sort(attribute='value', reverse=true))[:5] }}"
+
+- name: By the cheap means or not at all
+  falcotune.fleet.falco_syscall_profile:
+    means: [tracefs]
+  become: true
+"""
+
+RETURN = r"""
+profile:
+  description:
+    - Rates by name. Where the host could not count, RV(profile.reason) says why, and there are none.
+  returned: success
+  type: dict
+  contains:
+    means:
+      description: What counted, V(tracefs) or V(perf), else V(null).
+      type: str
+      returned: always
+      sample: tracefs
+    seconds:
+      description: How long it counted, else V(null).
+      type: float
+      returned: always
+      sample: 5.000214
+    reason:
+      description: What is missing on this host for each of the means, else V(null).
+      type: str
+      returned: always
+      sample: null
+    notes:
+      description: What one must know of the numbers, such as calls that the kernel could not count.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+    per_second:
+      description:
+        - Calls a second by Falco's event names. Each call counts once, under the narrowest name, C(accept4) apart from C(accept).
+        - C(procexit) are threads that ended.
+      type: dict
+      returned: always
+      sample: {openat: 4100.2, close: 4300.8, futex: 21000.0, procexit: 3.4}
+    unwatchable:
+      description:
+        - Calls a second by the kernel's names that this release of Falco has no name for, C(syscall_<number>) where the kernel has none
+          either.
+      type: dict
+      returned: always
+      sample: {listns: 0.4}
+    total_per_second:
+      description: All of them, else V(null).
+      type: float
+      returned: always
+      sample: 29404.8
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "host_root": {"type": "str", "default": ""},
+            "seconds": {"type": "float", "default": 5},
+            "means": {"type": "list", "elements": "str", "choices": list(syscall_profile.MEANS), "default": list(syscall_profile.MEANS)},
+            "release": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        measured = syscall_profile.measure(module.params["host_root"], module.params["seconds"], module.params["means"])
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, measured=measured)
+
+
+if __name__ == "__main__":
+    main()
