@@ -384,9 +384,9 @@ def histogram(text, notes):
     return counts
 
 
-def call_name(function):
-    """sys_newfstat or sys_enter_newfstat → fstat; None for what is no name of a call."""
-    match = re.match(r"^sys_(?:enter_)?([a-z_][a-z0-9_]{0,62})$", function)
+def call_name(function, prefix="sys_"):
+    """sys_newfstat → fstat; None for what is no name of a call."""
+    match = re.match("^" + prefix + r"([a-z_][a-z0-9_]{0,62})$", function)
     return RENAMED.get(match.group(1), match.group(1)) if match else None
 
 
@@ -410,12 +410,18 @@ def by_perf(root, tracing, seconds, life, notes):
                           "--timeout", "%d" % (seconds * 1000)], seconds + PERF_PATIENCE, life)
     counts, measured = counters(text, cpus, notes)
     if status != 0 or measured is None:
-        said = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         raise Unable("perf stat ended with %s: %s (perf_event_paranoid is %s)" % (
-            "no answer in time" if status is None else status, " | ".join(said[-2:])[:300] or "it said nothing",
+            "no answer in time" if status is None else status, _cause(text),
             (host.read(root + "/proc/sys/kernel/perf_event_paranoid", 64) or "unknown").strip()))
     notes.append("up to %d calls of ioctl are perf's own" % (2 * len(events) * cpus))
     return counts, measured
+
+
+def _cause(text):
+    """The lines of perf's that say what is wrong, or its last ones."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    wrong = [line for line in lines if re.search("error|permi|denied|not found", line, re.I)]
+    return " | ".join((wrong or lines[-2:])[:2])[:300] or "it said nothing"
 
 
 def _perf(command, patience, life):
@@ -461,7 +467,7 @@ def counters(text, cpus, notes):
         if len(fields) < 5 or ":" not in fields[2] or not fields[3].isdigit() or int(fields[3]) == 0:
             continue
         event = fields[2].split(":", 1)[1]
-        name = EXIT if event == EXIT else call_name(event)
+        name = EXIT if event == EXIT else call_name(event, "sys_enter_")
         if name is None:
             continue
         if not fields[0].isdigit():
