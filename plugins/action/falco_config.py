@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import request
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import coverage, request
 
 
 class ActionModule(ActionBase):
@@ -44,12 +44,23 @@ class ActionModule(ActionBase):
             return dict(result, msg="a restart is needed and falco_tune_restart_ok is false: nothing was changed")
         if not changes and not (facts.get("host") or {}).get("unfinished"):
             return result
-        return self._send(result, request.build(state, plan, facts, policy, arguments.get("content"), host_files), task_vars)
+        built = request.build(state, plan, facts, policy, arguments.get("content"), host_files)
+        return self._send(result, built, task_vars, self._sight(plan) if built["selected"] is not None else [])
 
-    def _send(self, result, built, task_vars):
+    @staticmethod
+    def _sight(plan):
+        """What a change of the system calls costs, as a part of the diff."""
+        found = plan["coverage"]
+        texts = ["".join(line + "\n" for line in coverage.lines(found, but)) for but in (found["newly"], ())]
+        header = "rules that lose events, of %d" % found["rules_total"]
+        return [{"before_header": header, "after_header": header, "before": texts[0], "after": texts[1]}]
+
+    def _send(self, result, built, task_vars, more_diff=()):
         """The one trip."""
         answer = self._execute_module(module_name="falcotune.fleet.falco_config",
                                       module_args={"state": built["state"], "plan": built}, task_vars=task_vars)
         answer["warnings"] = list(answer.get("warnings") or []) + result.get("warnings", [])
+        if isinstance(answer.get("diff"), list):
+            answer["diff"] = answer["diff"] + list(more_diff)
         result.update(answer)
         return result

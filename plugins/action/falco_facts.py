@@ -56,7 +56,16 @@ class ActionModule(ActionBase):
         result.update(changed=False, invocation=answer.get("invocation"), ansible_facts={"falco": assembled})
         if given is not None:
             try:
-                result["ansible_facts"]["falco_plan"] = plan.make(assembled, complete)
+                made = plan.make(assembled, complete)
+                if made["needs"] == "syscalls":
+                    # Only where Falco loses events that fewer system calls may save, or policy changes what is selected.
+                    more = self._gather(dict(arguments, rules=True, dry_run=releases.release_for(assembled["falco"]["version"]).dry_run,
+                                             profile_seconds=complete["profile_seconds"], extra_files=asked, observe_seconds=0), task_vars)
+                    if more.get("failed"):
+                        return more
+                    assembled["syscalls"] = facts.assemble(more["ansible_facts"]["falco"])["syscalls"]
+                    made = plan.make(assembled, complete)
+                result["ansible_facts"]["falco_plan"] = made
             except plan.PlanError as error:
                 if refusal != "report":
                     return dict(result, ansible_facts={}, failed=True, msg=str(error))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils.buffers import human
 
 
@@ -52,6 +53,7 @@ def _measured(plan):
     lines.extend("because: %s" % reason for reason in verdict["reasons"])
     if plan["rung"]:
         lines.append("expected: %s" % plan["rung"]["expected"])
+        lines.extend(coverage.lines(plan["coverage"]))
     elif verdict["next_step"] not in ("none", "measure"):  # the plan itself switches metrics on
         lines.append("next: %s" % verdict["advice"])
     return lines

@@ -26,30 +26,34 @@ def _option_value(arguments, position):
     return None
 
 
-def command(arguments, main, flag):
-    """The process's own arguments with another main file, plus the dry run. -o config_files is in the candidate already."""
+def quiet(arguments, level="info", replace_config=False):
+    """The process's own arguments for a Falco that only says something: no pid file, no daemon, its log on stderr.
+
+    level: of that log; which system calls are selected is said at debug only. replace_config: without its main file and
+    -o config_files, which the caller gives anew.
+    """
     built, skip = [arguments[0]], 0
     for position in range(1, len(arguments)):
         if skip:
             skip -= 1
             continue
         argument = arguments[position]
-        if argument in ("-c", "--config", "--pidfile", "-P"):
+        if argument in ("--pidfile", "-P") or replace_config and argument in ("-c", "--config"):
             skip = 1
             continue
-        if argument.startswith(("--config=", "--pidfile=")) or re.match(r"^-c[^-]", argument):
+        if argument.startswith("--pidfile=") or argument in ("-d", "--daemon"):
+            continue
+        if replace_config and (argument.startswith("--config=") or re.match(r"^-c[^-]", argument)):
             continue
         value = _option_value(arguments, position)
         if value is not None:
             two = argument in ("-o", "--option")
-            if not value.startswith("config_files"):
+            if not (replace_config and value.startswith("config_files")):
                 built.extend([argument] + ([value] if two else []))
             skip = 1 if two else 0
             continue
-        if argument in ("-d", "--daemon"):
-            continue
         built.append(argument)
-    return built + ["-c", main, "-o", "log_stderr=true", "-o", "log_syslog=false", "-o", "log_level=info", flag]
+    return built + ["-o", "log_stderr=true", "-o", "log_syslog=false", "-o", "log_level=" + level]
 
 
 def cause(stdout, stderr, status):
@@ -61,10 +65,11 @@ def cause(stdout, stderr, status):
     return " | ".join(lines[-3:]) or "exit status %s and no output" % status
 
 
-def dry_run(arguments, environment, flag, main, load_order, replaced, expected_bytes, metrics_file, where):
+def dry_run(arguments, environment, flag, main, load_order, replaced, expected, metrics_file, where):
     """Let Falco read the candidate from a private copy. Raises Refused; leaves nothing behind.
 
     load_order: [{'path', 'strategy'}] after the main file. replaced: {path: bytes} that differ from the disk.
+    expected: {'bytes_each': of a ring buffer or None, 'selected': names of the system calls to be selected or None}.
     where: the directory in which the private copy is made. Returns Falco's buffer size in bytes as it said it, or None.
     """
     folder = tempfile.mkdtemp(dir=where, prefix="candidate-")
@@ -103,19 +108,14 @@ def dry_run(arguments, environment, flag, main, load_order, replaced, expected_b
                 raise Refused("%s %s" % (main, error))
             with open(main_copy, "wb") as stream:
                 stream.write(text.encode("utf-8"))
-        return _ask(command(arguments, main_copy, flag), environment, names, replaced, expected_bytes, folder)
+        asking = quiet(arguments, "info" if expected["selected"] is None else "debug", replace_config=True)
+        return _ask(asking + ["-c", main_copy, flag], environment, names, replaced, expected, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ask(arguments, environment, names, replaced, expected_bytes, folder):
-    before = dict(os.environ)
-    try:
-        os.environ.update(environment)
-        status, out, err = systemd.run(arguments, timeout=120)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def _ask(arguments, environment, names, replaced, expected, folder):
+    status, out, err = systemd.run(arguments, timeout=120, environment=environment)
 
     def told(text):
         for copy, path in names.items():
@@ -130,8 +130,22 @@ def _ask(arguments, environment, names, replaced, expected_bytes, folder):
         if match and names.get(match.group(1)) in replaced and not match.group(1).endswith("/falco.yaml"):
             raise Refused("Falco's schema does not know what would be written to %s: %s"
                           % (names[match.group(1)], match.group(2)))
+    if expected["selected"] is not None:
+        _same_selection(out + err, expected["selected"])
     match = re.search(r"The chosen syscall buffer dimension is: (\d+) bytes", out + err)
-    if match and expected_bytes and int(match.group(1)) != expected_bytes:
+    if match and expected["bytes_each"] and int(match.group(1)) != expected["bytes_each"]:
         raise Refused("with the candidate Falco would take buffers of %s bytes instead of %d: something overrides the setting "
-                      "(a later fragment, or -o in the unit)" % (match.group(1), expected_bytes))
+                      "(a later fragment, or -o in the unit)" % (match.group(1), expected["bytes_each"]))
     return int(match.group(1)) if match else None
+
+
+def _same_selection(text, selected):
+    """Raises Refused where Falco would not select what was planned, and what the plan says of blind rules would not hold."""
+    match = re.search(r"\(\d+\) syscalls selected in total \(final set\): (.*)$", text, re.M)
+    if not match:
+        raise Refused("with the candidate Falco does not say which system calls it selects")
+    found = {name.strip() for name in match.group(1).split(", ")}
+    more, fewer = sorted(found - set(selected)), sorted(set(selected) - found)
+    if more or fewer:
+        raise Refused("with the candidate Falco would not select the planned system calls: it adds %s and leaves out %s; did the rules "
+                      "change, or does something override base_syscalls?" % (", ".join(more) or "none", ", ".join(fewer) or "none"))

@@ -19,12 +19,12 @@ class ManagerError(Exception):
     """systemctl did not do what was asked; the text says what it printed."""
 
 
-def run(arguments, timeout=60):
-    """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist."""
-    environment = dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_PAGER="", SYSTEMD_COLORS="0")
+def run(arguments, timeout=60, environment=None):
+    """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist. environment: more variables."""
+    variables = dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_PAGER="", SYSTEMD_COLORS="0")
+    variables.update(environment or {})
     try:
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   env=environment)
+        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
     except OSError as error:
         return None, "", "%s: %s" % (arguments[0], error.strerror)
     try:

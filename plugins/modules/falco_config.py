@@ -300,8 +300,8 @@ class Change(object):
         order = [item for item in params["load_order"] if item["path"] != params["main"]]
         try:
             candidate.dry_run(arguments, environment, params["dry_run"], params["main"], order, files,
-                              params["watch"]["buffers"] and params["watch"]["buffers"]["bytes_each"],
-                              params["watch"]["metrics_file"], where)
+                              {"bytes_each": params["watch"]["buffers"] and params["watch"]["buffers"]["bytes_each"],
+                               "selected": params["selected"]}, params["watch"]["metrics_file"], where)
         except candidate.Refused as error:
             self.fail("%s. Nothing was changed." % str(error).rstrip("."), undone=True)
         except (IOError, OSError) as error:

@@ -82,6 +82,23 @@ options:
       - This release survives a scrape at any time (0.41.1 and newer). Else it is only asked once its ring buffers are mapped.
     type: bool
     default: false
+  rules:
+    description:
+      - Ask the host's Falco for its rules (C(falco -L)) and for the system calls that it selects (a dry run), a second or two of CPU.
+      - The controller half asks for it on a second trip where O(policy) makes a plan that depends on them.
+    type: bool
+    default: false
+  dry_run:
+    description:
+      - The option by which this release makes a dry run; used with O(rules).
+    type: str
+    default: --dry-run
+  profile_seconds:
+    description:
+      - With O(rules), count the host's system calls for so many seconds, 0.5 to 60, as
+        P(falcotune.fleet.falco_syscall_profile#module) does. 0 counts none.
+    type: float
+    default: 0.0
   refusal:
     description:
       - What to do with a host that O(policy) can't be planned for. V(fail) fails it, V(report) puts the reason into the fact C(falco_plan).
@@ -202,6 +219,12 @@ ansible_facts:
           description: What Falco's own counters say; see P(falcotune.fleet.falco_metrics_info#module). C(voided) tells why there is none.
           type: dict
           returned: always
+        syscalls:
+          description:
+            - What O(rules) asked for. C(rules) as Falco has loaded them, C(selected) by its dry run, C(profile) of the kernel; C(reason)
+              where something is missing. V(null) where it was not asked for.
+          type: dict
+          returned: always
         host:
           description: What a plan needs to know of the rest of the host.
           type: dict
@@ -217,7 +240,9 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils import evidence, host, records, snapshots, sources, systemd, yaml_text
+from ansible_collections.falcotune.fleet.plugins.module_utils import (
+    evidence, host, records, rules_loaded, snapshots, sources, syscall_profile, systemd, yaml_text,
+)
 
 DEFAULT_MAIN = "/etc/falco/falco.yaml"
 # Seconds up to which the totals of a process say enough about now (plugin_utils/verdict.py has the same line).
@@ -439,6 +464,10 @@ def gather(params):
         "record": records.summary(record, process.pid if process else None, start),
         "unfinished": records.unfinished(root + params["state_dir"]),
     }
+    if params["rules"]:
+        result["rules"] = rules_loaded.ask(arguments or [binary], environment, params["dry_run"])
+        if params["profile_seconds"]:
+            result["rules"]["profile"] = syscall_profile.measure(root, params["profile_seconds"])
     result["falco"]["cpu"] = observation.end()
     return result
 
@@ -461,12 +490,18 @@ def main():
             "scrape_ok": {"type": "bool", "default": False},
             "policy": {"type": "dict"},
             "refusal": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
+            "rules": {"type": "bool", "default": False},
+            "dry_run": {"type": "str", "default": "--dry-run"},
+            "profile_seconds": {"type": "float", "default": 0.0},
             "extra_files": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     if not 0 <= module.params["observe_seconds"] <= 60:
         module.fail_json(msg="observe_seconds is %s: expected 0 to 60" % module.params["observe_seconds"])
+    shortest, longest = syscall_profile.SECONDS
+    if module.params["profile_seconds"] and not shortest <= module.params["profile_seconds"] <= longest:
+        module.fail_json(msg="profile_seconds is %s: expected 0, or %s to %s" % (module.params["profile_seconds"], shortest, longest))
     module.exit_json(changed=False, ansible_facts={"falco": gather(module.params)})
 
 

@@ -44,5 +44,16 @@ def coverage(rules, selected, release):
     return found
 
 
+def lines(found, but=()):
+    """The rules that lose events, a line each, but those named. found: a plan's coverage, or None."""
+    told = []
+    for kind in ("blind", "half_blind"):
+        for item in (found or {}).get(kind) or []:
+            if item["rule"] not in but:
+                told.append("%s: %s (lost %s%s)" % (kind.replace("_", " "), item["rule"], ", ".join(item["lost"]),
+                                                   ", left %s" % ", ".join(item["left"]) if item["left"] else ""))
+    return told
+
+
 def _counted(rules):
     return (rule for rule in rules if rule["enabled"] and rule["source"] == SYSCALL)

@@ -11,24 +11,31 @@ import zlib
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import dry_run, falco_list, metrics, releases, rule_definitions, syscall_names
 
 
 # Blocks that a decision or a piece of evidence needs. Everything else (outputs with their tokens, plugin
 # configurations) is parsed and forgotten.
 BLOCKS = (
-    "base_syscalls", "config_files", "engine", "falco_libs", "metrics", "modern_bpf", "outputs_queue", "rule_matching", "rules_file",
-    "rules_files", "syscall_buf_size_preset", "syscall_drop_failed_exit", "syscall_event_drops", "watch_config_files", "webserver",
+    "base_syscalls", "config_files", "engine", "falco_libs", "metrics", "modern_bpf", "outputs_queue", "priority", "rule_matching", "rules",
+    "rules_file", "rules_files", "syscall_buf_size_preset", "syscall_drop_failed_exit", "syscall_event_drops", "watch_config_files",
+    "webserver",
 )
 MAX_TEXT = 1 << 20
+MAX_RULES = 1 << 25
 
 
 def _text(item):
-    inflate = zlib.decompressobj()
-    data = inflate.decompress(base64.b64decode(item["data"]), MAX_TEXT + 1)
-    if len(data) > MAX_TEXT:
+    text = _inflated(item["data"], MAX_TEXT)
+    if text is None:
         raise falco_config.ConfigError("%s is larger than it said" % item["path"])
-    return data.decode("utf-8")
+    return text
+
+
+def _inflated(data, limit):
+    """The text that a host compressed; None where it is larger than the limit."""
+    found = zlib.decompressobj().decompress(base64.b64decode(data), limit + 1)
+    return None if len(found) > limit else found.decode("utf-8", "replace")
 
 
 def missing(sources, release):
@@ -112,6 +119,31 @@ def _stale(sources, config, falco, record):
     return "%s changed after Falco started, and watch_config_files is off" % posixpath.basename(changed[0])
 
 
+def _syscalls(sent, config, release):
+    """The rules that Falco has loaded and what it selects for them, by its own words; `reason` where the two don't fit together."""
+    found = {"rules": [], "selected": [], "profile": None, "reason": sent.get("reason")}
+    if isinstance(sent.get("profile"), dict):
+        found["profile"] = {name: sent["profile"].get(name) for name in ("means", "seconds", "counts", "reason", "notes")}
+    if found["reason"] or release is None:
+        return found
+    effective = config["effective"]
+    listed = falco_list.parse(_inflated(sent["list"], MAX_RULES) or "", release, effective.get("priority"), effective.get("rules") or ())
+    said = dry_run.parse(_inflated(sent["dry_run"], MAX_RULES) or "")
+    found["reason"] = listed["reason"] or said["reason"]
+    if found["reason"]:
+        return found
+    for rule in listed["rules"]:
+        if said["enabled_rules"] is not None and rule["source"] == rule_definitions.SYSCALL:
+            rule["enabled"] = rule["name"] in said["enabled_rules"]
+    wanted = set().union(*(rule["kernel"] for rule in listed["rules"] if rule["enabled"] and rule["source"] == rule_definitions.SYSCALL))
+    names = sorted(syscall_names.names_for(release).events_of(wanted))
+    if names != said["rules"]:
+        differs = sorted(set(names) ^ set(said["rules"]))
+        found["reason"] = "falco -L and its dry run disagree about the system calls of the rules: %s" % ", ".join(differs[:10])
+        return found
+    return dict(found, rules=listed["rules"], selected=said["selected"])
+
+
 def assemble(gathered):
     """The facts of one host from what the module sent. Never raises on host data."""
     sources = gathered.pop("sources")
@@ -129,6 +161,11 @@ def assemble(gathered):
         gathered["driver"] = {"kind": None, "decided_by": falco.get("reason") or "unknown release"}
     else:
         gathered["driver"] = falco_driver.decide(sources["arguments"], environment, gathered["service"].get("unit"), merged, release)
+    sent = gathered.pop("rules", None)
+    try:
+        gathered["syscalls"] = _syscalls(sent, config, release) if isinstance(sent, dict) else None
+    except (ValueError, TypeError, KeyError, zlib.error) as error:
+        gathered["syscalls"] = {"rules": [], "selected": [], "profile": None, "reason": "what the host sent can't be read: %s" % error}
     config["stale"] = _stale(sources, config, falco, (gathered.get("host") or {}).get("record"))
     gathered["config"] = config
     gathered["metrics"] = metrics.window(gathered.get("metrics"), release, gathered["cpus"].get("online"))

@@ -87,15 +87,15 @@ def _int(text):
 
 
 class Rung:
-    """step: None, 'priority', 'quota', 'buffers' or 'give_back'; unit: lines for the drop-in.
+    """step: None, 'priority', 'quota', 'buffers', 'give_back' or 'syscalls'; unit: lines for the drop-in.
 
-    buffers: what choose() is to take as asked, or None: by the machine's size. why, expected: for people. to: what is recorded
-    of the attempt.
+    buffers: what choose() is to take as asked, or None: by the machine's size. syscalls: what syscall_set.choose() returned, or
+    None. why, expected: for people. to: what is recorded of the attempt.
     """
 
     def __init__(self, verdict):
         self.verdict = verdict
-        self.step = self.buffers = self.why = self.expected = None
+        self.step = self.buffers = self.syscalls = self.why = self.expected = None
         self.unit = {}
         self.to = {}
 
@@ -227,6 +227,62 @@ def risen(rung, chosen, current):
                 buffers.human(chosen["budget"]["bytes"]), chosen["budget"]["bound"]), "syscalls")
         else:
             rung.to = {"buf_size_preset": chosen["buf_size_preset"]}
+
+
+# What a verdict says next where fewer system calls may be the cure: `overloaded` and `upgrade` where they were narrowed already.
+FEWER = ("syscalls", "overloaded", "upgrade")
+LOSING = ("dropping", "overloaded")
+# Falco's thread is to use no more of its CPU than this share of what it could take in when it lost events.
+HEADROOM = 0.9
+
+
+def fewer_syscalls(rung, policy, release):
+    """Whether the rules and the volume of the host's system calls are worth a look: a trip that only such hosts pay."""
+    verdict = rung.verdict
+    return (rung.step is None and verdict["state"] in LOSING and verdict["next_step"] in FEWER
+            and verdict["bottleneck"] in ("consumer", "buffer") and policy["syscalls"] != "keep" and release.has("base_syscalls.repair"))
+
+
+def target_of(window):
+    """Events a second that this Falco can take in: what it did not lose, less some headroom."""
+    if not window.get("seconds") or window.get("events") is None:
+        return None
+    return HEADROOM * (window["events"] - (window.get("drops") or 0)) / window["seconds"]
+
+
+def narrow(rung, facts, release, policy, made, current):
+    """The rung of fewer system calls. made: what syscall_set.choose() proposes. current: {'custom_set', 'repair', 'all'} in force."""
+    to = {"repair": made["repair"], "custom_set": made["custom_set"]}
+    rung.syscalls = made
+    if all(current[name] == value for name, value in to.items()):
+        more = [] if policy["syscalls"] == "exclude" else ["falco_tune_syscalls: exclude would let rules go blind for it"]
+        rung.verdict["reasons"].append("; ".join(["no fewer system calls within policy"] + made["reasons"] + more))
+        return
+    last = next((item["to"] for item in reversed(_attempts(facts, release)) if item.get("step") == "syscalls"), {})
+    # Exclusions may well help where repair did not: they save other calls.
+    if last == to or any(name.startswith("!") for name in last.get("custom_set") or []):
+        again = failed_before("syscalls", current, facts, release, rung.verdict, policy)
+        if again:
+            rung.blocked(again, "overloaded")
+            rung.syscalls = None
+            return
+    rung.verdict.update(next_step="syscalls", advice=verdicts.STEPS["syscalls"])
+    rung.step, rung.to = "syscalls", to
+    rung.why = "; ".join([rung.verdict["reasons"][-1]] + made["reasons"])
+    before, after = made["before"], made["after"]
+    rung.expected = "%d instead of %d system calls%s; %s" % (
+        after["syscalls"], before["syscalls"],
+        "" if after["events_per_second"] is None else ", %.0f instead of %.0f events/s (%s)" % (
+            after["events_per_second"], before["events_per_second"],
+            "by a profile of the host" if made["basis"] == "profile" else "estimated from what was lost of each kind"),
+        blind_text(made["coverage"]))
+
+
+def blind_text(found):
+    """Which rules a selection costs, in one clause."""
+    if not found["newly"]:
+        return "no rule loses anything"
+    return "%d of %d rules see less: %s" % (len(found["newly"]), found["rules_total"], ", ".join(found["newly"]))
 
 
 def _give_back(rung, facts, policy, release, driver, current):

@@ -5,7 +5,9 @@
 
 The plan contract: release, driver, layout, settings (complete top-level blocks), changes[{key, from, to, why}],
 buffers, target (the file to write), directories, sysctls, rotate, unit_dropin, restart_required, warnings, verdict,
-rung (the step of the ladder that evidence asks for: {'step', 'why', 'expected', 'to'}, or None).
+rung (the step of the ladder that evidence asks for: {'step', 'why', 'expected', 'to'}, or None), syscalls (what
+syscall_set.choose() says, or None where system calls are no question here), coverage (its part about rules, or None),
+needs ('syscalls' where the plan would be another with the host's rules at hand, else None).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import copy
 import posixpath
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, ladder, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, ladder, releases, syscall_set
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
@@ -196,7 +198,8 @@ def _recovery(facts, release):
         "changes": [{"key": "(unfinished)", "from": "a change that was broken off (%s)" % left.get("phase"), "to": "finished or undone",
                      "why": "nobody is working on it any more"}],
         "buffers": None, "seconds_bridged": None, "metrics_file": None, "sysctls": {}, "directories": [], "rotate": None,
-        "unit_dropin": None, "warnings": [], "restart_required": True, "verdict": None, "rung": None,
+        "unit_dropin": None, "warnings": [], "restart_required": True, "verdict": None, "rung": None, "syscalls": None, "coverage": None,
+        "needs": None,
     }
 
 
@@ -228,6 +231,7 @@ def make(facts, given):
     except buffers.BufferError as error:
         raise PlanError(str(error)) from None
     ladder.risen(rung, chosen, current)
+    needs = _syscalls(draft, rung, facts, policy, release)
 
     why = "; ".join(chosen["reasons"])
     keys = release.buffer_keys(driver)
@@ -254,6 +258,9 @@ def make(facts, given):
         "warnings": warnings,
         "verdict": verdict,
         "rung": {"step": rung.step, "why": rung.why, "expected": rung.expected, "to": rung.to} if rung.step else None,
+        "syscalls": rung.syscalls,
+        "coverage": rung.syscalls["coverage"] if rung.syscalls else None,
+        "needs": needs,
     }
     _host_needs(plan, facts, policy, driver, output, rung)
     stale = config.get("stale")
@@ -261,6 +268,50 @@ def make(facts, given):
         plan["changes"].append({"key": "(running)", "from": "an older configuration", "to": "what is on disk", "why": stale})
     plan["restart_required"] = any(not change["key"].startswith(WITHOUT_RESTART) for change in plan["changes"])
     return plan
+
+
+def current_syscalls(effective, release):
+    """base_syscalls in force: {'custom_set', 'repair', 'all'}."""
+    found = {name: falco_config.value_in_force(effective, "base_syscalls." + name, release)["value"]
+             for name in ("custom_set", "repair", "all") if release.has("base_syscalls." + name)}
+    return {"custom_set": syscall_set.entries_of(found.get("custom_set")), "repair": bool(found.get("repair")),
+            "all": bool(found.get("all"))}
+
+
+def _syscalls(draft, rung, facts, policy, release):
+    """Which system calls are watched: what policy fixes, else what evidence asks for. → what the plan lacks to say so, or None."""
+    fixed = policy["base_syscalls"]
+    if fixed and not release.has("base_syscalls.repair"):
+        raise PlanError("falco_tune_base_syscalls is set, but Falco %s can't choose system calls (since 0.35)" % release)
+    current = current_syscalls(draft.effective, release)
+    differs = any(current[name] != value for name, value in fixed.items())
+    if not differs and (fixed or not ladder.fewer_syscalls(rung, policy, release)):
+        return None
+    known = facts.get("syscalls")
+    if known is None:
+        return "syscalls"
+    if known["reason"]:
+        if fixed:
+            raise PlanError("falco_tune_base_syscalls can't be applied: %s" % known["reason"])
+        rung.verdict["reasons"].append("which system calls could be left out is unknown: %s" % known["reason"])
+        return None
+    window = facts.get("metrics") or {}
+    try:
+        made = syscall_set.choose(known["rules"], release, policy, current, known["profile"], window.get("drops_by_category"),
+                                  window.get("rate"), ladder.target_of(window) if rung.verdict["state"] in ladder.LOSING else None)
+    except syscall_set.SetError as error:
+        raise PlanError(str(error)) from None
+    if fixed:
+        rung.syscalls = made
+    else:
+        ladder.narrow(rung, facts, release, policy, made, current)
+        if rung.step != "syscalls":
+            return None
+    why = "; ".join(made["reasons"] + [ladder.blind_text(made["coverage"])])
+    for name in ("repair", "custom_set", "all"):
+        if made[name] != current[name]:
+            draft.want("base_syscalls." + name, made[name], why)
+    return None
 
 
 def _bridged(driver, online, before, after, verdict):

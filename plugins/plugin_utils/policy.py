@@ -14,6 +14,7 @@ import difflib
 import re
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils.rule_definitions import PRIORITIES
 
 
 class PolicyError(ValueError):
@@ -164,6 +165,37 @@ def _sources(value):
     return list(value)
 
 
+def _names(value):
+    value = [value] if isinstance(value, str) and value else value
+    if value in ("", None):
+        return []
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item.strip() for item in value):
+        raise ValueError("a list of names")
+    return [item.strip() for item in value]
+
+
+def _base_syscalls(value):
+    wanted = "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all (true or false)"
+    if not isinstance(value, dict) or not set(value) <= {"custom_set", "repair", "all"}:
+        raise ValueError(wanted)
+    try:
+        checks = {"custom_set": _names, "repair": _bool, "all": _bool}
+        return {name: checks[name](item) for name, item in value.items()}
+    except ValueError:
+        raise ValueError(wanted) from None
+
+
+def _profile_seconds(value):
+    wanted = "0, or a number from 0.5 to 60"
+    try:
+        seconds = _number(0, 60)(value)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if 0 < seconds < 0.5:
+        raise ValueError(wanted)
+    return seconds
+
+
 def _size(value):
     if not re.match(r"^[1-9][0-9]*[kMG]?\Z", str(value)):
         raise ValueError("a size as logrotate reads it, such as 20M")
@@ -208,6 +240,14 @@ OPTIONS = {
     "nice_ceiling": Option(-10, _integer(-20, 0)),
     "cpu_weight_ceiling": Option(1000, _integer(1, 10000)),
     "unthrottle": Option(False, _bool),
+    # Which system calls are watched.
+    "syscalls": Option("repair", _choice("keep", "repair", "exclude")),
+    "base_syscalls": Option({}, _base_syscalls),
+    "required_syscalls": Option([], _names),
+    "protected_rules": Option([], _names),
+    "protected_tags": Option([], _names),
+    "protected_priority": Option("critical", _choice("none", *PRIORITIES)),
+    "profile_seconds": Option(5.0, _profile_seconds),
     # How a change is applied.
     "restart_ok": Option(True, _bool),
     "apply": Option("restart", _choice("restart", "reload")),

@@ -66,7 +66,7 @@ def build(state, plan, facts, policy, content, host_files):
         "state": state, "host_root": policy["host_root"], "state_dir": policy["state_dir"], "unit": policy["unit"],
         "apply": policy["apply"], "rollback_to": policy["rollback_to"], "content": "", "layout": None, "target": "/nonexistent",
         "main": None, "expected": {}, "watched": [], "load_order": [], "host_files": [], "directories": [], "sysctls": {},
-        "restart": False, "dry_run": "--dry-run", "version": None, "attempt": None, "before": None,
+        "restart": False, "dry_run": "--dry-run", "version": None, "attempt": None, "before": None, "selected": None,
         "watch": {"healthy_deadline": policy["healthy_deadline"], "min_healthy_time": policy["min_healthy_time"],
                   "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None, "unit_settings": {}},
     }
@@ -82,7 +82,7 @@ def build(state, plan, facts, policy, content, host_files):
         expected={item["path"]: item["sha256"] for item in config["files"]},
         watched=[item["path"] for item in config["folders"]] + _rules(after), load_order=_load_order(facts, plan),
         host_files=host_files, directories=plan["directories"], sysctls=plan["sysctls"], restart=plan["restart_required"],
-        dry_run=release.dry_run, version=facts["falco"]["version"], **_measured(plan),
+        dry_run=release.dry_run, version=facts["falco"]["version"], selected=_selected(plan), **_measured(plan),
     )
     request["watch"].update(
         metrics_file=plan["metrics_file"] or "", scrape_url=scrape_url(after, release), driver=plan["driver"],
@@ -90,6 +90,12 @@ def build(state, plan, facts, policy, content, host_files):
         unit_settings={name: value for name, value in (plan["unit_dropin"] or {}).items() if name in ("Nice", "CPUWeight", "CPUQuota")},
     )
     return request
+
+
+def _selected(plan):
+    """What the host's own dry run must select, where the plan changes that; else None."""
+    changes = any(change["key"].startswith("base_syscalls.") for change in plan["changes"])
+    return plan["syscalls"]["selected"] if changes else None
 
 
 def _measured(plan):

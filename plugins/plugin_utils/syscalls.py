@@ -46,20 +46,7 @@ def select(release, rules, custom_set=(), repair=False, all_=False, option_all=F
     wanted = names.kernel_of(rules)
     added = names.kernel_of(positive)
     removed = names.kernel_of(negative)
-    if repair and not added:
-        chosen = repaired(wanted, names)
-    else:
-        chosen = wanted | (added or names.state)
-    chosen = chosen - removed
-    state = set() if added else chosen - wanted
-    ignored = set() if everything else chosen & names.ignored
-    chosen = chosen - ignored
-    restored = set()
-    if repair and entries:
-        whole = repaired(chosen, names)
-        restored = whole - chosen
-        chosen = whole
-    chosen = chosen | names.kernel_of({ALWAYS})
+    state, ignored, restored, chosen = stages(names, wanted, added, removed, repair, bool(entries), everything)
 
     result = {key: sorted(names.events_of(kernel)) for key, kernel in (
         ("rules", wanted), ("added", added), ("removed", removed), ("state", state), ("ignored", ignored), ("repaired", restored),
@@ -70,6 +57,28 @@ def select(release, rules, custom_set=(), repair=False, all_=False, option_all=F
     result["kernel"] = sorted(chosen)
     result["warnings"] = _warnings(result, release, names, removed & chosen, bool(all_), bool(option_all), positive)
     return result
+
+
+def stages(names, wanted, added, removed, repair, given, everything):
+    """Falco's own order of adding and removing, on kernel names: (state, ignored, restored, selected).
+
+    wanted: what rules need. added, removed: what custom_set names. given: whether custom_set holds anything. everything: ignored
+    calls are watched too.
+    """
+    if repair and not added:
+        chosen = repaired(wanted, names)
+    else:
+        chosen = wanted | (added or names.state)
+    chosen = chosen - removed
+    state = set() if added else chosen - wanted
+    ignored = set() if everything else chosen & names.ignored
+    chosen = chosen - ignored
+    restored = set()
+    if repair and given:
+        whole = repaired(chosen, names)
+        restored = whole - chosen
+        chosen = whole
+    return state, ignored, restored, chosen | names.kernel_of({ALWAYS})
 
 
 def repaired(kernel, names):

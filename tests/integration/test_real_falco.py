@@ -59,6 +59,23 @@ def test_tune_converge_and_roll_back(host):
     assert falco_files(host) == before
 
 
+def test_fewer_system_calls_as_the_host_itself_selects_them(host):
+    """What the plan predicts is what this Falco's own dry run selects, or the change would be refused."""
+    wanted = json.dumps({"falco_tune_base_syscalls": {"custom_set": ["!dup"], "repair": True}, "falco_tune_protected_priority": "none"})
+    before = falco_files(host)
+    run = play(TUNE, host.inventory, "-e", wanted)
+    assert run.failures == {}, run.output
+    plan = next(event["result"]["ansible_facts"]["falco_plan"] for event in run.of("real")
+                if "falco_plan" in (event["result"].get("ansible_facts") or {}))
+    assert run.result("real", "falco_config")["evidence"]["events"] > 0
+    assert "recvfrom" in plan["syscalls"]["removed"] and "execve" in plan["syscalls"]["selected"]
+    found = plan["syscalls"]
+    print(f"{found['before']} -> {found['after']} by {found['basis']}; blind: {found['coverage']['newly']}")
+    assert play(TUNE, host.inventory, "-e", wanted).changed == set()
+    assert play(ROLLBACK, host.inventory).failures == {}
+    assert falco_files(host) == before
+
+
 def test_a_candidate_that_falco_refuses_is_not_written(host):
     before, process = falco_files(host), unit(host)["MainPID"]
     rules = host.root / "etc/falco/falco_rules.local.yaml"

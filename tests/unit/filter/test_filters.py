@@ -6,7 +6,7 @@ import copy
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy, verdict
+from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy, syscall_set, verdict
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as planner
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import verdict as verdicts
@@ -14,7 +14,7 @@ from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, MIB, ROOT,
 
 
 @pytest.mark.parametrize("module, name", [(buffer_settings, "buffer_settings"), (explain, "explain"), (plan, "plan"), (policy, "policy"),
-                                          (verdict, "verdict")])
+                                          (syscall_set, "syscall_set"), (verdict, "verdict")])
 def test_each_file_brings_its_filter_and_documentation(module, name):
     filters = module.FilterModule().filters()
     assert list(filters) == [name] and filters[name] is getattr(module, name)
@@ -166,3 +166,34 @@ def test_verdict_errors(facts, given, message):
 def test_explain_errors(result):
     with pytest.raises(AnsibleFilterError, match="explain: expected the result of falcotune.fleet.falco_config"):
         explain.explain(result)
+
+
+# syscall_set
+
+RULES = """
+- rule: Files
+  desc: d
+  condition: evt.type in (open, openat) and proc.name = x
+  output: o
+  priority: WARNING
+"""
+
+
+def test_syscall_set_reads_rules_files_without_falco():
+    made = syscall_set.syscall_set(RULES, "0.44.1", profile={"seconds": 1, "counts": {"recvfrom": 1000, "openat": 10}})
+    assert made["repair"] is True and made["custom_set"] == [] and made["coverage"]["rules_total"] == 1
+    assert (made["before"]["events_per_second"], made["after"]["events_per_second"]) == (1010.0, 10.0)
+    assert syscall_set.syscall_set([RULES, ""], "0.38.2")["basis"] == "none"
+
+
+@pytest.mark.parametrize("given, release, more, message", [
+    (7, "0.44.1", {}, "expected ansible_facts.falco.syscalls.rules, or the text"),
+    (RULES, "0.34.1", {}, "cannot choose system calls"), (RULES, "new", {}, "is not a Falco version"),
+    ("- rule: [broken", "0.44.1", {}, "rules file 1 line"), (RULES.replace("openat", "opnat"), "0.44.1", {}, "opnat"),
+    (RULES, "0.44.1", {"policy": {"required_syscalls": ["pread64"]}}, "Falco calls it pread"),
+    (RULES, "0.44.1", {"policy": {"syscals": "keep"}}, "did you mean syscalls"),
+    ([{"name": "x"}], "0.44.1", {}, "has not the shape"),
+])
+def test_syscall_set_errors(given, release, more, message):
+    with pytest.raises(AnsibleFilterError, match=message):
+        syscall_set.syscall_set(given, release, **more)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from ansible_collections.falcotune.fleet.plugins.module_utils import candidate
 
-TAIL = ["-c", "/copy.yaml", "-o", "log_stderr=true", "-o", "log_syslog=false", "-o", "log_level=info", "--dry-run"]
+TAIL = ["-o", "log_stderr=true", "-o", "log_syslog=false", "-o", "log_level=info"]
 
 
 @pytest.mark.parametrize("arguments, kept", [
@@ -23,8 +23,16 @@ TAIL = ["-c", "/copy.yaml", "-o", "log_stderr=true", "-o", "log_syslog=false", "
     (["falco", "--modern-bpf", "-A"], ["falco", "--modern-bpf", "-A"]),
     (["falco", "-o", "-c"], ["falco", "-o", "-c"]),  # the value of -o
 ])
-def test_command(arguments, kept):
-    assert candidate.command(arguments, "/copy.yaml", "--dry-run") == kept + TAIL
+def test_the_arguments_of_a_falco_that_reads_another_configuration(arguments, kept):
+    assert candidate.quiet(arguments, replace_config=True) == kept + TAIL
+
+
+@pytest.mark.parametrize("arguments, kept", [
+    (["falco", "-c", "/x", "-o", "config_files[]=/y", "--pidfile=/run/x", "-d"], ["falco", "-c", "/x", "-o", "config_files[]=/y"]),
+    (["falco", "--config=/x", "-c/x"], ["falco", "--config=/x", "-c/x"]),
+])
+def test_the_arguments_of_a_falco_that_says_what_it_has(arguments, kept):
+    assert candidate.quiet(arguments, "debug") == kept + TAIL[:-1] + ["log_level=debug"]
 
 
 @pytest.mark.parametrize("stdout, stderr, text", [
@@ -68,7 +76,7 @@ def asks(tmp_path):
     (etc / "falco.yaml").write_text("config_files: [%s]\nengine: {kind: kmod}\n" % etc)
     (etc / "50-site.yaml").write_text("site: 1\n")
 
-    def ask(new=b"engine: {kind: modern_ebpf}\n", strategy=None, expected=33554432, metrics="", only_main=False, main_text=None,
+    def ask(new=b"engine: {kind: modern_ebpf}\n", strategy=None, expected=33554432, selected=None, metrics="", only_main=False, main_text=None,
             site_text=None):
         if main_text is not None:
             (etc / "falco.yaml").write_text(main_text)
@@ -78,8 +86,8 @@ def asks(tmp_path):
         before = dict(os.environ)
         try:
             answer = candidate.dry_run([str(falco), "-o", "engine.kind=kmod"], {"FLAG": "1", "SEEN": str(tmp_path / "seen.json")},
-                                       "--dry-run", main,
-                                       order, {main if only_main else target: new}, expected, metrics, str(state))
+                                       "--dry-run", main, order, {main if only_main else target: new},
+                                       {"bytes_each": expected, "selected": selected}, metrics, str(state))
         finally:
             assert os.listdir(state) == []  # nothing is left behind
             assert dict(os.environ) == before
@@ -128,6 +136,26 @@ def test_other_buffers_than_expected_are_refused(asks, expected, refused):
         return
     with pytest.raises(candidate.Refused, match="take buffers of 33554432 bytes instead of 8388608: something overrides the setting"):
         asks(expected=expected)
+
+
+SELECTION = b"x: 1  # say Wed Nov 25 10:00:00 2026: (3) syscalls selected in total (final set): close, open, procexit\n"
+
+
+def test_the_selection_is_asked_for_at_debug_and_compared(asks):
+    dummy, seen = asks(new=SELECTION, selected=["open", "close", "procexit"])
+    assert "log_level=debug" in seen["arguments"]
+    dummy, seen = asks(new=SELECTION)
+    assert "log_level=info" in seen["arguments"]
+
+
+@pytest.mark.parametrize("new, selected, text", [
+    (SELECTION, ["close", "procexit"], "it adds open and leaves out none"),
+    (SELECTION, ["close", "connect", "open", "procexit"], "it adds none and leaves out connect"),
+    (b"x: 1\n", ["close"], "does not say which system calls it selects"),
+])
+def test_another_selection_than_planned_is_refused(asks, new, selected, text):
+    with pytest.raises(candidate.Refused, match=text):
+        asks(new=new, selected=selected)
 
 
 WARNING = "say SELF | schema validation: failed for <root>[engine]: unknown property\n"

@@ -51,7 +51,8 @@ def gather(root, **params):
     return falco_facts.gather(dict({
         "host_root": str(root), "unit": "", "config_file": "", "state_dir": "/state", "metrics_dir": str(root), "observe_seconds": 0,
         "extra_files": [], "metrics_sources": ["metrics_file"], "metrics_max_bytes": 1 << 20, "window_seconds": 60.0,
-        "min_observation": 10.0, "prometheus_url": "", "prometheus_seconds": 1.0, "scrape_ok": False}, **params))
+        "min_observation": 10.0, "prometheus_url": "", "prometheus_seconds": 1.0, "scrape_ok": False, "rules": False,
+        "dry_run": "--dry-run", "profile_seconds": 0}, **params))
 
 
 def shape(value):

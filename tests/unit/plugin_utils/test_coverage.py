@@ -104,3 +104,11 @@ def test_a_larger_selection_never_blinds_more(texts, selected, more):
     assert set(large["blind"]) <= set(small["blind"])
     assert set(large["half_blind"]) <= set(small["half_blind"]) | set(small["blind"])
     assert not set(small["blind"]) & set(small["half_blind"])
+
+
+def test_lines_for_people():
+    found = coverage.coverage(FOUND, ["close"], "0.44.1")
+    assert coverage.lines(found)[:2] == ["blind: evt.type = open (lost open)",
+                                         "half blind: evt.type in (open, close) (lost open, left close)"]
+    assert coverage.lines(found, but=["evt.type = open"])[0].startswith("half blind")
+    assert coverage.lines(None) == []

@@ -184,10 +184,55 @@ def test_stale_is_what_the_process_can_not_have_loaded(host, stale):
 def test_assemble_never_raises_on_what_a_host_sends(text, fragment, options, version):
     found = Host(version=version, files={MAIN: text, TARGET: fragment}, options=tuple(options)).facts()
     json.dumps(found)
-    assert set(found) == {"cpus", "kernel", "memory", "service", "falco", "host", "driver", "config", "metrics"}
+    assert set(found) == {"cpus", "kernel", "memory", "service", "falco", "host", "driver", "config", "metrics", "syscalls"}
 
 
 @pytest.mark.parametrize("depth", [50, 150, 300, 450, 600, 950])
 def test_assemble_takes_or_refuses_deep_nesting(depth):
     found = Host().with_file(MAIN, "engine: " + "[" * depth + "]" * depth + "\n").facts()
     assert found["config"]["reason"] is None or "falco.yaml" in found["config"]["reason"]
+
+
+# --- rules and system calls
+
+LISTED = {"rules": [
+    {"info": {"name": name, "priority": priority, "source": "syscall", "enabled": True, "tags": ["t"], "condition": "x"},
+     "details": {"events": events + ["asyncevent"], "condition_compiled": "evt.type in (%s)" % ", ".join(events)}}
+    for name, priority, events in (("files", "Warning", ["open", "openat"]), ("off", "Notice", ["ptrace"]))]}
+STAMP = "Wed Nov 25 10:00:00 2026: "
+SAID = "\n".join(STAMP + line for line in (
+    "(2) syscalls in rules: open, openat", "+(1) syscalls (Falco's state engine set of syscalls): close",
+    "(4) syscalls selected in total (final set): close, open, openat, procexit", "Enabled rules:", "   files",
+    "(1) enabled rules in total"))
+LISTING = json.dumps(LISTED)
+
+
+def asked(listed=LISTING, said=SAID, **more):
+    message = Host().message()
+    message["rules"] = {"list": packed(listed), "dry_run": packed(said), "reason": None, **more}
+    return facts.assemble(message)["syscalls"]
+
+
+def test_what_was_not_asked_for_is_null():
+    assert Host().facts()["syscalls"] is None
+
+
+def test_rules_and_selection_by_falcos_own_words():
+    found = asked(profile={"means": "tracefs", "seconds": 5.0, "counts": {"openat": 1}, "reason": None, "notes": [], "more": 1})
+    assert found["reason"] is None and found["selected"] == ["close", "open", "openat", "procexit"]
+    assert [(rule["name"], rule["enabled"], rule["kernel"]) for rule in found["rules"]] == [
+        ("files", True, ["open", "openat"]), ("off", False, ["ptrace"])]
+    assert found["profile"] == {"means": "tracefs", "seconds": 5.0, "counts": {"openat": 1}, "reason": None, "notes": []}
+
+
+@pytest.mark.parametrize("changes, reason", [
+    ({"reason": "falco -L failed: Error: x"}, "falco -L failed: Error: x"),
+    ({"listed": "no json"}, "falco -L printed no JSON"),
+    ({"said": "nothing"}, "this is no output of a dry run"),
+    ({"said": SAID.replace("(2) syscalls in rules: open, openat", "(1) syscalls in rules: open")},
+     "disagree about the system calls of the rules: openat"),
+    ({"list": None}, "can't be read"), ({"list": "AAAA"}, "can't be read"), ({"dry_run": 7}, "can't be read"),
+])
+def test_what_does_not_fit_together_is_a_reason(changes, reason):
+    found = asked(**changes)
+    assert reason in found["reason"] and found["rules"] == [] and found["selected"] == []

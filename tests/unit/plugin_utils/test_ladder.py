@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a measured host: one rung a round, by evidence, within policy, and not twice in vain."""
 
+import json
+
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import ladder
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as planner
@@ -255,3 +257,101 @@ def test_what_runs_well_is_not_taken_away_for_a_share_of_memory_but_for_a_limit(
     assert made["changes"] == [] and made["buffers"]["buf_size_preset"] == 9
     made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30, limit=1 << 30, used=(1 << 30) + (150 << 20)))
     assert change(made, PRESET)["to"] < 9
+
+
+# --- fewer system calls
+
+
+def listed(*given):
+    """What the host's Falco would say of such rules: names, priorities, system calls."""
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils import rules
+    return rules.resolve([("f", json.dumps([
+        {"rule": name, "desc": "d", "output": "o", "priority": priority, "condition": "evt.type in (%s) and proc.name=x" % ", ".join(calls)}
+        for name, priority, calls in given]))], "0.44.1")["rules"]
+
+
+KNOWN = {"rules": listed(("files", "warning", ["open", "openat"]), ("network", "notice", ["connect", "sendto"]),
+                         ("programs", "critical", ["execve", "execveat"])),
+         "selected": [], "reason": None,
+         "profile": {"means": "tracefs", "seconds": 5.0, "reason": None, "notes": [],
+                     "counts": {"openat": 10000, "close": 8000, "sendto": 6000, "recvfrom": 5000, "connect": 500, "execve": 500}}}
+
+
+def fewer(found, known=KNOWN, **given):
+    facts = found.facts()
+    facts["syscalls"] = known
+    return planner.make(facts, given)
+
+
+def busy(**changes):
+    return host(BUSY, **dict({"events": 300000, "drops": 60000}, **changes))
+
+
+def test_where_one_thread_is_at_its_end_the_plan_asks_for_the_rules_first():
+    made = plan(busy())
+    assert made["needs"] == "syscalls" and made["changes"] == [] and made["rung"] is None
+    assert plan(busy(), syscalls="keep")["needs"] is None
+    assert plan(host(COOL, drops=9000))["needs"] is None, "larger buffers come first"
+    assert plan(host(COOL, drops=0))["needs"] is None
+
+
+def test_repair_is_the_rung_after_buffers_and_no_rule_loses_anything():
+    made = fewer(busy())
+    assert made["settings"]["base_syscalls"] == {"repair": True} and made["needs"] is None
+    assert made["rung"]["step"] == "syscalls" and made["rung"]["to"] == {"repair": True, "custom_set": []}
+    assert "instead of 300 events/s (by a profile of the host); no rule loses anything" in made["rung"]["expected"]
+    assert made["coverage"] == {"rules_total": 3, "blind": [], "half_blind": [], "newly": []}
+    assert change(made, PRESET) is None and made["restart_required"]
+
+
+def test_exclusions_need_consent_and_come_down_to_what_falco_can_take_in():
+    made = fewer(busy(), syscalls="exclude")
+    # 300 events/s, a fifth of them lost: 0.9 of the 240 that were read.
+    assert made["syscalls"]["target_events_per_second"] == 216.0 and made["syscalls"]["reached"]
+    assert made["settings"]["base_syscalls"]["custom_set"] == ["!openat"]
+    assert made["coverage"]["half_blind"] == [{"rule": "files", "lost": ["openat"], "left": ["open"]}]
+    assert "1 of 3 rules see less: files" in change(made, "base_syscalls.custom_set")["why"]
+
+
+def test_buffers_at_the_top_of_the_range_lead_to_system_calls():
+    assert plan(host(COOL, preset=7, drops=9000))["needs"] == "syscalls"
+    assert fewer(host(COOL, preset=7, drops=9000))["rung"]["step"] == "syscalls"
+
+
+def test_it_converges_and_what_did_nothing_is_not_proposed_again():
+    first = fewer(busy())
+    same = again(busy(), first, BUSY, events=300000, drops=59000)
+    made = fewer(same)
+    assert made["changes"] == [] and "no fewer system calls within policy" in " ".join(made["verdict"]["reasons"])
+    assert "falco_tune_syscalls: exclude would let rules go blind for it" in made["verdict"]["reasons"][-1]
+    cured = again(busy(), first, COOL, drops=0)
+    assert fewer(cured)["changes"] == [] and plan(cured)["needs"] is None
+
+
+def test_exclusions_follow_a_repair_that_did_not_suffice():
+    same = again(busy(), fewer(busy()), BUSY, events=300000, drops=59000)
+    made = fewer(same, syscalls="exclude")
+    assert made["rung"]["step"] == "syscalls" and made["settings"]["base_syscalls"]["repair"] is True
+    assert made["settings"]["base_syscalls"]["custom_set"]
+
+
+def test_what_policy_fixes_needs_the_rules_and_protects_them():
+    fixed = {"base_syscalls": {"custom_set": ["!sendto"], "repair": True}}
+    calm = host(COOL, drops=0)
+    assert plan(calm, **fixed)["needs"] == "syscalls"
+    made = fewer(calm, **fixed)
+    assert made["settings"]["base_syscalls"] == {"custom_set": ["!sendto"], "repair": True}
+    assert change(made, "base_syscalls.repair")["why"].startswith("policy says so")
+    assert plan(again(calm, made, COOL, drops=0), **fixed)["changes"] == []
+    with pytest.raises(planner.PlanError, match="the rule 'programs' is protected and needs execve"):
+        fewer(calm, base_syscalls={"custom_set": ["!execve"]})
+    with pytest.raises(planner.PlanError, match="can't choose system calls"):
+        plan(calm.but(version="0.34.1"), **fixed)
+
+
+def test_rules_that_can_not_be_had_are_a_reason_and_no_failure():
+    known = dict(KNOWN, rules=[], reason="falco -L failed: Error: broken")
+    made = fewer(busy(), known)
+    assert made["changes"] == [] and "falco -L failed: Error: broken" in made["verdict"]["reasons"][-1]
+    with pytest.raises(planner.PlanError, match="falco -L failed"):
+        fewer(busy(), known, base_syscalls={"repair": True})

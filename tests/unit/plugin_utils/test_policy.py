@@ -57,6 +57,14 @@ WRONG = {
     "nice_ceiling": [(1, "a number from -20 to 0"), (-21, "a number from -20 to 0"), (-1.5, "a number from -20 to 0")],
     "cpu_weight_ceiling": [(0, "a number from 1 to 10000"), (10001, "a number from 1 to 10000")],
     "unthrottle": [("a bit", "true or false")],
+    "syscalls": [("lean", "one of keep, repair, exclude"), (True, "one of keep")],
+    "base_syscalls": [([], "a mapping with any of custom_set"), ({"custom": []}, "a mapping with any of"),
+                      ({"repair": "perhaps"}, "a mapping with any of"), ({"custom_set": [1]}, "a mapping with any of")],
+    "required_syscalls": [(7, "a list of names"), ([""], "a list of names"), ([["open"]], "a list of names")],
+    "protected_rules": [({"a": 1}, "a list of names")],
+    "protected_tags": [([None], "a list of names")],
+    "protected_priority": [("urgent", "one of none, emergency"), (None, "one of none")],
+    "profile_seconds": [(-1, "0, or a number from 0.5 to 60"), (61, "0, or a number"), ("5s", "0, or a number"), (0.2, "0, or a number")],
     "restart_ok": [("y", "true or false")],
     "apply": [("reboot", "one of restart, reload")],
     "healthy_deadline": [(4, "a number from 5 to 3600"), (3601, "a number from 5 to 3600"), ("120s", "a number from 5 to 3600")],
@@ -78,6 +86,9 @@ RIGHT = [
     ("state_dir", "/srv/state/", "/srv/state"), ("nice_ceiling", "-20", -20), ("window", "2h", "2h"),
     ("metrics_sources", ["journal", "metrics_file"], ["journal", "metrics_file"]),
     ("metrics_sources", "journal", ["journal"]),
+    ("required_syscalls", "open", ["open"]), ("required_syscalls", "", []), ("protected_tags", [" network "], ["network"]),
+    ("base_syscalls", {"custom_set": "!sendto", "repair": "yes"}, {"custom_set": ["!sendto"], "repair": True}),
+    ("protected_priority", "none", "none"), ("profile_seconds", 0, 0),
 ]
 
 

@@ -114,3 +114,14 @@ def test_pending_files_are_looked_for_below_the_host_root():
     hashes = {"/host/etc/x": hashlib.sha256(b"new\n").hexdigest()}
     policy = policies.complete({"host_root": "/host"})
     assert request.pending([{"path": "/etc/x", "content": "new\n"}], {"host": {"files": hashes}}, policy, {"changes": []}) == []
+
+
+def test_a_selection_is_to_be_seen_by_the_host_only_where_the_plan_changes_it():
+    host = Host()
+    found = host.facts()
+    found["syscalls"] = {"rules": [], "selected": [], "profile": None, "reason": None}
+    policy = policies.complete({"base_syscalls": {"repair": True}})
+    plan = planner.make(found, policy)
+    built = request.build("present", plan, found, policy, "x: 1\n", [])
+    assert built["selected"] == plan["syscalls"]["selected"] and "execve" in built["selected"]
+    assert build(host)["selected"] is None

@@ -21,7 +21,7 @@ SPECS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument
 WANTED = {PREFIX + name: option.default for name, option in policy.OPTIONS.items() if name not in PLAYBOOK_ONLY}
 
 # Values of each kind, and the type of the specification that takes them.
-TYPES = {bool: {"bool"}, str: {"str", "raw"}, int: {"int", "float"}, float: {"float"}, list: {"list"}}
+TYPES = {bool: {"bool"}, str: {"str", "raw"}, int: {"int", "float"}, float: {"float"}, list: {"list"}, dict: {"dict"}}
 
 
 def test_defaults_are_those_of_the_policy():

@@ -1,0 +1,165 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rung of fewer system calls: asked for, planned, read by the host's own Falco, applied, and told with what it costs."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+import yaml
+
+import direct
+from conftest import falco_files, leftovers, wait_for
+from playbooks import AUDIT, TUNE, play
+
+METRICS = {"enabled": True, "interval": "500ms", "output_rule": False, "output_file": "{root}/var/log/falco/metrics.jsonl",
+           "resource_utilization_enabled": True, "state_counters_enabled": True, "kernel_event_counters_enabled": True,
+           "libbpf_stats_enabled": True, "convert_memory_to_mb": True, "include_empty_values": False}
+RULES = """\
+- rule: Files
+  desc: d
+  condition: evt.type in (open, openat, openat2) and proc.name=x
+  output: o
+  priority: WARNING
+- rule: Network
+  desc: d
+  condition: evt.type in (connect, sendto, sendmsg) and proc.name=x
+  output: o
+  priority: NOTICE
+  tags: [network]
+- rule: Programs
+  desc: d
+  condition: evt.type in (execve, execveat) and proc.name=x
+  output: o
+  priority: CRITICAL
+"""
+# Twice what one thread can take in.
+BUSY = {"load": {"events_per_second": 200000}, "consumer_events_per_second": 80000, "config": {"metrics": METRICS},
+        "files": {"etc/falco/falco_rules.yaml": RULES}}
+HOSTS = {
+    "lean": BUSY,
+    "lean-38": {**BUSY, "release": "0.38.2", "driver": "kmod"},
+    "exclude": {**BUSY, "hostvars": {"falco_tune_syscalls": "exclude", "falco_tune_accepted_drops_percent": 0.5}},
+    "keep": {**BUSY, "hostvars": {"falco_tune_syscalls": "keep"}},
+    "fixed": {"load": {"events_per_second": 1000}, "config": {"metrics": METRICS}, "files": {"etc/falco/falco_rules.yaml": RULES},
+              "hostvars": {"falco_tune_base_syscalls": {"custom_set": ["!sendto"], "repair": True}}},
+    "protected": {"load": {"events_per_second": 1000}, "config": {"metrics": METRICS}, "files": {"etc/falco/falco_rules.yaml": RULES},
+                  "hostvars": {"falco_tune_base_syscalls": {"custom_set": ["!execve"]}}},
+    "misspelt": {"load": {"events_per_second": 1000}, "config": {"metrics": METRICS}, "files": {"etc/falco/falco_rules.yaml": RULES},
+                 "hostvars": {"falco_tune_required_syscalls": ["pread64"], "falco_tune_base_syscalls": {"repair": True}}},
+}
+EVIDENCE = ("-e", "falco_tune_min_observation=3", "-e", "falco_tune_profile_seconds=0")
+
+
+@pytest.fixture(scope="module")
+def fleet(fleet_of):
+    fleet = fleet_of(HOSTS)
+    observed(fleet.hosts)
+    return fleet
+
+
+@pytest.fixture(scope="module")
+def hosts(fleet):
+    return {host.name: host for host in fleet.hosts}
+
+
+def observed(hosts):
+    """Four seconds of metrics from now on."""
+    since = time.time()
+
+    def enough(host):
+        text = (host.root / "var/log/falco/metrics.jsonl").read_text()
+        return sum(int(found) > since * 1e9 for found in re.findall(r'"evt.time":(\d+)', text)) > 8
+    wait_for(lambda: all(enough(host) for host in hosts), 60, "metrics")
+
+
+def written(host):
+    path = host.root / "etc/falco/config.d/zz-falcotune.yaml"
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+@pytest.fixture(scope="module")
+def checked(fleet, hosts):
+    before = {name: falco_files(host) for name, host in hosts.items()}
+    run = play(TUNE, fleet.inventory, "--check", "--diff", *EVIDENCE)
+    assert {name: falco_files(host) for name, host in hosts.items()} == before
+    return run
+
+
+@pytest.fixture(scope="module")
+def tuned(fleet, hosts, checked):
+    observed(fleet.hosts)
+    return play(TUNE, fleet.inventory, *EVIDENCE)
+
+
+def plan_of(run, host):
+    return next(event["result"]["ansible_facts"]["falco_plan"] for event in run.of(host)
+                if "falco_plan" in (event["result"].get("ansible_facts") or {}))
+
+
+def test_check_mode_shows_what_goes_blind(checked):
+    part = next(item for item in checked.result("fixed", "falco_config")["diff"] if "rules that lose events" in item["after_header"])
+    assert part["before_header"] == "rules that lose events, of 3" and part["before"] == ""
+    assert part["after"] == "half blind: Network (lost sendto, left connect, sendmsg)\n"
+
+
+@pytest.mark.parametrize("name", ["lean", "lean-38"])
+def test_a_host_whose_thread_is_at_its_end_watches_less_and_no_rule_loses_anything(name, tuned, hosts):
+    plan = plan_of(tuned, name)
+    assert plan["verdict"]["bottleneck"] == "consumer" and plan["rung"]["step"] == "syscalls", plan["verdict"]
+    assert written(hosts[name])["base_syscalls"]["repair"] is True
+    assert plan["coverage"] == {"rules_total": 3, "blind": [], "half_blind": [], "newly": []}
+    result = tuned.result(name, "falco_config")
+    assert result["evidence"]["interruptions"] == 1 and leftovers(hosts[name]) == []
+
+
+def test_exclusions_reach_the_target_and_name_the_rules(tuned, hosts):
+    plan = plan_of(tuned, "exclude")
+    assert plan["syscalls"]["basis"] == "drops"
+    told = "\n".join(tuned.output.splitlines())
+    assert plan["syscalls"]["frontier"] and "Programs" not in [name for step in plan["syscalls"]["frontier"] for name in step["lost"]]
+    if plan["syscalls"]["reached"]:
+        assert all("half blind: " + item["rule"] in told for item in plan["coverage"]["half_blind"])
+    assert {"execve", "execveat"} <= set(plan["syscalls"]["selected"])
+
+
+def test_keep_keeps(tuned, hosts):
+    assert "base_syscalls" not in written(hosts["keep"]) and tuned.trips("keep") <= 2
+
+
+def test_what_policy_fixes_is_applied(tuned, hosts):
+    block = written(hosts["fixed"])["base_syscalls"]
+    assert block["custom_set"] == ["!sendto"] and block["repair"] is True
+    assert "'!sendto'" in (hosts["fixed"].root / "etc/falco/config.d/zz-falcotune.yaml").read_text()
+
+
+def test_a_protected_rule_and_a_misspelt_call_are_refused_before_anything_is_touched(tuned, hosts):
+    assert "the rule 'Programs' is protected and needs execve" in tuned.failure("protected")
+    assert "pread64 is the kernel's name: Falco calls it pread" in tuned.failure("misspelt")
+    for name in ("protected", "misspelt"):
+        assert not (hosts[name].root / "var/lib/falcotune/record.json").exists()
+
+
+def test_the_drops_go_down_and_a_second_run_changes_nothing(fleet, hosts, tuned, tmp_path):
+    names = ["lean", "fixed"]
+    observed([hosts[name] for name in names])
+    run = play(TUNE, fleet.inventory, "--limit", ",".join(names), *EVIDENCE)
+    assert run.changed == set() and run.failures == {}, run.output
+    before = plan_of(tuned, "lean")["verdict"]["drops_percent"]
+    assert plan_of(run, "lean")["verdict"]["drops_percent"] < before
+    audit = play(AUDIT, fleet.inventory, "--limit", ",".join(names), "-e", f"falco_audit_report_dir={tmp_path}", *EVIDENCE)
+    assert audit.status == 0, audit.output
+
+
+def test_a_dry_run_that_selects_otherwise_stops_the_change(hosts, tuned):
+    """The rules change between plan and change: what was said of blind rules would no longer hold."""
+    host = hosts["keep"]
+    before = falco_files(host)
+    request = direct.request(host, buf_size_preset=5)
+    selected = plan_of(tuned, "lean")["syscalls"]["selected"]
+    answer = direct.finished(direct.started(host, "falco_config", {"state": "present", "plan": {**request, "selected": selected}}))
+    assert answer["failed"] and "would not select the planned system calls" in answer["msg"], answer
+    assert falco_files(host) == before and leftovers(host) == []
