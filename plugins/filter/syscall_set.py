@@ -27,7 +27,7 @@ def syscall_set(given, release, policy=None, current=None, profile=None, drops=N
     except (sets.SetError, policies.PolicyError, releases.UnsupportedRelease) as error:
         raise AnsibleFilterError(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
-        raise AnsibleFilterError("syscall_set: rules, current, profile or drops have not the shape that is documented: %r" % error) from None
+        raise AnsibleFilterError("syscall_set: rules, current, profile or drops have another shape than documented: %r" % error) from None
 
 
 class FilterModule:

@@ -192,7 +192,7 @@ def test_syscall_set_reads_rules_files_without_falco():
     ("- rule: [broken", "0.44.1", {}, "rules file 1 line"), (RULES.replace("openat", "opnat"), "0.44.1", {}, "opnat"),
     (RULES, "0.44.1", {"policy": {"required_syscalls": ["pread64"]}}, "Falco calls it pread"),
     (RULES, "0.44.1", {"policy": {"syscals": "keep"}}, "did you mean syscalls"),
-    ([{"name": "x"}], "0.44.1", {}, "has not the shape"),
+    ([{"name": "x"}], "0.44.1", {}, "another shape than documented"),
 ])
 def test_syscall_set_errors(given, release, more, message):
     with pytest.raises(AnsibleFilterError, match=message):

@@ -76,8 +76,8 @@ def asks(tmp_path):
     (etc / "falco.yaml").write_text("config_files: [%s]\nengine: {kind: kmod}\n" % etc)
     (etc / "50-site.yaml").write_text("site: 1\n")
 
-    def ask(new=b"engine: {kind: modern_ebpf}\n", strategy=None, expected=33554432, selected=None, metrics="", only_main=False, main_text=None,
-            site_text=None):
+    def ask(new=b"engine: {kind: modern_ebpf}\n", strategy=None, expected=33554432, selected=None, metrics="", only_main=False,
+            main_text=None, site_text=None):
         if main_text is not None:
             (etc / "falco.yaml").write_text(main_text)
         if site_text is not None:
