@@ -113,6 +113,7 @@ function start() {
   setUpTable();
   setUpPrinting();
   drawTrials();
+  document.getElementById("looked").hidden = !["trial", "rollout"].includes(REPORT.kind);
   // Of hosts that nobody measured there is nothing to say but what the rollout or the trial did.
   document.getElementById("measured").hidden = ["trial", "rollout"].includes(REPORT.kind) && !(FLEET.percentiles || {}).measured;
   listed = sorted(filtered());

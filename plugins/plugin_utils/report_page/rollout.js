@@ -26,7 +26,7 @@ function drawRollout() {
   for (const [host, batch] of hosts) rolled.hosts.set(host.name, [host, batch]);
   rolled.timeline = make("div.plot");
   place.append(standing(rollout, hosts),
-    card("Timeline", legend(OUTCOMES, hosts.filter(([host]) => isMoment(host.began)).map(([host]) => host.outcome)), rolled.timeline),
+    card("Timeline", legend(OUTCOMES, hosts.filter(([host]) => isMoment(host.began)).map(([host]) => host.outcome), make("span.l-dark", {}, "blind")), rolled.timeline),
     make("div.columns", {}, wrongCard(hosts), plannedCard(rollout, hosts)), batchCard(rollout), domainCard(rollout), restCard(rollout), everyHost(hosts));
 }
 
@@ -125,8 +125,8 @@ function everyHost(hosts) {
 }
 
 function hostTable(hosts) {
-  const heads = ["Host", "Batch", "Outcome", "Blind", "Began", "Took", "Domain", "Class", "Evidence"];
-  const found = wide("Every host of the rollout", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))),
+  const heads = ["Host", "Batch", "*Outcome", "Blind", "Began", "Took", "*Domain", "*Class", "*Evidence"];
+  const found = wide("Every host of the rollout", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(heads))),
     make("tbody", {}, hosts.slice(0, MOST_LISTED).map(([host, batch]) => make("tr", {}, make("th", { scope: "row" }, hostLink(host.name)), make("td", {}, foreign(batch.number, "span", 20)),
       make("td.words", {}, signOf(OUTCOMES, host.outcome)), make("td", {}, duration(host.blind_seconds)), make("td", {}, when(host.began, 19)), make("td", {}, tookOf(host)),
       make("td.words", {}, isThere(host.domain) ? foreign(host.domain, "bdi", 60) : DASH), make("td.words", {}, foreign(host.class, "bdi", 60)), make("td.words", {}, isThere(host.evidence) ? foreign(host.evidence, "bdi", 200) : DASH))))));

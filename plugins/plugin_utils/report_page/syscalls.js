@@ -85,7 +85,7 @@ function addFrontier(box, chosen, rate) {
     box.append(place);
     box.redraw = () => drawFrontier(place, rows, savedBy(rate, chosen.target_events_per_second));
   }
-  box.append(wide("What could be left out", make("table.numbers.frontier", {}, make("thead", {}, make("tr", {}, ["Left out too", "Events/s", "Saved", "Blind", "Half blind", "Rules lost by it"].map((head) => make("th", { scope: "col" }, head)))),
+  box.append(wide("What could be left out", make("table.numbers.frontier", {}, make("thead", {}, make("tr", {}, headsOf(["Left out too", "Events/s", "Saved", "Blind", "Half blind", "*Rules lost by it"]))),
     make("tbody", {}, rows.map((row) => make("tr", {}, make("th", { scope: "row" }, nameList(row.fresh, 12), row.taken ? make("span.note.n-better", {}, "chosen") : null),
       make("td", {}, whole(row.events_per_second)), make("td", {}, share(row.saved)), make("td", {}, whole(row.rules_blind)), make("td", {}, whole(row.rules_half_blind)),
       make("td.words", {}, isList(row.lost).length ? foreign(isList(row.lost).map(asText).join(", "), "bdi", 400) : DASH)))))));

@@ -14,6 +14,11 @@ function cellOf(test) {
     ran ? make("span.under", {}, isNumber(test.rate_per_cpu) ? whole(test.rate_per_cpu) + "/s" : DASH) : null);
 }
 
+// Those that stand over words begin with a star.
+function headsOf(heads) {
+  return heads.map((head) => make(head[0] === "*" ? "th.words" : "th", { scope: "col" }, head.replace("*", "")));
+}
+
 function testsOf(trial) {
   return isList(trial.tests).filter(isPacked);
 }
@@ -43,11 +48,11 @@ function matrixCard(tried, names) {
   const box = card("Hosts and sets", hint("Share of the events that was lost with each set, and events/s per CPU as they were counted. "
     + (isNumber(first.accepted_drops_percent) ? "Up to " + share(first.accepted_drops_percent) + " is accepted." : "")),
   legend(TESTS, tried.flatMap(([, trial]) => testsOf(trial).map((test) => test.state))),
-  wide("Hosts and sets", make("table.numbers.matrix", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Host"), make("th", { scope: "col" }, "Verdict"), shown.map((name) => make("th", { scope: "col" }, foreign(name, "bdi", 24))))),
+  wide("Hosts and sets", make("table.numbers.matrix", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Host"), make("th.words", { scope: "col" }, "Verdict"), shown.map((name) => make("th", { scope: "col" }, foreign(name, "bdi", 24))))),
     make("tbody", {}, tried.slice(0, MOST_TRIED).map(([index, trial]) => {
       const tests = new Map(testsOf(trial).map((test) => [asText(test.name), test]));
       return make("tr", {}, make("th", { scope: "row" }, make("a", { href: linkOf(index) }, foreign(COLUMNS.name[index] || "(no name)", "bdi", 60))),
-        make("td.words", {}, trial.verdict === "largest" && isThere(trial.largest) ? signOf(VERDICTS, trial.verdict, foreign(trial.largest, "bdi", 24)) : signOf(VERDICTS, trial.verdict)),
+        make("td.words", {}, trial.verdict === "largest" && isThere(trial.largest) ? signOf(VERDICTS, trial.verdict, make("span", {}, "largest ", foreign(trial.largest, "bdi", 24))) : signOf(VERDICTS, trial.verdict)),
         shown.map((name) => cellOf(tests.get(name))));
     })))));
   if (tried.length > MOST_TRIED) box.append(hint("The first " + grouped(MOST_TRIED) + " of " + several(tried.length, "host", "hosts") + ", worst first; the CSV file has them all."));
@@ -55,19 +60,20 @@ function matrixCard(tried, names) {
   return box;
 }
 
-function legend(table, keys) {
+function legend(table, keys, ...more) {
   const present = new Set(keys);
-  return make("p.legend", {}, Object.keys(table).filter((key) => present.has(key)).map((key) => make("span", {}, signOf(table, key), " ", make("span.soft", {}, saysOf(table, key)))));
+  return make("p.legend", {}, Object.keys(table).filter((key) => present.has(key)).map((key) => make("span", {}, signOf(table, key), " ", make("span.soft", {}, saysOf(table, key)))), more);
 }
 
 function greatest(values) {
-  return values.filter(isNumber).reduce((most, value) => Math.max(most, value), NaN);
+  const known = values.filter(isNumber);
+  return known.length ? known.reduce((most, value) => Math.max(most, value)) : null;
 }
 
 function setsCard(tried, names) {
-  const heads = ["Set", "Selected by", "Kept on", "Most lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
+  const heads = ["Set", "*Selected by", "Kept on", "Most lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
   return card("What each set costs", hint("The most that any host showed. A set is kept where it lost nothing, or no more than is accepted."),
-    wide("What each set costs", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))),
+    wide("What each set costs", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(heads))),
       make("tbody", {}, names.slice(0, MOST_TESTS).map((name) => {
         const tests = tried.flatMap(([, trial]) => testsOf(trial).filter((test) => asText(test.name) === name));
         const ran = tests.filter((test) => ["clean", "accepted", "dropping"].includes(test.state));
@@ -92,8 +98,8 @@ function trialCard(host) {
   if (isThere(trial.reason)) box.append(put(make("p.lines"), trial.reason, 2000, true));
   box.append(hint("Run " + (trial.mode === "instead" ? "instead of" : "beside") + " the production Falco, " + when(trial.began) + " to " + when(trial.ended) + "."));
   if (!tests.length) return box;
-  const heads = ["Set", "Result", "Events/s", "Events/s/CPU", "Waited", "Lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
-  box.append(wide("Tests", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))),
+  const heads = ["Set", "*Result", "Events/s", "Events/s/CPU", "Waited", "Lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
+  box.append(wide("Tests", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(heads))),
     make("tbody", {}, tests.map((test) => make("tr", {}, make("th", { scope: "row" }, foreign(test.name, "bdi", 60)), make("td.words", {}, signOf(TESTS, test.state)),
       make("td", {}, whole(test.events_per_second)), make("td", {}, whole(test.rate_per_cpu)), make("td", {}, percent(test.falco_wait_percent)), ...testCosts({ ...test,
         calls: isList(test.selected).length || null, blind: ranOf(test) ? isList(test.rules_blind).length : null, half: ranOf(test) ? isList(test.rules_half_blind).length : null })))))),
