@@ -72,7 +72,7 @@ def test_on_a_host_s_page_of_a_trial_or_a_rollout_they_are_text(page, request, k
     found = request.getfixturevalue(f"hostile_{kind}")
     for number in (*range(0, len(hostile.TEXTS), 4), *range(len(hostile.TEXTS), len(hostile.TEXTS) + len(hostile.NUMBERS))):
         page.open(f"{found.url}#number={number}")
-        page.wait("!document.getElementById('host').hidden && document.querySelector('#host h1')")
+        page.wait("!document.getElementById('host').hidden && Boolean(document.querySelector('#host h1'))")
         page.js("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
         assert page.wait("document.querySelector('#host pre').textContent")
         assert elements(page) == [] and scripts(page) == 2

@@ -17,7 +17,8 @@ def cards(page, place):
 
 def rows_of(page, table):
     """The texts of a table's cells."""
-    return page.js("[...document.querySelectorAll('%s tbody tr')].map((row) => [...row.children].map((cell) => cell.innerText.trim()))" % table)
+    return page.js(f"[...document.querySelectorAll('{table} tbody tr')].map((row) =>"
+                   " [...row.children].map((cell) => cell.innerText.trim()))")
 
 
 def percent_text(value):
