@@ -33,8 +33,8 @@ def headline(rollout):
     """The rollout stopped: 12 of 100 hosts changed; 2 reverted, 1 lost; 85 left."""
     hosts = [host for dummy, host in hosts_of(rollout)]
     found, changing = outcomes(hosts), rollout["planned"]["changing"]
-    parts = ["%d of %s changed" % (found["done"], several(len(hosts) if changing is None else changing, "host"))]
-    others = ["%d %s" % (found[name], name) for name in ("reverted", "failed", "lost", "staged") if found[name]]
+    parts = ["%s of %s changed" % (found["done"], several(len(hosts) if changing is None else changing, "host"))]
+    others = ["%s %s" % (found[name], name) for name in ("reverted", "failed", "lost", "staged") if found[name]]
     if others:
         parts.append(", ".join(others))
     if rollout["left"]:

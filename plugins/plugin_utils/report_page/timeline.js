@@ -10,6 +10,7 @@ const TIME = { label: 20, bar: 8, lane: 10, gap: 8, axis: 24, least: 4, sign: 14
 const MOST_BARS = 400;
 const MOST_LANES = 16;
 const MOST_ROWS = 200;
+const MOST_TALL = 610; // of what .rows shows without scrolling
 const LAST_SECOND = 8.64e12; // of what a Date can hold
 
 function isMoment(value) {
@@ -127,7 +128,7 @@ function drawTimeline(place, rollout) {
   picture.setAttribute("viewBox", "0 0 " + width + " " + y);
   const tip = make("div.tip", { hidden: true });
   setUpBars(picture, tip, place);
-  place.replaceChildren(top, make("div.rows", {}, picture), tip, hint(timelineWords(shown, rows.length, rollout)));
+  place.replaceChildren(top, make("div.rows", {}, picture), tip, hint((y > MOST_TALL ? "Scroll in it for all " + several(rows.length, "row", "rows") + ". " : "") + timelineWords(shown, rows.length, rollout)));
 }
 
 function timelineWords(shown, rows, rollout) {
