@@ -16,7 +16,9 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import (
 )
 
 FORMS = ("json", "csv", "openmetrics", "html")
-NAMES = {"json": "report.json", "csv": "report.csv", "openmetrics": "falcotune.prom", "html": "report.html", "bundle": "bundle.json"}
+# A trial and a rollout lie beside the audit's report. The gauges are the audit's alone: one host has one state.
+NAMES = {"json": "%s.json", "csv": "%s.csv", "openmetrics": "falcotune.prom", "html": "%s.html", "bundle": "bundle.json"}
+OTHERS = ("trial", "rollout")
 COLLECTION = "falcotune.fleet"
 
 
@@ -31,7 +33,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_diff = False
     _VALID_ARGS = frozenset(("kind", "hosts", "gathered", "directory", "forms", "textfile_dir", "history", "retention_days", "fail_on",
-                             "min_observation", "accepted_drops_percent", "accepted_hosts_percent", "bundle_hosts"))
+                             "min_observation", "accepted_drops_percent", "accepted_hosts_percent", "bundle_hosts", "rollout"))
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
@@ -44,7 +46,7 @@ class ActionModule(ActionBase):
     def _arguments(self, task_vars):
         given = {"kind": "audit", "hosts": None, "gathered": "", "directory": "falco-reports", "forms": list(FORMS), "textfile_dir": "",
                  "history": "", "retention_days": 400, "fail_on": [], "min_observation": 60, "accepted_drops_percent": 1.0,
-                 "accepted_hosts_percent": 5.0, "bundle_hosts": []}
+                 "accepted_hosts_percent": 5.0, "bundle_hosts": [], "rollout": None}
         unknown = sorted(set(self._task.args) - self._VALID_ARGS)
         if unknown:
             raise Wrong("unsupported parameters: %s; supported are %s" % (", ".join(unknown), ", ".join(sorted(self._VALID_ARGS))))
@@ -63,11 +65,17 @@ class ActionModule(ActionBase):
             if not low <= given[name] <= high:
                 raise Wrong("%s is %r: expected a number from %s to %s" % (name, given[name], low, high))
         report.fail_on(given["fail_on"])
+        if (given["kind"] == "rollout") != bool(given["rollout"]) or not isinstance(given["rollout"] or {}, dict):
+            found = "a %s" % type(given["rollout"]).__name__ if given["rollout"] else "not given"
+            raise Wrong("kind is %r and rollout is %s: kind rollout, and no other, takes the record of a rollout, a dict with its "
+                        "batches" % (given["kind"], found))
         return given
 
     def _report(self, given, task_vars):
         directory = os.path.abspath(os.path.expanduser(given["directory"]))
         database = os.path.join(directory, "history.sqlite") if given["history"] == "" else given["history"]
+        if given["kind"] in OTHERS:  # some hosts at a special time: no audit to compare with, or by
+            database = "none"
         writes = not self._task.check_mode
         if writes:
             _make(directory)
@@ -88,7 +96,7 @@ class ActionModule(ActionBase):
                 "seconds": round(now - min([now] + began), 1)}
         wanted = {"accepted_drops_percent": given["accepted_drops_percent"], "accepted_hosts_percent": given["accepted_hosts_percent"],
                   "min_observation_seconds": given["min_observation"], "fail_on": given["fail_on"]}
-        model = report.assemble(entries, wanted, meta, past.last() if past is not None else None)
+        model = report.assemble(entries, wanted, meta, past.last() if past is not None else None, given["rollout"])
         paths = {}
         if past is not None:
             if writes:
@@ -125,15 +133,21 @@ class ActionModule(ActionBase):
                 plan = (values.get("ansible_facts") or {}).get("falco_plan")
                 known = older.get(name)
                 found.append(audit.entry(name, facts, plan, policy, known[2] if known else None))
+            trial = (values.get("ansible_facts") or {}).get("falco_trial") if given["kind"] == "trial" else None
+            if isinstance(trial, dict):
+                found[-1] = audit.tried(name, trial, found[-1])
         return began, found
 
     def _write(self, given, directory, model):
         makers = {"json": report_forms.to_json, "csv": report_forms.to_csv, "openmetrics": report_forms.to_openmetrics,
                   "html": report_html.render}
         paths = {}
+        stem = given["kind"] if given["kind"] in OTHERS else "report"
         for form in given["forms"]:
+            if form == "openmetrics" and given["kind"] in OTHERS:
+                continue
             text = makers[form](model)
-            paths[form] = os.path.join(directory, NAMES[form])
+            paths[form] = os.path.join(directory, NAMES[form].replace("%s", stem))
             _replace(paths[form], text, 0o600)
             if form == "openmetrics" and given["textfile_dir"]:
                 # node_exporter runs as somebody else, and has to read it.

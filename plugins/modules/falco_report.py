@@ -11,13 +11,23 @@ description:
   - Makes one model of the facts that P(falcotune.fleet.falco_facts#module) left on the hosts of a play, and writes it as JSON, CSV,
     OpenMetrics and one self-contained HTML page on the control node. Prints a short summary.
   - Keeps every audit in an SQLite database, so that a report compares with the last one and can measure between two audits.
+  - Two kinds of report are no audit, and lie beside it under their own names. V(trial) shows which sets of system calls each host
+    could watch, of the fact C(falco_trial). V(rollout) shows a timeline of O(rollout).
   - Makes no trip to any host. Use it once a play (C(run_once)).
   - Files are for their owner only; only the textfile for node_exporter can be read by all.
 options:
   kind:
-    description: What the report is of; shown in it.
+    description:
+      - What the report is of; shown in it.
+      - V(trial) and V(rollout) have contents of their own, are written as C(trial.html), C(rollout.html) and so on, keep no history,
+        and have no OpenMetrics form.
     type: str
     default: audit
+  rollout:
+    description:
+      - The record of a rollout, for O(kind=rollout) and no other. A dict with C(id), C(state), C(reason), C(began), C(ended), C(planned),
+        C(budget), C(domains), C(batches), C(left) and C(down), as C($defs/rollout) of the report's schema describes it.
+    type: dict
   hosts:
     description: The hosts to report on. Not given, all of the play.
     type: list
@@ -121,6 +131,17 @@ EXAMPLES = r"""
     gathered: gathered
     directory: /var/lib/falco-reports
     fail_on: [blind, dropping]
+  run_once: true
+
+- name: Report on trials, where falco_trial left its facts on the hosts
+  falcotune.fleet.falco_report:
+    kind: trial
+  run_once: true
+
+- name: Report on a rollout
+  falcotune.fleet.falco_report:
+    kind: rollout
+    rollout: "{{ record_of_the_rollout }}"
   run_once: true
 """
 

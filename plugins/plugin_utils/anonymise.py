@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts of a report → a bundle that can be shown to strangers: the numbers and settings, and nobody's names. Pure.
 
-What may stay is listed here; everything else that is text is replaced, whatever it is, by what it was called first:
-host-01, path-3, unit-2, address-1, text-7. The same text is replaced by the same word everywhere in one bundle, and
-words are numbered in the order in which they come up, so the same report makes the same bundle. Sentences are replaced
-as a whole, because they quote what they speak of; a verdict's words and a window's numbers say the same to a reader.
+What may stay is listed here (system calls too: what each set of them costs is what a bundle is shared for); everything
+else that is text is replaced, whatever it is, by what it was called first: host-01, path-3, rule-2, address-1, text-7. The
+same text is replaced by the same word everywhere in one bundle, and words are numbered in the order in which they come
+up, so the same report makes the same bundle. Sentences are replaced as a whole, because they quote what they speak of; a
+verdict's words and a window's numbers say the same to a reader.
 
 Stays: numbers, words of the report model, names of Falco's own keys, releases, drivers and units, durations. Kernel
 releases stay as far as they are a distribution's. All times are shifted together, so that the report was made at EPOCH.
@@ -18,7 +19,7 @@ import ipaddress
 import re
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics, policy as policies, releases, report
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_shape as shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_shape as shape, syscall_names
 
 EPOCH = "2000-01-01T00:00:00Z"
 
@@ -37,6 +38,9 @@ PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_sta
 SAID = ("(running)", "(unfinished)", "configuration", "driver", "Falco's release", "bytes of each ring buffer", "number of ring buffers",
         "Nice of the process", "CPUWeight of the process", "changed since", "missing", "as it was when Falco was proven with it",
         "decided by this file", "an older one", "what is on disk")
+# The guide's own tests; a user's may be called anything.
+TESTS = ("T1", "T2", "T3", "T4", "T5")
+EVENTS = syscall_names.WITH_EVENT | syscall_names.GENERIC | syscall_names.META | frozenset(syscall_names.EVENT_TO_KERNEL)
 FLAVOURS = frozenset((
     "amd64", "arm64", "aarch64", "x86", "s390x", "ppc64le", "generic", "lowlatency", "aws", "azure", "gcp", "gke", "oracle", "kvm", "cloud",
     "default", "lts", "rt", "uek", "virt", "hardened", "debug", "bpo"))
@@ -144,6 +148,13 @@ class _Names:
             return {self.word("key", name, _PARTS): self.value(item) for name, item in value.items()}
         return value
 
+    def events(self, names):
+        """System calls, each with a ! before it where it is taken out."""
+        return ["!" + self.word("event", name[1:], EVENTS) if name[:1] == "!" else self.word("event", name, EVENTS) for name in names]
+
+    def rules(self, names):
+        return [self.call("rule", name) for name in names]
+
     def counts(self, kind, counts, allowed):
         return {self.word(kind, name, allowed): number for name, number in counts.items()}
 
@@ -196,6 +207,8 @@ def _host(host, names, shift):
         "drift": [{"kind": item["kind"], "what": names.about(item["what"]), "found": names.value(item["found"]),
                    "expected": names.value(item["expected"]), "advice": names.text(item["advice"])} for item in host["drift"]],
         "change": host["change"] and _change(host["change"], names, shift),
+        "syscalls": host["syscalls"] and _syscalls(host["syscalls"], names),
+        "trial": host["trial"] and _trial(host["trial"], names, shift),
         "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
         "history": [[row[0] + shift, *row[1:]] for row in host["history"]],
     }
@@ -213,6 +226,35 @@ def _plan(plan, names):
     return {"changes": [{"key": names.about(item["key"]), "from": names.value(item["from"]), "to": names.value(item["to"]),
                          "why": names.text(item["why"])} for item in plan["changes"]],
             "restart_required": plan["restart_required"], "warnings": names.texts(plan["warnings"]), "reason": names.text(plan["reason"])}
+
+
+def _syscalls(chosen, names):
+    def rules(items):
+        return [{"rule": names.call("rule", item["rule"]), "lost": names.events(item["lost"]), "left": names.events(item["left"])}
+                for item in items]
+
+    coverage = chosen["coverage"]
+    return dict(
+        {name: chosen[name] for name in ("repair", "all", "basis", "target_events_per_second", "reached", "before", "after")},
+        **{name: names.events(chosen[name]) for name in ("custom_set", "selected", "added", "removed")},
+        coverage={"rules_total": coverage["rules_total"], "blind": rules(coverage["blind"]), "half_blind": rules(coverage["half_blind"])},
+        frontier=[dict({name: step[name] for name in ("events_per_second", "rules_blind", "rules_half_blind")},
+                       exclude=names.events(step["exclude"]), lost=names.rules(step["lost"])) for step in chosen["frontier"]],
+        warnings=names.texts(chosen["warnings"]))
+
+
+def _trial(trial, names, shift):
+    numbers = ("state", "repair", "all", "seconds", "events", "events_per_second", "rate_per_cpu", "drops", "drops_percent",
+               "falco_cpu_percent", "falco_wait_percent", "memory_bytes", "rules_total")
+    return {
+        "verdict": trial["verdict"], "reason": names.text(trial["reason"]), "largest": names.word("test", trial["largest"], TESTS),
+        "accepted_drops_percent": trial["accepted_drops_percent"], "mode": trial["mode"],
+        **{name: None if trial[name] is None else trial[name] + shift for name in ("began", "ended")},
+        "tests": [dict({name: test[name] for name in numbers}, name=names.word("test", test["name"], TESTS),
+                       reason=names.text(test["reason"]), custom_set=names.events(test["custom_set"]),
+                       selected=names.events(test["selected"]), rules_blind=names.rules(test["rules_blind"]),
+                       rules_half_blind=names.rules(test["rules_half_blind"]),
+                       drops_by_category=names.counts("category", test["drops_by_category"], CATEGORIES)) for test in trial["tests"]]}
 
 
 def _change(change, names, shift):

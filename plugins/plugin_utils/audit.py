@@ -11,14 +11,21 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import verdict as 
 
 EMPTY = {
     "name": None, "status": "ok", "reason": None, "release": None, "driver": None, "cpus": None, "memory_bytes": None, "kernel": None,
-    "unit": None, "buffers": None, "window": None, "verdict": None, "plan": None, "drift": [], "change": None, "previous": None,
-    "history": [], "snapshot": None,
+    "unit": None, "buffers": None, "window": None, "verdict": None, "plan": None, "drift": [], "change": None, "syscalls": None,
+    "trial": None, "previous": None, "history": [], "snapshot": None,
 }
 
 
 def missing(name, status, reason):
     """The entry of a host that brought no facts: status 'unreachable' or 'failed'."""
     return dict(EMPTY, name=name, status=status, reason=str(reason), drift=[], history=[])
+
+
+def tried(name, trial, found):
+    """The entry of a host that brought a trial; found: its other entry. A host that was tried was reached."""
+    if found["status"] == "failed" and found["release"] is None:
+        found = dict(EMPTY, name=name, drift=[], history=[])
+    return dict(found, trial=trial)
 
 
 def entry(name, facts, plan, policy, older=None):
@@ -36,7 +43,8 @@ def entry(name, facts, plan, policy, older=None):
         EMPTY, name=name, release=facts["falco"].get("version"), driver=facts["driver"].get("kind"), cpus=facts["cpus"].get("online"),
         memory_bytes=facts["memory"].get("total"), kernel=facts["kernel"].get("release"), unit=facts["service"].get("unit"),
         buffers=_buffers(facts, current), window=window, verdict=_verdict(facts, plan, policy, release), plan=_plan(plan),
-        drift=drift.find(facts, plan, current), change=_change(facts), history=[], snapshot=_snapshot(facts, snapshot),
+        drift=drift.find(facts, plan, current), change=_change(facts), syscalls=(plan or {}).get("syscalls"), history=[],
+        snapshot=_snapshot(facts, snapshot),
     )
 
 

@@ -9,8 +9,9 @@ exceed. It is always the value of a host that exists, so the tail is not smoothe
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies, report_rollout, report_trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_shape as shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_text import number_text
 
 # What fail_on may name, in the order in which breaches are told. `acceptable` makes any loss a breach.
 RULES = ("blind", "dropping", "overloaded", "acceptable", "unmeasured", "unreachable", "failed", "worse", "drift", "restart_required")
@@ -37,12 +38,13 @@ def fail_on(given):
     return [name for name in RULES if name in given]
 
 
-def assemble(results, policy, meta, previous=None):
+def assemble(results, policy, meta, previous=None, rollout=None):
     """The report model (docs/report-1.schema.json). Never raises on host data; PolicyError on a wrong fail_on.
 
     results:   "hosts" of the model as far as they are known; what is missing or impossible becomes null
     policy:    {'accepted_drops_percent', 'accepted_hosts_percent', 'min_observation_seconds', 'fail_on'}
     meta:      {'kind', 'collection', 'made_at' ISO 8601 in UTC, 'seconds'}
+    rollout:   "rollout" of the model, of a report on one. Its sentence is then the head line; that of the trials is in kind trial
     previous:  {host: {'at', 'state', 'drops_percent', 'rate_per_cpu_guide'[, 'seen']}}, what History.last() says; at is the
                audit that last judged the host, seen the last one that knew it (at if missing). None or {} for the first audit
 
@@ -59,7 +61,7 @@ def assemble(results, policy, meta, previous=None):
     for host in hosts:
         if host["previous"] is None:
             host["previous"] = shape.PREVIOUS(previous.get(host["name"]))
-    return {
+    model = {
         "schema_version": shape.SCHEMA_VERSION,
         "kind": shape.text(meta["kind"]),
         "collection": shape.text(meta["collection"]),
@@ -67,8 +69,14 @@ def assemble(results, policy, meta, previous=None):
         "seconds": shape.number(meta["seconds"]),
         "policy": policy,
         "fleet": _fleet(hosts, policy, previous),
+        "rollout": shape.ROLLOUT(rollout),
         "hosts": hosts,
     }
+    if model["rollout"]:
+        model["fleet"]["headline"] = report_rollout.headline(model["rollout"])
+    elif model["kind"] == "trial":
+        model["fleet"]["headline"] = report_trials.headline(hosts)
+    return model
 
 
 def public(model):
@@ -189,15 +197,6 @@ def _since_last(hosts, previous):
             found[compare(host)].append(host["name"])
     return {"at": last, **found, "new": [name for name in _names(hosts) if name not in previous] if previous else [],
             "gone": sorted(name for name, at in seen.items() if at == last and name not in present)}
-
-
-def number_text(value):
-    """A percentage or rate for people: three figures, no exponent. 84.2, 0.0123, 1240."""
-    if value is None:
-        return "unknown"
-    if value >= 100:
-        return "%.0f" % value
-    return "%.3g" % value if value >= 0.0001 or not value else "less than 0.0001"
 
 
 def _hosts(number):

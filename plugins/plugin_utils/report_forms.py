@@ -18,7 +18,7 @@ import io
 import json
 import re
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import report, report_rollout, report_trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_shape as shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_terminal import to_terminal
 from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_text import visible
@@ -50,6 +50,15 @@ def _at(*path):
     return get
 
 
+def _length(*path):
+    get = _at(*path)
+
+    def length(host):
+        found = get(host)
+        return None if found is None else len(found)
+    return length
+
+
 # Column, and what it holds. New ones go to the end: somebody may count columns.
 COLUMNS = (
     ("host", _at("name")), ("status", _at("status")), ("state", report.state_of), ("drops_percent", report.drops_of),
@@ -67,6 +76,26 @@ COLUMNS = (
     ("compared", report.compare), ("previous_state", _at("previous", "state")),
     ("previous_drops_percent", _at("previous", "drops_percent")),
     ("reason", lambda host: host["reason"] or _at("window", "voided")(host) or _at("plan", "reason")(host)),
+    ("syscalls_selected", _at("syscalls", "after", "syscalls")),
+    ("syscalls_events_per_second", _at("syscalls", "after", "events_per_second")),
+    ("rules_blind", _length("syscalls", "coverage", "blind")), ("rules_half_blind", _length("syscalls", "coverage", "half_blind")),
+)
+# Of a report on trials, by (host, trial, test), and on a rollout, by (batch, host).
+TRIAL_COLUMNS = (
+    ("host", lambda row: row[0]["name"]), ("verdict", lambda row: row[1]["verdict"]), ("largest", lambda row: row[1]["largest"]),
+    ("mode", lambda row: row[1]["mode"]),
+    *((column, lambda row, name=name: row[2] and row[2][name]) for column, name in [("test", "name")] + [(name, name) for name in (
+        "state", "seconds", "events", "events_per_second", "rate_per_cpu", "drops", "drops_percent", "falco_cpu_percent",
+        "falco_wait_percent", "memory_bytes", "rules_total")]),
+    *((name, lambda row, name=name: row[2] and len(row[2][name])) for name in ("rules_blind", "rules_half_blind", "selected")),
+    *((name, lambda row, name=name: row[2] and row[2][name]) for name in ("repair", "all")),
+    ("custom_set", lambda row: row[2] and " ".join(row[2]["custom_set"])),
+    ("reason", lambda row: (row[2] or row[1])["reason"]),
+)
+ROLLOUT_COLUMNS = (
+    ("batch", lambda row: row[0]["number"]), ("stage", lambda row: row[0]["stage"]), ("host", lambda row: row[1]["name"]),
+    *((name, lambda row, name=name: row[1][name]) for name in (
+        "domain", "class", "outcome", "began", "ended", "blind_seconds", "evidence", "reason")),
 )
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 # The wide forms of = + - @ are formulas to spreadsheets of East Asia.
@@ -86,11 +115,17 @@ def cell(value):
 
 
 def to_csv(model):
-    """One row a host, by RFC 4180."""
+    """One row a host, of trials one a host and test, by RFC 4180."""
+    if model["rollout"]:
+        columns, rows = ROLLOUT_COLUMNS, report_rollout.hosts_of(model["rollout"])
+    elif model["kind"] == "trial":
+        columns, rows = TRIAL_COLUMNS, report_trials.rows(model["hosts"])
+    else:
+        columns, rows = COLUMNS, model["hosts"]
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
-    writer.writerow([name for name, dummy in COLUMNS])
-    writer.writerows([cell(get(host)) for dummy, get in COLUMNS] for host in model["hosts"])
+    writer.writerow([name for name, dummy in columns])
+    writer.writerows([cell(get(row)) for dummy, get in columns] for row in rows)
     return stream.getvalue()
 
 
@@ -131,6 +166,8 @@ HOST_GAUGES = (
     ("restart_required", "Whether such a change restarts Falco",
      lambda host: int(host["plan"]["restart_required"]) if host["plan"] else None),
     ("drift_findings", "Ways in which the host is not as it was set up", lambda host: len(host["drift"])),
+    ("rules_blind", "Enabled rules that see nothing with the chosen system calls", _length("syscalls", "coverage", "blind")),
+    ("rules_half_blind", "Enabled rules that see a part of their system calls", _length("syscalls", "coverage", "half_blind")),
     ("changed_timestamp_seconds", "When the last proven change was made", _at("change", "at")),
 )
 _QUANTILES = (("p50", "0.5"), ("p90", "0.9"), ("p99", "0.99"), ("p99.9", "0.999"), ("max", "1"))

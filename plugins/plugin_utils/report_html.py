@@ -11,8 +11,9 @@ could end it, and the script builds text nodes from it. Neither does the page ho
 is where somebody passes it through Ansible's templating.
 
 What the page leaves out of a large fleet, so that 10 000 hosts stay below 15 MB: of more than WHOLE_HISTORIES hosts, the worst so
-many keep their history and the others only its latest RECENT points; numbers of the history have four digits. snapshot is never
-in it, texts beyond MOST_CHARACTERS are cut, and so is what is nested deeper than MOST_DEPTH. The JSON report has it all.
+many keep their history and the others only its latest RECENT points; so it is with the names of the system calls that were chosen,
+which the others have not. Numbers of the history have four digits. snapshot is never in it, texts beyond MOST_CHARACTERS are cut,
+and so is what is nested deeper than MOST_DEPTH. The JSON report has it all.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from importlib import resources
 SCHEMA_VERSION = 1
 STYLES = ("page.css",)
 # In this order they make one script.
-SCRIPTS = ("text.js", "states.js", "model.js", "summary.js", "chart.js", "table.js", "history.js", "host.js", "page.js")
+SCRIPTS = ("text.js", "states.js", "model.js", "summary.js", "chart.js", "table.js", "history.js", "syscalls.js", "trials.js",
+           "timeline.js", "rollout.js", "host.js", "page.js")
+BRANDS = {"trial": "Falco system call trials", "rollout": "Falco rollout"}
 
 WHOLE_HISTORIES = 1000
 RECENT = 12
@@ -58,8 +61,10 @@ def render(model):
     parts["script"] = '"use strict";\n(() => {\n%s})();\n' % parts["script"]
     parts["policy"] = html.escape(policy(parts["style"], parts["script"]))
     fleet = model.get("fleet") if isinstance(model.get("fleet"), dict) else {}
-    parts["headline"] = _outside_scripts(fleet.get("headline") or "Falco fleet audit")
-    parts["title"] = _outside_scripts("Falco fleet audit, %s" % model.get("made_at"))
+    kind = model.get("kind")
+    parts["brand"] = (BRANDS.get(kind) if isinstance(kind, str) else None) or "Falco fleet audit"
+    parts["headline"] = _outside_scripts(fleet.get("headline") or parts["brand"])
+    parts["title"] = _outside_scripts("%s, %s" % (parts["brand"], model.get("made_at")))
     parts["report"] = in_script(pack(model))
     # In one pass, so that what was put in is not looked at again.
     return re.sub("@@([a-z]+)@@", lambda found: parts[found.group(1)], page)
@@ -92,19 +97,25 @@ def _outside_scripts(value, most=300):
 
 
 def pack(model):
-    """{'strings', 'shapes', 'report', 'hosts', 'history_cut'}: the model without repeated keys and texts; see model.js.
+    """{'strings', 'lists', 'shapes', 'report', 'hosts', 'history_cut'}: the model without repeated keys, texts and lists; see model.js.
 
     history_cut: how many points of a history most hosts keep, or None where all keep all.
     """
     hosts = [host for host in model.get("hosts") or [] if isinstance(host, dict)]
     longer = [index for index, host in enumerate(hosts) if len(host.get("history") or []) > RECENT]
-    keepers = set(sorted(longer, key=lambda index: _need(hosts[index]) + (index,))[:WHOLE_HISTORIES])
-    hosts = [_slim(host, index in keepers) for index, host in enumerate(hosts)]
+    keepers = _worst(hosts, longer)
+    choosers = _worst(hosts, [index for index, host in enumerate(hosts) if isinstance(host.get("syscalls"), dict)])
+    hosts = [_slim(host, index in keepers, index in choosers) for index, host in enumerate(hosts)]
     report = plain({key: value for key, value in model.items() if key != "hosts"})
     packer = _Packer([report, *hosts])
     return {"report": packer.pack(report), "hosts": [packer.pack(host) for host in hosts], "shapes": packer.shapes,
-            "strings": packer.strings,
+            "strings": packer.strings, "lists": packer.lists,
             "history_cut": RECENT if len(longer) > len(keepers) else None}
+
+
+def _worst(hosts, numbers):
+    """So many of these hosts as keep everything."""
+    return set(sorted(numbers, key=lambda index: _need(hosts[index]) + (index,))[:WHOLE_HISTORIES])
 
 
 def _need(host):
@@ -115,7 +126,9 @@ def _need(host):
     return (ORDER.index(state) if state in ORDER else 5, -drops if isinstance(drops, (int, float)) and math.isfinite(drops) else 0.0)
 
 
-def _slim(host, whole):
+def _slim(host, whole, names):
+    if not names and isinstance(host.get("syscalls"), dict):
+        host = dict(host, syscalls=dict(host["syscalls"], selected=None, frontier=None))
     found = plain({key: value for key, value in host.items() if key not in ("snapshot", "history")})
     history = [row for row in host.get("history") or [] if isinstance(row, (list, tuple)) and len(row) == 5 and _is_whole(row[0])]
     found["history"] = _columns(history if whole else history[-RECENT:])
@@ -166,17 +179,22 @@ def plain(value, depth=0):
 
 
 class _Packer:
-    """Shares the texts that come more than once and the keys of objects; the most frequent texts have the shortest numbers."""
+    """Shares the texts and the lists of texts that come more than once, and the keys of objects; the most frequent ones have the
+    shortest numbers. A list is {"@": its number}."""
 
     def __init__(self, values):
-        found = Counter()
+        found, self._lists = Counter(), Counter()
         for value in values:
             self._count(value, found)
         shared = [text for text, number in found.items() if number > 1 and len(text) > 3]
         self.strings = sorted(shared, key=lambda text: (-found[text], text))
         self.shapes = []
+        lists = [texts for texts, number in self._lists.items() if number > 1 and len(texts) > 2]
+        lists.sort(key=lambda texts: (-self._lists[texts], texts))
         self._references = {text: "$" + _base36(number) for number, text in enumerate(self.strings)}
         self._shapes = {}
+        self._numbers = {texts: number for number, texts in enumerate(lists)}
+        self.lists = [[self.pack(text) for text in texts] for texts in lists]
 
     def _count(self, value, found):
         if isinstance(value, str):
@@ -185,6 +203,8 @@ class _Packer:
             for item in value.values():
                 self._count(item, found)
         elif isinstance(value, list):
+            if _texts(value):
+                self._lists[tuple(value)] += 1
             for item in value:
                 self._count(item, found)
 
@@ -192,7 +212,8 @@ class _Packer:
         if isinstance(value, str):
             return self._references.get(value) or ("=" + value if value.startswith(("$", "=")) else value)
         if isinstance(value, list):
-            return [self.pack(item) for item in value]
+            number = self._numbers.get(tuple(value)) if _texts(value) else None
+            return [self.pack(item) for item in value] if number is None else {"@": number}
         if isinstance(value, dict):
             keys = tuple(value)
             if keys not in self._shapes:
@@ -200,6 +221,10 @@ class _Packer:
                 self.shapes.append(list(keys))
             return {str(self._shapes[keys]): [self.pack(item) for item in value.values()]}
         return value
+
+
+def _texts(values):
+    return all(isinstance(value, str) for value in values)
 
 
 def _base36(number):

@@ -26,9 +26,18 @@ NEXT_STEPS = tuple(verdicts.STEPS)
 TIERS = verdicts.TIERS
 LINES = verdicts.LINES
 DRIFTS = ("disk", "running", "overridden", "driver")
+# What a choice of system calls rests on.
+BASES = ("profile", "drops", "none")
+TRIALS = ("largest", "too_busy", "none", "aborted", "failed")
+MODES = ("beside", "instead")
+TESTS = ("clean", "accepted", "dropping", "aborted", "failed", "skipped")
+ROLLOUTS = ("finished", "stopped", "awaiting_promotion")
+STAGES = ("canary", "batch")
+OUTCOMES = ("done", "reverted", "failed", "lost", "staged", "skipped", "planned")
 
 MAX_TEXT = 4096     # characters of one text
 MAX_ITEMS = 500     # of one list or dict of the host's own
+MAX_HOSTS = 100000  # of one list of hosts that the controller made
 MAX_DEPTH = 6       # of values whose shape is not ours
 MAX_HISTORY = 60
 LIMIT = 1 << 64
@@ -71,10 +80,21 @@ def flag(value):
     return value is True
 
 
-def word(*words):
-    """One of our own words, or None."""
+def maybe_flag(value):
+    return value if isinstance(value, bool) else None
+
+
+def change(value):
+    """A finite number of either sign, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LIMIT < value < LIMIT:
+        return None
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def word(*words, instead=None):
+    """One of our own words; instead for anything else."""
     def check(value):
-        return str.__str__(value) if isinstance(value, str) and value in words else None
+        return str.__str__(value) if isinstance(value, str) and value in words else instead
     return check
 
 
@@ -118,12 +138,12 @@ def moment(value):
     return None if unix(value) is None else str.__str__(value)
 
 
-def listed(check):
+def listed(check, most=MAX_ITEMS):
     """A list of what passes the check."""
     def inner(value):
         if not isinstance(value, (list, tuple)):
             return []
-        return [item for item in map(check, value[:MAX_ITEMS]) if item is not None]
+        return [item for item in map(check, value[:most]) if item is not None]
     return inner
 
 
@@ -146,6 +166,11 @@ def table(**parts):
     return check
 
 
+def always(check):
+    """A table of unknowns for what is no dict."""
+    return lambda value: check(value if isinstance(value, dict) else {})
+
+
 def row(value):
     """[unix, state, drops_percent, rate_per_cpu_guide, seconds] of one earlier audit, or None."""
     if not isinstance(value, (list, tuple)) or len(value) != 5:
@@ -166,30 +191,57 @@ PREVIOUS = table(at=moment, state=_STATE, drops_percent=number, rate_per_cpu_gui
 # The snapshot has a place of its own, beside the window.
 WINDOW = {name: number for name in metrics.EMPTY if name != "snapshot"}
 WINDOW.update(
-    source=text, basis=text, voided=text, enter_events=lambda value: value if isinstance(value, bool) else None,
-    cpus=count, events=count, drops=count, drops_by_category=counts, userspace=counts, memory=counts,
-    since_start=table(seconds=number, events=count, drops=count),
+    source=text, basis=text, voided=text, enter_events=maybe_flag, cpus=count, events=count, drops=count, drops_by_category=counts,
+    userspace=counts, memory=counts, since_start=table(seconds=number, events=count, drops=count),
     kernel=table(run_time_ns=count, percent=number, ns_per_event=number, syscalls=count))
 
+_RULES = listed(table(rule=_key, lost=listed(text), left=listed(text)))
+_VOLUME = always(table(events_per_second=number, syscalls=count))
+SYSCALLS = table(
+    repair=flag, custom_set=listed(text), all=flag, selected=listed(text), added=listed(text), removed=listed(text),
+    basis=word(*BASES, instead="none"), target_events_per_second=number, reached=maybe_flag, before=_VOLUME, after=_VOLUME,
+    coverage=always(table(rules_total=count, blind=_RULES, half_blind=_RULES)),
+    frontier=listed(table(exclude=listed(text), events_per_second=number, rules_blind=count, rules_half_blind=count, lost=listed(text))),
+    warnings=listed(text))
+
+TRIAL = table(
+    verdict=word(*TRIALS, instead="failed"), reason=text, largest=text, accepted_drops_percent=number, mode=word(*MODES, instead="beside"),
+    began=number, ended=number,
+    tests=listed(table(
+        name=_key, custom_set=listed(text), repair=flag, all=flag, state=word(*TESTS, instead="failed"), reason=text, selected=listed(text),
+        seconds=number, events=count, events_per_second=number, rate_per_cpu=number, drops=count, drops_percent=number,
+        drops_by_category=counts, falco_cpu_percent=number, falco_wait_percent=number, memory_bytes=count, rules_total=count,
+        rules_blind=listed(text), rules_half_blind=listed(text))))
+
+ROLLOUT = table(
+    id=_key, state=word(*ROLLOUTS, instead="stopped"), reason=text, began=number, ended=number,
+    planned=always(table(hosts=count, changing=count, converged=count, refused=count, unreachable=count, restarts=count,
+                         blind_seconds=number, bytes=change, rules_lost=count)),
+    budget=always(table(allowed=count, used=count)),
+    domains=listed(table(name=_key, hosts=count, allowed=count, most_blind=count), MAX_HOSTS),
+    batches=listed(table(
+        number=count, stage=word(*STAGES, instead="batch"), began=number, ended=number,
+        hosts=listed(table(name=_key, domain=text, outcome=word(*OUTCOMES, instead="failed"), began=number, ended=number,
+                           blind_seconds=number, evidence=text, reason=text, **{"class": _key}), MAX_HOSTS)), MAX_HOSTS),
+    left=listed(text, MAX_HOSTS), down=listed(table(name=_key, reason=text), MAX_HOSTS))
+
 HOST = table(
-    name=_key, status=lambda value: word(*STATUSES)(value) or "failed", reason=text, release=text, driver=text, cpus=count,
+    name=_key, status=word(*STATUSES, instead="failed"), reason=text, release=text, driver=text, cpus=count,
     memory_bytes=count, kernel=text, unit=text,
     buffers=table(buf_size_preset=count, cpus_for_each_buffer=count, count=count, bytes_each=count, bytes_total=count),
     window=table(**WINDOW),
     verdict=table(
-        state=lambda value: _STATE(value) or "unmeasured", tier=word(*TIERS), rate_per_cpu=number, rate_per_cpu_guide=number,
-        drops_percent=number, bottleneck=lambda value: word(*BOTTLENECKS)(value) or "unknown",
-        next_step=lambda value: word(*NEXT_STEPS)(value) or "none", advice=_key, reasons=listed(text),
-        cost=lambda value: _COST(value if isinstance(value, dict) else {})),
+        state=word(*STATES, instead="unmeasured"), tier=word(*TIERS), rate_per_cpu=number, rate_per_cpu_guide=number,
+        drops_percent=number, bottleneck=word(*BOTTLENECKS, instead="unknown"), next_step=word(*NEXT_STEPS, instead="none"),
+        advice=_key, reasons=listed(text),
+        cost=always(table(falco_cpu_percent=number, falco_wait_percent=number, kernel_percent=number, memory_bytes=count))),
     plan=table(changes=listed(table(key=_key, **{"from": anything, "to": anything}, why=text)), restart_required=flag,
                warnings=listed(text), reason=text),
-    drift=listed(table(kind=lambda value: word(*DRIFTS)(value) or "running", what=_key, found=anything, expected=anything, advice=_key)),
+    drift=listed(table(kind=word(*DRIFTS, instead="running"), what=_key, found=anything, expected=anything, advice=_key)),
     change=table(at=number, evidence=lambda value: anything(value) if isinstance(value, dict) else {},
                  before=table(drops_percent=number, rate_per_cpu=number, seconds=number)),
-    previous=PREVIOUS, history=_history,
+    syscalls=SYSCALLS, trial=TRIAL, previous=PREVIOUS, history=_history,
     snapshot=lambda value: anything(value) if isinstance(value, dict) else None)
-
-_COST = table(falco_cpu_percent=number, falco_wait_percent=number, kernel_percent=number, memory_bytes=count)
 
 
 def host(result):

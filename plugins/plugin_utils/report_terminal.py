@@ -5,19 +5,31 @@
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
-from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_text import columns, fitted, visible, wrapped
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import report, report_rollout, report_trials
+from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_text import columns, fitted, several, some, visible, wrapped
 
 WORST = 10
 
 
-def _some(names, most=5):
-    shown = ", ".join(visible(fitted(name, 40)) for name in names[:most])
-    return shown + (" and %d more" % (len(names) - most) if len(names) > most else "")
-
-
 def to_terminal(model, width=100):
     """A summary for people, at most width columns wide: plain text without colours, about 40 lines for any fleet."""
+    if model["rollout"]:
+        lines = report_rollout.terminal_lines(model["rollout"], width)
+    elif model["kind"] == "trial":
+        lines = wrapped(model["fleet"]["headline"], width, "") + report_trials.terminal_lines(model["hosts"], width)
+    else:
+        lines = _fleet_lines(model, width)
+    if lines[-1]:
+        lines.append("")
+    for item in model["fleet"]["breaches"]:
+        lines.extend(wrapped("FAILED by %s: %s (%s)" % (item["rule"], item["text"], some(item["hosts"])), width, ""))
+    rules = ", ".join(model["policy"]["fail_on"]) or "a rule, because fail_on is empty"
+    if not model["fleet"]["breaches"] and (model["policy"]["fail_on"] or model["kind"] not in ("trial", "rollout")):
+        lines.extend(wrapped("Passed: no host breaks %s." % rules, width, ""))
+    return "".join(line.rstrip() + "\n" for number, line in enumerate(lines) if line or lines[number - 1])
+
+
+def _fleet_lines(model, width):
     fleet = model["fleet"]
     lines = wrapped(fleet["headline"], width, "") + [""]
     told = [(state, number) for state, number in fleet["states"].items() if number]
@@ -34,15 +46,21 @@ def to_terminal(model, width=100):
     for title, names in (("Blind", blind), ("Could not be reached", fleet["unreachable"]), ("Failed", fleet["failed"]),
                          ("Not as they were set up", fleet["drifting"]), ("A tune would restart Falco on", fleet["restart_required"])):
         if names:
-            lines.extend(wrapped("%s (%d): %s" % (title, len(names), _some(names)), width, ""))
-    if lines[-1]:
-        lines.append("")
-    for item in fleet["breaches"]:
-        lines.extend(wrapped("FAILED by %s: %s (%s)" % (item["rule"], item["text"], _some(item["hosts"])), width, ""))
-    if not fleet["breaches"]:
-        rules = ", ".join(model["policy"]["fail_on"]) or "a rule, because fail_on is empty"
-        lines.extend(wrapped("Passed: no host breaks %s." % rules, width, ""))
-    return "".join(line.rstrip() + "\n" for number, line in enumerate(lines) if line or lines[number - 1])
+            lines.extend(wrapped("%s (%d): %s" % (title, len(names), some(names)), width, ""))
+    return lines + _rules_line(model["hosts"], width)
+
+
+def _rules_line(hosts, width):
+    """Which rules the chosen system calls leave blind, by how many hosts."""
+    found = {}
+    for host in hosts:
+        for item in host["syscalls"]["coverage"]["blind"] if host["syscalls"] else ():
+            found[item["rule"]] = found.get(item["rule"], 0) + 1
+    if not found:
+        return []
+    order = sorted(found, key=lambda rule: (-found[rule], rule))
+    return wrapped("Rules that go blind with the chosen system calls (%d): %s" % (len(order), some(
+        ["%s on %s" % (fitted(rule, 60), several(found[rule], "host")) for rule in order], 4, 80)), width, "")
 
 
 def _percentile_lines(found, width):

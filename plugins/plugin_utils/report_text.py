@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text of unknown origin for a terminal: nothing in it moves the cursor, and it fits into columns. Pure."""
+"""Text of unknown origin for a terminal: nothing in it moves the cursor, and it fits into columns. Numbers for people. Pure."""
 
 from __future__ import annotations
 
@@ -58,3 +58,41 @@ def wrapped(text, width, indent="  "):
             line = indent
         line += word if line == indent else " " + word
     return lines + [line]
+
+
+def number_text(value):
+    """A percentage or rate for people: three figures, no exponent. 84.2, 0.0123, 1240."""
+    if value is None:
+        return "unknown"
+    if value >= 100:
+        return "%.0f" % value
+    return "%.3g" % value if value >= 0.0001 or not value else "less than 0.0001"
+
+
+def several(number, one, many=None):
+    """1 host, 2 hosts."""
+    return "%d %s" % (number, one if number == 1 else many or one + "s")
+
+
+def some(names, most=5, width=40):
+    """The first of some names, and how many more there are."""
+    shown = ", ".join(fitted(name, width) for name in names[:most])
+    return shown + (" and %d more" % (len(names) - most) if len(names) > most else "")
+
+
+def duration_text(seconds):
+    """12.5 s, 4 min, 3.2 h; unknown."""
+    if seconds is None or seconds < 120:
+        return number_text(seconds) + (" s" if seconds is not None else "")
+    return "%.0f min" % (seconds / 60) if seconds < 7200 else "%s h" % number_text(seconds / 3600)
+
+
+def bytes_text(size):
+    """12 MiB; unknown. With its sign."""
+    if size is None:
+        return "unknown"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            break
+        size, unit = size / 1024, "TiB"
+    return "%s%s %s" % ("-" if size < 0 else "", number_text(abs(size)), unit)

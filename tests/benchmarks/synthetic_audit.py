@@ -46,6 +46,25 @@ CURES = {
     "outputs": ("outputs", "Look at the outputs: the queue lost alerts.", "the outputs queue lost 17 alerts"),
 }
 
+# Event names that the rules need, those that are loud, and the rules that would miss them.
+STATE_EVENTS = """
+    bind capset chdir chroot clone clone3 close connect creat dup dup2 dup3 execve execveat fchdir fcntl fork open openat openat2 pipe
+    prctl procexit recvfrom recvmsg sendmsg sendto setgid setuid setsid shutdown socket socketpair umount vfork accept accept4
+""".split()
+RULE_EVENTS = """
+    access chmod chown ioctl kill link linkat mkdir mkdirat mmap mprotect ptrace rename renameat rmdir setns symlink symlinkat unlink
+    unlinkat unshare listen getsockopt setsockopt mount bpf
+""".split()
+NOISY = ("close", "openat", "recvfrom", "sendto", "connect", "open", "unlinkat", "renameat", "mkdirat", "fcntl")
+RULES = {
+    "close": ("Detect release_agent File Container Escapes",),
+    "openat": ("Read sensitive file untrusted", "Directory traversal monitored file read"),
+    "recvfrom": ("Unexpected UDP Traffic",), "sendto": ("Packet socket created in container",),
+    "connect": ("Contact K8S API Server From Container", "Disallowed SSH Connection Non Standard Port"),
+    "open": ("Read sensitive file untrusted",), "unlinkat": ("Remove Bulk Data from Disk",), "renameat": ("Clear Log Activities",),
+    "mkdirat": ("Create Hidden Files or Directories",), "fcntl": ("Redirect STDOUT/STDIN to Network Connection in Container",),
+}
+
 
 def _window(chance, cpus, release, rate, percent, falco_cpu):
     """The window contract (plugin_utils/metrics.py) of a host: rate in events/s per CPU as counted."""
@@ -166,6 +185,47 @@ def _change(chance):
             "before": before}
 
 
+def _dimmed(excluded):
+    """(blind, half blind) of a set without these system calls."""
+    blind, half = [], []
+    for name in excluded:
+        for place, rule in enumerate(RULES[name]):
+            found = half if place or name in ("openat", "connect") else blind
+            if rule not in blind + half:
+                found.append(rule)
+    return blind, half
+
+
+def _syscalls(chance, rate):
+    """The choice of system calls of a host that makes so many events a second."""
+    order = chance.sample(NOISY, 8)
+    frontier, left, seen = [], rate, []
+    for number in range(1, len(order) + 1):
+        before = sum(map(list, _dimmed(seen)), [])
+        seen = order[:number]
+        blind, half = _dimmed(seen)
+        left *= chance.uniform(0.55, 0.97)
+        frontier.append({"exclude": seen, "events_per_second": round(left, 1), "rules_blind": len(blind), "rules_half_blind": len(half),
+                         "lost": [rule for rule in blind + half if rule not in before]})
+    step = frontier[chance.randrange(0, 4)]
+    present = sorted(STATE_EVENTS + RULE_EVENTS)
+    blind, half = _dimmed(step["exclude"])
+
+    def items(rules):
+        return [{"rule": rule, "lost": [name for name in step["exclude"] if rule in RULES[name]],
+                 "left": ["execve"] if rule in half else []} for rule in rules]
+
+    return {
+        "repair": False, "custom_set": ["!" + name for name in step["exclude"]], "all": False,
+        "selected": [name for name in present if name not in step["exclude"]], "added": [], "removed": step["exclude"], "basis": "profile",
+        "target_events_per_second": round(step["events_per_second"] * chance.uniform(0.9, 1.2), 1), "reached": chance.random() < 0.7,
+        "before": {"events_per_second": round(rate, 1), "syscalls": len(present)},
+        "after": {"events_per_second": step["events_per_second"], "syscalls": len(present) - len(step["exclude"])},
+        "coverage": {"rules_total": 84, "blind": items(blind), "half_blind": items(half)}, "frontier": frontier,
+        "warnings": ["fcntl: repair would put it back"] if chance.random() < 0.3 else [],
+    }
+
+
 def _snapshot(chance, host):
     window = host["window"] or {}
     if not window.get("events"):
@@ -181,7 +241,7 @@ def _host(number, chance, history):
     name = "%s-%05d" % (chance.choice(ROLES), number)
     empty = {"name": name, "status": "ok", "reason": None, "release": None, "driver": None, "cpus": None, "memory_bytes": None,
              "kernel": None, "unit": None, "buffers": None, "window": None, "verdict": None, "plan": None, "drift": [], "change": None,
-             "previous": None, "history": [], "snapshot": None}
+             "syscalls": None, "trial": None, "previous": None, "history": [], "snapshot": None}
     fate = chance.random()
     if fate < 0.008:
         return dict(empty, status="unreachable", reason=UNREACHABLE % name)
@@ -207,6 +267,8 @@ def _host(number, chance, history):
                           "advice": "Remove the block engine from /etc/falco/config.d/zzz-local.yaml."}]
     if chance.random() < 0.2:
         host["change"] = _change(chance)
+    if number % 5 < 2 and host["window"] and host["window"]["rate"]:
+        host["syscalls"] = _syscalls(random.Random(number), host["window"]["rate"])
     host["history"] = _history(chance, host, history)
     host["snapshot"] = _snapshot(chance, host)
     return host

@@ -29,6 +29,8 @@ def module_at(path: str):
 
 hostile = module_at("tests/unit/hostile_page.py")
 audits = module_at("tests/benchmarks/synthetic_audit.py")
+trials_of = module_at("tests/benchmarks/synthetic_trial.py")
+rollouts = module_at("tests/benchmarks/synthetic_rollout.py")
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +98,46 @@ def named(model: dict, name: str) -> dict:
 @pytest.fixture
 def hostile_fleet(made):
     return made("hostile", hostile.report)
+
+
+@pytest.fixture
+def hostile_trials(made):
+    return made("hostile-trials", lambda: hostile.report(kind="trial"))
+
+
+@pytest.fixture
+def hostile_rollout(made):
+    return made("hostile-rollout", lambda: hostile.report(kind="rollout"))
+
+
+def report_of(kind: str, hosts: list, record: dict | None = None) -> dict:
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+
+    return report.assemble(hosts, dict(audits.POLICY, fail_on=[]), dict(audits.META, kind=kind), None, record)
+
+
+def rolled(number: int, **more) -> dict:
+    hosts = audits.audit_results(number, history=0)
+    return report_of("rollout", hosts, rollouts.rollout([host["name"] for host in hosts], **more))
+
+
+def bare_rollout() -> dict:
+    """Nothing has begun, and nobody was measured."""
+    record = rollouts.rollout(["a", "b"])
+    record.update(batches=[], left=["a", "b"], domains=[], down=[], state="awaiting_promotion", planned={"changing": 12})
+    return report_of("rollout", [], record)
+
+
+@pytest.fixture
+def trials(made):
+    return made("trials", lambda: report_of("trial", trials_of.tried(audits.audit_results(60, history=0))))
+
+
+@pytest.fixture
+def rollout(made):
+    return made("rollout", lambda: rolled(300, wrong=0.2, stop=8))
+
+
+@pytest.fixture
+def large_rollout(made):
+    return made("large-rollout", lambda: rolled(5000))

@@ -76,7 +76,8 @@ def test_a_host_tells_everything(page, fleet):
     assert host["verdict"]["advice"] in verdict
     assert page.texts("#host .verdict li") == host["verdict"]["reasons"]
     found = cards(page)
-    assert list(found) == ["What was measured", "What was lost", "What Falco costs", "Ring buffers", "Plan", "Drift", "Last proven change",
+    assert list(found) == ["What was measured", "What was lost", "What Falco costs", "Ring buffers", "Plan",
+                           *(["System calls"] if host["syscalls"] else []), "Drift", "Last proven change",
                            "Since the last audit", "History", "raw"]
     lost = {row.split("\n")[0]: int(row.split("\n")[1].replace("\u202f", "")) for row in page.texts("#host .counts .row")}
     assert lost == host["window"]["drops_by_category"]

@@ -53,6 +53,33 @@ def test_impossible_numbers_break_nothing(page, hostile_fleet, number):
     assert not page.js("/NaN|undefined|Infinity|\\[object/.test(document.getElementById('host').innerText)")
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("kind", ["trials", "rollout"])
+def test_in_a_trial_or_a_rollout_they_are_text(page, request, kind, width):
+    found = request.getfixturevalue(f"hostile_{kind}")
+    page.size(width, 844, mobile=width < 500)
+    page.open(found.url)
+    page.js("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    shown = page.wait(f"!document.getElementById('{kind}').hidden && document.getElementById('{kind}').textContent")
+    for text in hostile.TEXTS[:6]:
+        assert text in shown
+    assert elements(page) == [] and scripts(page) == 2
+    assert not page.js(f"/NaN|undefined|Infinity|\\[object/.test(document.getElementById('{kind}').innerText)")
+
+
+@pytest.mark.parametrize("kind", ["trials", "rollout"])
+def test_on_a_host_s_page_of_a_trial_or_a_rollout_they_are_text(page, request, kind):
+    found = request.getfixturevalue(f"hostile_{kind}")
+    for number in (*range(0, len(hostile.TEXTS), 4), *range(len(hostile.TEXTS), len(hostile.TEXTS) + len(hostile.NUMBERS))):
+        page.open(f"{found.url}#number={number}")
+        page.wait("!document.getElementById('host').hidden && Boolean(document.querySelector('#host h1'))")
+        page.js("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        assert page.wait("document.querySelector('#host pre').textContent")
+        assert elements(page) == [] and scripts(page) == 2
+        if number >= len(hostile.TEXTS):
+            assert not page.js("/NaN|undefined|Infinity|\\[object/.test(document.getElementById('host').innerText)")
+
+
 def test_links_lead_to_their_hosts(page, hostile_fleet):
     """Names that look like addresses, encodings or other parameters come back as they are."""
     page.open(hostile_fleet.url + "#size=250")

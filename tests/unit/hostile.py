@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
-from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 
 TEXTS = (
     "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "<!--", "]]>", "&lt;b&gt;", "javascript:alert(1)",
@@ -37,14 +37,18 @@ def replaced(value, texts):
 
 def results(number=60, seed=3):
     """Results of hosts that keep our own words, and whose other texts are hostile."""
-    hosts, texts = synthetic_audit.audit_results(number, seed, history=3), _endless()
+    hosts, texts = synthetic_trial.tried(synthetic_audit.audit_results(number, seed, history=3), seed), _endless()
     for host in hosts:
         hostile = replaced(copy.deepcopy(host), texts)
         for name in ("status", "history"):
             hostile[name] = host[name]
-        for name, words in (("verdict", ("state", "tier", "bottleneck", "next_step")), ("window", ("basis",))):
+        for name, words in (("verdict", ("state", "tier", "bottleneck", "next_step")), ("window", ("basis",)),
+                            ("syscalls", ("basis",)), ("trial", ("verdict", "mode"))):
             if host[name]:
                 hostile[name].update({word: host[name][word] for word in words})
+        for item, ours in zip((hostile["trial"] or {}).get("tests", ()), (host["trial"] or {}).get("tests", ())):
+            item["state"] = ours["state"]
+            item["drops_by_category"] = {next(texts): 5}
         for item, ours in zip(hostile["drift"], host["drift"]):
             item["kind"] = ours["kind"]
         if hostile["window"]:
@@ -55,8 +59,22 @@ def results(number=60, seed=3):
     return hosts
 
 
-def model(number=60, seed=3):
-    return report.assemble(results(number, seed), dict(synthetic_audit.POLICY, fail_on=list(report.RULES)), synthetic_audit.META, {
+def rollout(number=60, seed=3):
+    """A rollout over hosts that are called like this."""
+    texts = _endless()
+    ours = synthetic_rollout.rollout([next(texts) for dummy in range(number)], seed, wrong=0.4)
+    hostile = replaced(copy.deepcopy(ours), texts)
+    hostile["state"] = ours["state"]
+    for batch, our in zip(hostile["batches"], ours["batches"]):
+        batch["stage"] = our["stage"]
+        for host, told in zip(batch["hosts"], our["hosts"]):
+            host["outcome"] = told["outcome"]
+    return hostile
+
+
+def model(number=60, seed=3, kind="audit"):
+    return report.assemble(results(number, seed), dict(synthetic_audit.POLICY, fail_on=list(report.RULES)), dict(
+        synthetic_audit.META, kind=kind), rollout=rollout(number, seed) if kind == "rollout" else None, previous={
         text: {"at": "2026-11-23T13:00:00Z", "state": "healthy", "drops_percent": 0.0, "rate_per_cpu_guide": 1.0} for text in TEXTS})
 
 

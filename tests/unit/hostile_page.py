@@ -52,19 +52,59 @@ def host(name, text, number=3.5):
                  "reason": text},
         "drift": [{"kind": text, "what": text, "found": text, "expected": number, "advice": text}],
         "change": {"at": 1795000000, "evidence": {text: text, "rings": {"bytes_each": number}}, "before": {"drops_percent": number}},
+        "syscalls": {"repair": text, "custom_set": [text, "open"], "all": number, "selected": [text, "close"], "added": [text],
+                     "removed": [text], "basis": text, "target_events_per_second": number, "reached": False,
+                     "before": {"events_per_second": 1000.5, "syscalls": number}, "after": {"events_per_second": number, "syscalls": text},
+                     "coverage": {"rules_total": number, "blind": [{"rule": text, "lost": [text], "left": text}, text],
+                                  "half_blind": [{"rule": text, "lost": number, "left": [text]}]},
+                     "frontier": [{"exclude": [text], "events_per_second": 800, "rules_blind": 1, "rules_half_blind": number,
+                                   "lost": [text]},
+                                  {"exclude": [text, "open"], "events_per_second": 700.5, "rules_blind": number, "rules_half_blind": 2,
+                                   "lost": [text, number]}, {"exclude": text, "events_per_second": number}, text],
+                     "warnings": [text]},
+        "trial": {"verdict": text, "reason": text, "largest": text, "accepted_drops_percent": number, "mode": text, "began": number,
+                  "ended": text, "tests": [test(text, text, number), test("T1", "dropping", number), text]},
         "previous": {"at": text, "state": text, "drops_percent": number, "rate_per_cpu_guide": number},
         "history": [[1795000000, text, 2.5, 900.0, 60], [1795086400, "healthy", 0.0, 800.0, 60]],
     }
 
 
-def report(texts=TEXTS):
+def test(name, state, number):
+    """A test of a trial."""
+    numbers = ("repair", "seconds", "events", "events_per_second", "rate_per_cpu", "drops", "drops_percent", "falco_cpu_percent",
+               "falco_wait_percent", "memory_bytes", "rules_total")
+    return dict(dict.fromkeys(numbers, number), name=name, custom_set=[name, number], all=name, state=state, reason=name,
+                selected=[name, "open"], drops_by_category={name: 5}, rules_blind=[name], rules_half_blind=[name])
+
+
+def rollout(texts=TEXTS):
+    """A rollout over the hosts of a report, and over some that are not in it."""
+    def host(name, text, number, began=1795000000):
+        return {"name": name, "domain": text, "class": text, "outcome": text, "began": began, "ended": number, "blind_seconds": number,
+                "evidence": text, "reason": text}
+
+    outcomes = ("done", "reverted", "failed", "lost", "staged", "skipped", "planned")
+    batches = [{"number": text, "stage": text, "began": 1795000000, "ended": 1795000100, "hosts": [
+        host(text, text, 1795000050.5), dict(host(text + "?", text, 1795000060), outcome=outcomes[place % 7], blind_seconds=3.5)]}
+        for place, text in enumerate(texts)]
+    batches += [{"number": number, "stage": "batch", "began": number, "ended": number, "hosts": [
+        host("number-%d" % place, "plain", number, number), host("x", "plain", number)]} for place, number in enumerate(NUMBERS)]
+    batches += [None, {}, {"hosts": [None, "x", {}]}]
+    return {"id": texts[0], "state": texts[1], "reason": texts[2], "began": float("nan"), "ended": texts[3],
+            "planned": {"hosts": texts[0], "changing": 1 << 70, "bytes": -5, "blind_seconds": -1},
+            "budget": {"allowed": texts[4], "used": -1},
+            "domains": [{"name": text, "hosts": 3, "allowed": 1, "most_blind": 2} for text in texts] + [None], "batches": batches,
+            "left": list(texts), "down": [{"name": text, "reason": text} for text in texts] + [None]}
+
+
+def report(texts=TEXTS, kind="audit"):
     """A report with one host for each text, which is its name too, and with the same texts in the fleet's part."""
     hosts = [host(text, text) for text in texts]
     hosts += [host("number-%d" % number, "plain", value) for number, value in enumerate(NUMBERS)]
     names = [item["name"] for item in hosts]
     spread = dict.fromkeys(("p50", "p90", "p99", "p99.9", "max"), 1.5)
     return copy.deepcopy({
-        "schema_version": 1, "kind": "audit", "collection": texts[0], "made_at": "2026-11-24T13:00:00Z", "seconds": 1.5,
+        "schema_version": 1, "kind": kind, "collection": texts[0], "made_at": "2026-11-24T13:00:00Z", "seconds": 1.5,
         "policy": {"accepted_drops_percent": 1.0, "accepted_hosts_percent": 5.0, "min_observation_seconds": 60,
                    "fail_on": ["dropping", texts[0]]},
         "fleet": {
@@ -75,5 +115,6 @@ def report(texts=TEXTS):
             "since_last": {"at": texts[0], "better": [], "worse": names, "new": [], "gone": list(texts)},
             "headline": " ".join(texts)[:900], "breaches": [{"rule": text, "hosts": names, "text": text} for text in texts[:6]],
         },
+        "rollout": rollout(texts) if kind == "rollout" else None,
         "hosts": hosts,
     })

@@ -41,8 +41,8 @@ function theHost(index) {
     around(index),
     make("h1", { tabindex: "-1" }, foreign(COLUMNS.name[index] || "(no name)")),
     make("p.sub", {}, badge(state), ...identity(host)),
-    ...[verdictCard(host, state), make("div.columns", {}, measuredCard(host), lossesCard(host), make("div", {}, costCard(host), settingsCard(host))),
-      planCard(host), driftCard(host), make("div.columns", {}, changeCard(host), beforeCard(host)), historyCard(host), rawCard(host)].filter(Boolean),
+    ...[rolloutCard(COLUMNS.name[index]), verdictCard(host, state), trialCard(host), make("div.columns", {}, measuredCard(host), lossesCard(host), make("div", {}, costCard(host), settingsCard(host))),
+      planCard(host), syscallsCard(host), driftCard(host), make("div.columns", {}, changeCard(host), beforeCard(host)), historyCard(host), rawCard(host)].filter(Boolean),
   );
 }
 

@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // The report as report_html.py packed it. Strings are "$" + the number of a shared one in base 36, or "=" + themselves
-// where they begin with either sign; an object is {"number of its shape": [its values]}. Hosts stay packed until they are
+// where they begin with either sign; an object is {"number of its shape": [its values]}, and a list of texts that is there more
+// than once is {"@": its number}. Hosts stay packed until they are
 // looked at: the table takes its columns out of the packed form.
 
 const PACKED = JSON.parse(document.getElementById("report").textContent);
@@ -22,6 +23,7 @@ function unpack(value) {
   if (Array.isArray(value)) return value.map(unpack);
   if (!isPacked(value)) return value;
   const [number] = Object.keys(value);
+  if (number === "@") return PACKED.lists[value[number]].map(unpack);
   // Without a prototype, so that a key named __proto__ is a key.
   const found = Object.create(null);
   PACKED.shapes[number].forEach((key, index) => { found[key] = unpack(value[number][index]); });
@@ -37,7 +39,7 @@ function pick(value, ...path) {
     if (!isPacked(here)) return null;
     let found = null;
     for (const number in here) {
-      const place = PLACES[number].get(key);
+      const place = PLACES[number]?.get(key);
       found = place === undefined ? null : here[number][place];
     }
     here = found;

@@ -56,6 +56,7 @@ function openFleet(asked) {
   document.title = TITLE;
   show(asked);
   if (chart.stale) drawChart();
+  redrawRollout();
   if (from === null) return;
   window.scrollTo(0, scrolled);
   document.querySelector("#rows tr[data-number=\"" + from + "\"] a")?.focus({ preventScroll: true });
@@ -77,6 +78,7 @@ function openHost(index) {
 function redraw() {
   if (shownHost === null) {
     drawChart();
+    redrawRollout();
     return;
   }
   chart.stale = true;
@@ -102,6 +104,7 @@ function start() {
   drawHead();
   drawBreaches();
   drawStates();
+  drawRules();
   drawPercentiles();
   drawCounts("steps", "step", STEPS, "Nothing has to be done.");
   drawCounts("bottlenecks", "bottleneck", BOTTLENECKS, "No host has a bottleneck.");
@@ -109,6 +112,10 @@ function start() {
   setUpChart();
   setUpTable();
   setUpPrinting();
+  drawTrials();
+  document.getElementById("looked").hidden = !["trial", "rollout"].includes(REPORT.kind);
+  // Of hosts that nobody measured there is nothing to say but what the rollout or the trial did.
+  document.getElementById("measured").hidden = ["trial", "rollout"].includes(REPORT.kind) && !(FLEET.percentiles || {}).measured;
   listed = sorted(filtered());
   document.getElementById("skip").addEventListener("click", (event) => {
     event.preventDefault();
@@ -120,6 +127,7 @@ function start() {
   let waiting = 0;
   addEventListener("resize", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(redraw); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  drawRollout();
   route();
   performance.mark("falcotune-interactive");
 }

@@ -56,3 +56,31 @@ function shapeOf(key, size = 12) {
 function badge(key) {
   return make("span.state.s-" + stateOf(key).key, { title: stateOf(key).says }, shapeOf(key), foreign(key, "span", 24));
 }
+
+// What a test, a trial and a host of a rollout came to: the state whose look it has, and what it says.
+const TESTS = {
+  clean: ["healthy", "lost nothing"], accepted: ["acceptable", "lost a little, within what is accepted"], dropping: ["dropping", "lost events"],
+  aborted: ["unreachable", "was stopped before its time"], failed: ["failed", "could not be run"], skipped: ["unmeasured", "was not run"],
+};
+const VERDICTS = {
+  failed: ["failed", "the trial failed"], aborted: ["unreachable", "the trial was stopped"], too_busy: ["overloaded", "too busy even for the smallest set"],
+  none: ["dropping", "no set is kept"], largest: ["healthy", "the largest set without losses, or with what is accepted"],
+};
+const OUTCOMES = {
+  lost: ["blind", "no word since its change began"], failed: ["failed", "the change could not be made"], reverted: ["dropping", "the previous state was put back"],
+  staged: ["acceptable", "the change is written and waits for a restart"], skipped: ["unmeasured", "was left out"], planned: ["unreachable", "has not begun"],
+  done: ["healthy", "changed, and proven"],
+};
+const WRONG = ["lost", "failed", "reverted"];
+
+function lookOf(table, key) {
+  return Object.hasOwn(table, key) ? table[key][0] : "unmeasured";
+}
+
+function saysOf(table, key) {
+  return Object.hasOwn(table, key) ? table[key][1] : visible(key, 60);
+}
+
+function signOf(table, key, ...words) {
+  return make("span.state", { title: saysOf(table, key) }, shapeOf(lookOf(table, key)), words.length ? words : foreign(visible(key, 24).replaceAll("_", " "), "span"));
+}

@@ -149,9 +149,9 @@ function duration(seconds) {
   return grouped(Math.round(seconds / 86400)) + NARROW_SPACE + "days";
 }
 
-// Seconds since 1970 or an ISO text; in UTC, so that a page says the same wherever it is read.
-function when(value) {
+// Seconds since 1970 or an ISO text; in UTC, so that a page says the same wherever it is read. With 19 digits, seconds too.
+function when(value, digits = 16) {
   const at = new Date(isNumber(value) ? value * 1000 : typeof value === "string" ? value : NaN);
   if (Number.isNaN(at.getTime())) return isThere(value) ? visible(value, 40) : DASH;
-  return at.toISOString().slice(0, 16).replace("T", " ") + " UTC";
+  return at.toISOString().slice(0, digits).replace("T", " ") + " UTC";
 }

@@ -9,11 +9,13 @@ import re
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import anonymise, drift, releases, report, report_forms, report_shape
-from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
 from hypothesis import given, strategies as st
 
 MODEL = synthetic_audit.audit_model(120, seed=5, history=4)
+TRIALS = report.assemble(synthetic_trial.tried(synthetic_audit.audit_results(60, 5, history=0)), synthetic_audit.POLICY,
+                         dict(synthetic_audit.META, kind="trial"))
 
 
 def assembled(*hosts, **meta):
@@ -39,15 +41,17 @@ def texts_of(value):
 
 
 EMPTY = {"name": "", "status": "ok", "window": {"kernel": {}, "since_start": {}}, "verdict": {"cost": {}}, "buffers": {},
-         "plan": {"changes": [{}]}, "drift": [{}], "change": {"before": {}}, "previous": {}}
+         "plan": {"changes": [{}]}, "drift": [{}], "change": {"before": {}}, "previous": {},
+         "syscalls": {"coverage": {"blind": [{}]}, "frontier": [{}]}, "trial": {"tests": [{}]}}
 # What may be in any bundle: our own words, and what stands in for others.
 OURS = set(texts_of(json.loads(report_forms.to_json(assembled(EMPTY)))))
 OURS |= {*report_shape.STATES, *report_shape.STATUSES, *report_shape.BOTTLENECKS, *report_shape.NEXT_STEPS, *report_shape.TIERS,
-         *report_shape.DRIFTS, *report.RULES}
+         *report_shape.DRIFTS, *report.RULES, *report_shape.BASES, *report_shape.TRIALS, *report_shape.MODES, *report_shape.TESTS}
 OURS |= {*anonymise.DRIVERS, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.BASES, *anonymise.CATEGORIES, *anonymise.MEMORIES,
          *anonymise.EVIDENCE, *anonymise.PROOFS, *anonymise.PROPERTIES, *anonymise.SAID, *anonymise._WORDS, *anonymise._PARTS,
+         *anonymise.TESTS, *anonymise.EVENTS, *("!" + name for name in anonymise.EVENTS),
          "source", "buffers", "bytes_each", "count", anonymise.EPOCH, "n_threads", *anonymise.metrics.USERSPACE}
-STAND_IN = re.compile(r"(host|path|unit|address|text|release|driver|kernel|category|counter|memory|key)-[0-9]+")
+STAND_IN = re.compile(r"(host|path|unit|address|text|release|driver|kernel|category|counter|memory|key|rule|test|!?event)-[0-9]+")
 
 
 def is_ours(text):
@@ -94,6 +98,18 @@ HOSTS = st.fixed_dictionaries({
                       max_size=2),
     "change": st.fixed_dictionaries({"at": st.integers(10 ** 9, 2 * 10 ** 9), "evidence": st.dictionaries(
         FREE | st.sampled_from(("source", "buffers", "events", "pid")), VALUES, max_size=3)}),
+    "syscalls": st.fixed_dictionaries({
+        "custom_set": st.lists(FREE | st.just("!openat"), max_size=2), "selected": st.lists(FREE, max_size=2), "basis": FREE,
+        "coverage": st.fixed_dictionaries({"blind": st.lists(st.fixed_dictionaries({"rule": FREE, "lost": st.lists(FREE, max_size=1)}),
+                                                             max_size=2)}),
+        "frontier": st.lists(st.fixed_dictionaries({"exclude": st.lists(FREE, max_size=1), "lost": st.lists(FREE, max_size=1)}),
+                             max_size=1), "warnings": st.lists(FREE, max_size=1)}) | st.none(),
+    "trial": st.fixed_dictionaries({
+        "verdict": FREE, "reason": FREE, "largest": FREE, "mode": FREE, "began": st.integers(0, 2 * 10 ** 9),
+        "tests": st.lists(st.fixed_dictionaries({
+            "name": FREE, "state": FREE, "reason": FREE, "custom_set": st.lists(FREE, max_size=1), "selected": st.lists(FREE, max_size=1),
+            "drops_by_category": st.dictionaries(FREE, st.integers(0, 9), max_size=1), "rules_blind": st.lists(FREE, max_size=1)}),
+            max_size=2)}) | st.none(),
     "previous": st.fixed_dictionaries({"at": FREE, "state": FREE}),
     "snapshot": st.dictionaries(FREE, VALUES, max_size=2),
 })
@@ -118,7 +134,8 @@ def test_no_original_text_survives(hosts, collection):
     checked(bundle)
 
 
-@pytest.mark.parametrize("model", [MODEL, hostile.model()], ids=["fleet", "hostile"])
+@pytest.mark.parametrize("model", [MODEL, TRIALS, hostile.model(), hostile.model(kind="trial")],
+                         ids=["fleet", "trials", "hostile", "hostile trials"])
 def test_only_our_own_words_are_in_a_bundle(model):
     checked(anonymise.bundle(model))
 
@@ -142,6 +159,12 @@ def test_nothing_of_the_other_hosts_is_in_a_bundle():
                 "memory": {"acme": 1}}},
     {"verdict": {"state": "dropping", "advice": "acme", "reasons": ["acme"]}},
     {"snapshot": {"falco.version": "acme"}},
+    {"syscalls": {"custom_set": ["!acme"], "selected": ["acme"], "added": ["acme"], "removed": ["acme"], "warnings": ["acme"],
+                  "coverage": {"blind": [{"rule": "acme", "lost": ["acme"], "left": ["acme"]}], "half_blind": [{"rule": "acme"}]},
+                  "frontier": [{"exclude": ["acme"], "lost": ["acme"]}]}},
+    {"trial": {"reason": "acme", "largest": "acme", "began": 1795000000, "ended": 1795000001, "tests": [
+        {"name": "acme", "reason": "acme", "custom_set": ["acme"], "selected": ["acme"], "drops_by_category": {"acme": 1},
+         "rules_blind": ["acme"], "rules_half_blind": ["acme"]}]}},
 ])
 def test_no_part_of_a_host_is_forgotten(host):
     found = json.dumps(anonymise.bundle(assembled(dict({"name": "acme", "status": "ok"}, **host))))
@@ -160,6 +183,34 @@ def test_numbers_and_verdicts_stay():
         assert host["window"] == original["window"] or original["window"]["voided"]
     for name in ("states", "bottlenecks", "next_steps", "percentiles", "events", "drops", "headline"):
         assert bundle["fleet"][name] == MODEL["fleet"][name]
+
+
+def test_system_calls_stay_and_rules_do_not():
+    chosen = next(host["syscalls"] for host in MODEL["hosts"] if host["syscalls"] and host["syscalls"]["coverage"]["blind"])
+    found = bundled(syscalls=chosen)["syscalls"]
+    for name in ("custom_set", "selected", "removed", "before", "after", "target_events_per_second", "basis", "reached"):
+        assert found[name] == chosen[name]
+    assert [step["exclude"] for step in found["frontier"]] == [step["exclude"] for step in chosen["frontier"]]
+    assert all(STAND_IN.fullmatch(item["rule"]) for item in found["coverage"]["blind"])
+    # The same rule has the same name in the coverage and in the frontier.
+    names = {ours["rule"]: theirs["rule"] for theirs, ours in zip(chosen["coverage"]["blind"], found["coverage"]["blind"])}
+    for step, original in zip(found["frontier"], chosen["frontier"]):
+        assert [names.get(rule, real) for rule, real in zip(step["lost"], original["lost"])] == original["lost"]
+
+
+def test_the_guide_s_tests_stay_and_others_do_not():
+    for host, original in zip(anonymise.bundle(TRIALS)["hosts"], TRIALS["hosts"]):
+        assert (host["trial"] is None) == (original["trial"] is None)
+        for test, told in zip(host["trial"]["tests"] if host["trial"] else (), original["trial"]["tests"] if original["trial"] else ()):
+            assert test["name"] == (told["name"] if told["name"] != "no files" else "test-1")
+            for name in ("state", "drops_percent", "rate_per_cpu", "selected", "custom_set", "memory_bytes", "falco_cpu_percent"):
+                assert test[name] == told[name]
+        if host["trial"] and original["trial"]["largest"]:
+            assert host["trial"]["largest"] in ("T1", "T2", "T3", "T4", "T5", "test-1")
+
+
+def test_a_bundle_has_no_rollout():
+    assert anonymise.bundle(hostile.model(kind="rollout"))["rollout"] is None
 
 
 @pytest.mark.parametrize("key", [key.path for key in releases.KEYS])

@@ -9,7 +9,7 @@ import random
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics, policy as policies, report, report_shape, verdict
-from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout
 from ansible_collections.falcotune.fleet.tests.unit import hostile
 from hypothesis import given, strategies as st
 
@@ -135,6 +135,45 @@ def test_headline(hosts, expected):
     (None, "unknown"), (99.96, "100")])
 def test_numbers_for_people_have_no_exponent(value, expected):
     assert report.number_text(value) == expected
+
+
+def kind_of(kind, *hosts, rollout=None):
+    return report.assemble(hosts, POLICY, dict(META, kind=kind), None, rollout)["fleet"]["headline"]
+
+
+def tried(*verdicts):
+    return [{"name": "host-%d" % number, "status": "ok", "trial": {"verdict": verdict}} for number, verdict in enumerate(verdicts)]
+
+
+@pytest.mark.parametrize("verdicts, expected", [
+    ([], "No host was tried."),
+    (["largest"], "1 host was tried: 1 has a set that it can watch."),
+    (["largest", "largest", "too_busy", "nonsense"],
+     "4 hosts were tried: 2 have a set that they can watch; 1 is too busy even for the smallest; 1 failed."),
+    (["none", "aborted"], "2 hosts were tried: 1 has none; 1 was aborted."),
+])
+def test_headline_of_trials(verdicts, expected):
+    assert kind_of("trial", *tried(*verdicts)) == expected
+    assert "tried" not in kind_of("audit", *tried(*verdicts))
+
+
+@pytest.mark.parametrize("record, expected", [
+    ({}, "The rollout stopped: 0 of 0 hosts changed."),
+    ({"state": "awaiting_promotion", "planned": {"changing": 40}, "left": ["a"] * 37, "batches": [
+        {"hosts": [{"outcome": "done"}, {"outcome": "done"}, {"outcome": "reverted"}]}]},
+     "The rollout waits for promotion: 2 of 40 hosts changed; 1 reverted; 37 left."),
+    ({"state": "finished", "batches": [{"hosts": [{"outcome": "done"}]}, {"hosts": [{"outcome": "staged"}, {"outcome": "what"}]}]},
+     "The rollout is finished: 1 of 3 hosts changed; 1 failed, 1 staged."),
+])
+def test_headline_of_a_rollout(record, expected):
+    assert kind_of("rollout", rollout=record) == expected
+
+
+def test_a_rollout_of_five_thousand_hosts_keeps_them_all():
+    record = synthetic_rollout.rollout(["host-%d" % number for number in range(6000)], stop=20, wrong=0.004)
+    found = report.assemble([], POLICY, META, None, record)["rollout"]
+    assert sum(len(batch["hosts"]) for batch in found["batches"]) + len(found["left"]) == 6000
+    assert found["planned"]["bytes"] < 0
 
 
 # Against the last audit

@@ -10,7 +10,7 @@ import re
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import report, report_forms, report_text
-from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
 from hypothesis import given, strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -19,6 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 FORMS = (report_forms.to_json, report_forms.to_csv, report_forms.to_openmetrics, report_forms.to_terminal)
 MODEL = synthetic_audit.audit_model(300)
 HOSTILE = hostile.model()
+TRIALS = report.assemble(synthetic_trial.tried(synthetic_audit.audit_results(60, history=0)), dict(synthetic_audit.POLICY, fail_on=[]),
+                         dict(synthetic_audit.META, kind="trial"))
+RECORD = synthetic_rollout.rollout(["host-%03d" % number for number in range(300)], wrong=0.2, stop=12)
+ROLLOUT = report.assemble([], dict(synthetic_audit.POLICY, fail_on=[]), dict(synthetic_audit.META, kind="rollout"), None, RECORD)
+KINDS = {"trials": TRIALS, "rollout": ROLLOUT, "hostile trials": hostile.model(kind="trial"),
+         "hostile rollout": hostile.model(kind="rollout")}
 BY_NAME = {host["name"]: host for host in MODEL["hosts"]}
 TEXTS = st.text(max_size=40) | st.sampled_from(hostile.TEXTS)
 
@@ -84,6 +90,33 @@ def test_csv_is_as_rfc_4180_wants_it():
     assert text.endswith("\r\n") and "\n" not in text.replace("\r\n", "") and "\r" not in text.replace("\r\n", "")
     assert text.count("\r\n") == len(HOSTILE["hosts"]) + 1
     assert {len(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)} == {len(report_forms.COLUMNS)}
+
+
+def test_csv_has_the_rules_that_the_chosen_calls_cost():
+    found = {row["host"]: row for row in rows(MODEL)}
+    chosen = [host for host in MODEL["hosts"] if host["syscalls"]]
+    assert chosen and len(chosen) < len(MODEL["hosts"])
+    for host in MODEL["hosts"]:
+        coverage = (host["syscalls"] or {}).get("coverage")
+        assert found[host["name"]]["rules_blind"] == ("" if coverage is None else str(len(coverage["blind"])))
+        assert found[host["name"]]["syscalls_selected"] == ("" if coverage is None else str(host["syscalls"]["after"]["syscalls"]))
+
+
+def test_csv_of_trials_has_a_row_a_test_and_of_a_rollout_a_row_a_host():
+    tried = [(host["name"], test["name"]) for host in TRIALS["hosts"] if host["trial"] for test in host["trial"]["tests"]]
+    found = rows(TRIALS)
+    assert [(row["host"], row["test"]) for row in found if row["test"]] == tried
+    assert [row["host"] for row in found if not row["test"]] == [
+        host["name"] for host in TRIALS["hosts"] if host["trial"] and not host["trial"]["tests"]]
+    told = [(host["name"], host["outcome"], str(host["began"])) for batch in RECORD["batches"] for host in batch["hosts"]]
+    assert [(row["host"], row["outcome"], row["began"]) for row in rows(ROLLOUT)] == told
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_csv_of_the_other_kinds_has_no_formula(name):
+    text = report_forms.to_csv(KINDS[name])
+    assert len({len(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)}) == 1
+    assert text.count("\r\n") > 50 and all(no_formula(value) for row in rows(KINDS[name]) for value in row.values())
 
 
 def test_every_text_of_csv_is_quoted():
@@ -174,6 +207,13 @@ def test_the_numbers_of_openmetrics():
         (("host", name),) for name, host in BY_NAME.items() if report.drops_of(host) is not None}
 
 
+def test_blind_rules_are_a_gauge_where_calls_were_chosen():
+    found = samples(report_forms.to_openmetrics(MODEL))
+    for name, host in BY_NAME.items():
+        expected = len(host["syscalls"]["coverage"]["blind"]) if host["syscalls"] else None
+        assert found.get(("falcotune_host_rules_blind", (("host", name),))) == expected
+
+
 def test_breaches_count_hosts_and_are_there_at_zero():
     found = samples(report_forms.to_openmetrics(MODEL))
     broken = {rule: sum(len(item["hosts"]) for item in MODEL["fleet"]["breaches"] if item["rule"] == rule)
@@ -238,6 +278,50 @@ def test_terminal_of_a_fleet_that_passes():
     assert "fail_on is empty" in report_forms.to_terminal(lenient)
 
 
+def test_terminal_names_the_rules_that_go_blind():
+    found = {}
+    for host in MODEL["hosts"]:
+        for item in host["syscalls"]["coverage"]["blind"] if host["syscalls"] else ():
+            found[item["rule"]] = found.get(item["rule"], 0) + 1
+    flat = " ".join(report_forms.to_terminal(MODEL).split())
+    assert "Rules that go blind with the chosen system calls (%d)" % len(found) in flat
+    most = min(found, key=lambda rule: (-found[rule], rule))
+    assert "%s on %d hosts" % (most, found[most]) in flat
+    assert "go blind" not in report_forms.to_terminal(named("a"))
+
+
+def test_terminal_of_trials_is_a_matrix():
+    text = report_forms.to_terminal(TRIALS)
+    assert text.startswith(TRIALS["fleet"]["headline"][:60]) and "hosts were tried" in TRIALS["fleet"]["headline"]
+    head = next(line.split() for line in text.splitlines() if line.startswith("host "))
+    assert head[:5] == ["host", "verdict", "largest", "T1", "T2"]
+    busy = next(host for host in TRIALS["hosts"] if host["trial"] and host["trial"]["verdict"] == "too_busy")
+    line = next(line.split() for line in text.splitlines() if line.startswith(busy["name"] + " "))
+    assert line[1:5] == ["too_busy", "-", report.number_text(busy["trial"]["tests"][0]["drops_percent"]), "skipped"]
+    assert "(20 of %d hosts)" % sum(bool(host["trial"]) for host in TRIALS["hosts"]) in text
+    assert "Passed" not in text, "nothing was asked, so nothing passed"
+
+
+def test_terminal_of_a_rollout_tells_where_it_stands():
+    text = report_forms.to_terminal(ROLLOUT)
+    flat = " ".join(text.split())
+    hosts = [host for batch in RECORD["batches"] for host in batch["hosts"]]
+    wrong = [host for host in hosts if host["outcome"] != "done"]
+    assert flat.startswith("The rollout stopped: %d of 300 hosts changed" % (len(hosts) - len(wrong)))
+    assert "Because: the budget of 12 failures is used up" in flat and "Failures: %d of 12 allowed" % len(wrong) in flat
+    assert wrong[0]["name"] in flat and "and %d more that went wrong" % (len(wrong) - 8) in flat
+    assert "Left (%d): %s" % (len(RECORD["left"]), RECORD["left"][0]) in flat and "Down before it began (2): db-90001, db-90002" in flat
+    assert "Most blind at once: rack-c 3 (allowed 3)" in flat
+    assert len(text.splitlines()) < 50
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 132])
+@pytest.mark.parametrize("name", KINDS)
+def test_no_line_of_the_other_kinds_is_wider_or_moves_the_terminal(name, width):
+    for line in report_forms.to_terminal(KINDS[name], width).split("\n"):
+        assert sum(map(report_text._width, line)) <= width and line.isprintable(), line
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 132])
 @pytest.mark.parametrize("model", [MODEL, HOSTILE], ids=["fleet", "hostile"])
 def test_no_line_is_wider_than_the_terminal(model, width):
@@ -260,6 +344,19 @@ def test_nothing_of_a_hostile_report_moves_the_terminal():
     ("é字", "é字"), ("\U000e0001", "\\U000e0001"), ("\u00a0", "\\xa0"), ("\x7f", "\\x7f")])
 def test_what_does_not_print_is_written_out(text, expected):
     assert report_text.visible(text) == expected
+
+
+@pytest.mark.parametrize("size, expected", [
+    (None, "unknown"), (0, "0 B"), (1023, "1023 B"), (-(12 << 20), "-12 MiB"), (3 << 29, "1.5 GiB"), (5 << 40, "5 TiB"),
+    (5 << 50, "5120 TiB")])
+def test_bytes_for_people(size, expected):
+    assert report_text.bytes_text(size) == expected
+
+
+@pytest.mark.parametrize("seconds, expected", [
+    (None, "unknown"), (0, "0 s"), (2.346, "2.35 s"), (119.0, "119 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_for_people(seconds, expected):
+    assert report_text.duration_text(seconds) == expected
 
 
 @given(st.text(), st.integers(4, 40))

@@ -13,7 +13,8 @@ from html.parser import HTMLParser
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_html
-from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile_page as hostile
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
@@ -57,6 +58,8 @@ def unpack(packed, value):
         return packed["strings"][int(value[1:], 36)] if value[:1] == "$" else value.removeprefix("=")
     if isinstance(value, list):
         return [unpack(packed, item) for item in value]
+    if isinstance(value, dict) and "@" in value:
+        return unpack(packed, packed["lists"][value["@"]])
     if isinstance(value, dict):
         (number, values), = value.items()
         return dict(zip(packed["shapes"][int(number)], [unpack(packed, item) for item in values]))
@@ -212,6 +215,66 @@ def test_texts_that_look_like_our_own_signs_come_back():
     made = [{"name": text, "status": text} for text in ("$", "$0", "=", "==", "=$1", "$0", "x$")]
     packed = report_html.pack({"hosts": made})
     assert [unpack(packed, item)["name"] for item in packed["hosts"]] == [item["name"] for item in made]
+
+
+def kinds():
+    """A model of each kind."""
+    hosts = synthetic_trial.tried(synthetic_audit.audit_results(40, history=0))
+    record = synthetic_rollout.rollout([host["name"] for host in hosts], wrong=0.1)
+    return {kind: report.assemble(hosts, synthetic_audit.POLICY, dict(synthetic_audit.META, kind=kind), None, rollout)
+            for kind, rollout in (("trial", None), ("rollout", record))}
+
+
+@pytest.mark.parametrize("kind, brand", report_html.BRANDS.items())
+def test_trials_and_rollouts_come_out_as_they_went_in(kind, brand):
+    made = kinds()[kind]
+    found = Page(report_html.render(made))
+    assert found.texts["title"] == ["%s, 2026-11-24T13:00:00Z" % brand] and found.texts["h1"][0] == made["fleet"]["headline"]
+    packed = report_html.pack(made)
+    assert packed["lists"], "sets of system calls are shared"
+    for item, host in zip(packed["hosts"], made["hosts"], strict=True):
+        back = unpack(packed, item)
+        assert (back["trial"], back["syscalls"]) == (host["trial"], host["syscalls"])
+    assert unpack(packed, packed["report"])["rollout"] == made["rollout"]
+
+
+@pytest.mark.parametrize("kind", report_html.BRANDS)
+def test_a_hostile_trial_or_rollout_cannot_change_the_structure_of_the_page(page, kind):
+    text = report_html.render(hostile.report(kind=kind))
+    found, plain = Page(text), Page(page)
+    assert [tag for tag, dummy in found.tags] == [tag for tag, dummy in plain.tags]
+    assert found.texts["script"][1] == plain.texts["script"][1] and found.policy == plain.policy
+    inside = re.search(r'<script type="application/json" id="report">(.*?)</script>', text, re.DOTALL).group(1)
+    assert inside.isascii() and not re.search("[<>&]", inside) and not re.search(r"\{[{%#]", text)
+
+
+def test_lists_are_shared_where_that_is_shorter():
+    names = ["open", "openat", "close"]
+    packed = report_html.pack({"hosts": [{"name": "a", "x": names, "y": ["open"], "z": [1, "open", "close"]},
+                                         {"name": "b", "x": list(names), "y": ["open"], "z": [1, "open", "close"]}]})
+    assert len(packed["lists"]) == 1
+    assert [unpack(packed, item)["x"] for item in packed["hosts"]] == [names, names]
+    assert unpack(packed, packed["hosts"][0])["z"] == [1, "open", "close"]
+
+
+def test_in_a_large_fleet_the_worst_keep_the_names_of_their_system_calls(monkeypatch):
+    monkeypatch.setattr(report_html, "WHOLE_HISTORIES", 10)
+    made = synthetic_audit.audit_model(200, history=0)
+    packed = report_html.pack(made)
+    found = [unpack(packed, item)["syscalls"] for item in packed["hosts"]]
+    assert sum(item["frontier"] is not None for item in found if item) == 10 < sum(map(bool, found))
+    for item, host in zip(found, made["hosts"], strict=True):
+        if item:
+            assert (item["selected"] is None) == (item["frontier"] is None)
+            assert {key: value for key, value in item.items() if key not in ("selected", "frontier")} == {
+                key: value for key, value in host["syscalls"].items() if key not in ("selected", "frontier")}
+
+
+def test_a_rollout_adds_less_than_a_hundred_and_fifty_bytes_a_host():
+    names = ["web-%05d" % number for number in range(5000)]
+    record = synthetic_rollout.rollout(names)
+    made = report.assemble([], synthetic_audit.POLICY, dict(synthetic_audit.META, kind="rollout"), None, record)
+    assert len(report_html.in_script(report_html.pack(made))) < 150 * 5000
 
 
 def test_base_36_counts_on():

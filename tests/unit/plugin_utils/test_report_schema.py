@@ -9,7 +9,7 @@ import json
 import jsonschema
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import anonymise, metrics, report, report_forms, report_shape
-from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
@@ -57,6 +57,14 @@ def test_words_are_those_of_the_code():
     assert kinds["next_step"]["enum"] == list(report_shape.NEXT_STEPS)
     assert kinds["verdict"]["properties"]["tier"]["enum"][:-1] == list(report_shape.TIERS)
     assert kinds["host"]["properties"]["drift"]["items"]["properties"]["kind"]["enum"] == list(report_shape.DRIFTS)
+    assert kinds["syscalls"]["properties"]["basis"]["enum"] == list(report_shape.BASES)
+    trial, rollout = kinds["trial"]["properties"], kinds["rollout"]["properties"]
+    assert (trial["verdict"]["enum"], trial["mode"]["enum"]) == (list(report_shape.TRIALS), list(report_shape.MODES))
+    assert trial["tests"]["items"]["properties"]["state"]["enum"] == list(report_shape.TESTS)
+    assert rollout["state"]["enum"] == list(report_shape.ROLLOUTS)
+    batch = rollout["batches"]["items"]["properties"]
+    assert batch["stage"]["enum"] == list(report_shape.STAGES)
+    assert batch["hosts"]["items"]["properties"]["outcome"]["enum"] == list(report_shape.OUTCOMES)
     assert kinds["text"]["maxLength"] == report_shape.MAX_TEXT
     assert kinds["host"]["properties"]["history"]["maxItems"] == report_shape.MAX_HISTORY
     for name, words in (("states", report_shape.STATES), ("bottlenecks", report_shape.BOTTLENECKS),
@@ -70,6 +78,57 @@ def test_the_window_is_the_one_of_the_metrics():
 
 def test_a_fleet_is_valid():
     assert not errors(MODEL)
+
+
+def rolled(rollout):
+    return report.assemble([], synthetic_audit.POLICY, dict(synthetic_audit.META, kind="rollout"), None, rollout)
+
+
+def test_trials_and_a_rollout_are_valid():
+    trials = report.assemble(synthetic_trial.tried(synthetic_audit.audit_results(60, history=0)), synthetic_audit.POLICY,
+                             dict(synthetic_audit.META, kind="trial"))
+    assert any(host["trial"]["tests"] for host in trials["hosts"] if host["trial"]) and not errors(trials | report.public(trials))
+    record = synthetic_rollout.rollout(["host-%d" % number for number in range(200)], wrong=0.1, stop=5)
+    model = rolled(record)
+    assert not errors(json.loads(report_forms.to_json(model)))
+    assert json.loads(json.dumps(model["rollout"])) == json.loads(json.dumps(record)), "and nothing of it is lost"
+
+
+def test_nothing_of_a_trial_or_a_choice_is_lost():
+    results = synthetic_trial.tried(synthetic_audit.audit_results(60, history=0))
+    model = report.assemble(results, synthetic_audit.POLICY, synthetic_audit.META)
+    for host, given in zip(model["hosts"], sorted(results, key=lambda host: host["name"])):
+        assert (host["syscalls"], host["trial"]) == (given["syscalls"], given["trial"])
+
+
+@pytest.mark.parametrize("kind", ["trial", "rollout"])
+def test_hostile_trials_and_rollouts_are_valid(kind):
+    assert not errors(json.loads(report_forms.to_json(hostile.model(40, kind=kind))))
+
+
+def everywhere(value, put):
+    """The value with `put` in place of each of its parts in turn."""
+    if isinstance(value, dict):
+        for name in value:
+            yield dict(value, **{name: put})
+            yield from (dict(value, **{name: inner}) for inner in everywhere(value[name], put))
+    elif isinstance(value, list) and value:
+        yield [put, *value[1:]]
+        yield from ([inner, *value[1:]] for inner in everywhere(value[0], put))
+
+
+@pytest.mark.parametrize("value", hostile.VALUES, ids=range(len(hostile.VALUES)))
+def test_any_value_in_a_rollout_a_trial_or_a_choice_makes_a_valid_report(value):
+    record = synthetic_rollout.rollout(["a", "b", "c", "d"], wrong=0.5)
+    for spoiled in everywhere(record, value):
+        assert not errors(rolled(spoiled))
+    base = synthetic_trial.tried(synthetic_audit.audit_results(30, history=0))
+    host = next(item for item in base if item["syscalls"] and item["trial"]["tests"])
+    results = [dict(host, **{name: spoiled}) for name in ("syscalls", "trial") for spoiled in everywhere(host[name], value)]
+    model = report.assemble(results, synthetic_audit.POLICY, dict(synthetic_audit.META, kind="trial"))
+    assert len(results) > 60 and not errors(json.loads(report_forms.to_json(model)))
+    for form in (report_forms.to_csv, report_forms.to_terminal):
+        assert form(model)
 
 
 @pytest.mark.parametrize("results", [[], [{}], [None], hostile.results(40)], ids=["empty", "nothing", "null", "hostile"])
@@ -102,6 +161,10 @@ def test_a_bundle_is_valid():
     lambda model: model["hosts"][0].update(snapshot={}),
     lambda model: model["hosts"][0].pop("verdict"),
     lambda model: model["hosts"][0].update(cpus="8"),
+    lambda model: model.pop("rollout"),
+    lambda model: model.update(rollout={}),
+    lambda model: model["hosts"][0].update(syscalls={}),
+    lambda model: model["hosts"][0].update(trial={"verdict": "largest"}),
     lambda model: model["hosts"][0].update(status="maybe"),
     lambda model: model["fleet"]["states"].update(fine=1),
     lambda model: model["fleet"]["states"].pop("healthy"),

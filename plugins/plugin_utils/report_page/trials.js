@@ -1,0 +1,122 @@
+// Copyright (c) 2026 falcotune contributors
+// GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// Trials of sets of system calls: hosts against sets, what each set costs, and a host's own tests.
+
+const MOST_TRIED = 200;
+const MOST_TESTS = 12;
+
+function cellOf(test) {
+  if (!isPacked(test)) return make("td", {}, DASH);
+  const ran = ["clean", "accepted", "dropping"].includes(test.state);
+  return make("td", {}, make("span.test", { title: saysOf(TESTS, test.state) }, shapeOf(lookOf(TESTS, test.state)), make("span", {}, ran ? percent(test.drops_percent) : foreign(test.state, "span", 20))),
+    ran ? make("span.under", {}, isNumber(test.rate_per_cpu) ? whole(test.rate_per_cpu) + "/s" : DASH) : null);
+}
+
+// Those that stand over words begin with a star.
+function headsOf(heads) {
+  return heads.map((head) => make(head[0] === "*" ? "th.words" : "th", { scope: "col" }, head.replace("*", "")));
+}
+
+function testsOf(trial) {
+  return isList(trial.tests).filter(isPacked);
+}
+
+function drawTrials() {
+  if (REPORT.kind !== "trial") return;
+  const tried = [];
+  for (let index = 0; index < COUNT; index++) {
+    const trial = pick(PACKED.hosts[index], "trial");
+    if (isPacked(trial)) tried.push([index, trial]);
+  }
+  const place = document.getElementById("trials");
+  place.hidden = false;
+  if (!tried.length) {
+    place.append(card("Trials", hint("No host brought a trial.")));
+    return;
+  }
+  const order = Object.keys(VERDICTS);
+  tried.sort((one, other) => order.indexOf(one[1].verdict) - order.indexOf(other[1].verdict) || collator.compare(COLUMNS.name[one[0]], COLUMNS.name[other[0]]) || one[0] - other[0]);
+  const names = [...new Set(tried.flatMap(([, trial]) => testsOf(trial).map((test) => asText(test.name))))];
+  place.append(matrixCard(tried, names), setsCard(tried, names));
+}
+
+function matrixCard(tried, names) {
+  const shown = names.slice(0, MOST_TESTS);
+  const first = tried[0][1];
+  const box = card("Hosts and sets", hint("Share of the events that was lost with each set, and events/s per CPU as they were counted. "
+    + (isNumber(first.accepted_drops_percent) ? "Up to " + share(first.accepted_drops_percent) + " is accepted." : "")),
+  legend(TESTS, tried.flatMap(([, trial]) => testsOf(trial).map((test) => test.state))),
+  wide("Hosts and sets", make("table.numbers.matrix", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Host"), make("th.words", { scope: "col" }, "Verdict"), shown.map((name) => make("th", { scope: "col" }, foreign(name, "bdi", 24))))),
+    make("tbody", {}, tried.slice(0, MOST_TRIED).map(([index, trial]) => {
+      const tests = new Map(testsOf(trial).map((test) => [asText(test.name), test]));
+      return make("tr", {}, make("th", { scope: "row" }, make("a", { href: linkOf(index) }, foreign(COLUMNS.name[index] || "(no name)", "bdi", 60))),
+        make("td.words", {}, trial.verdict === "largest" && isThere(trial.largest) ? signOf(VERDICTS, trial.verdict, make("span", {}, "largest ", foreign(trial.largest, "bdi", 24))) : signOf(VERDICTS, trial.verdict)),
+        shown.map((name) => cellOf(tests.get(name))));
+    })))));
+  if (tried.length > MOST_TRIED) box.append(hint("The first " + grouped(MOST_TRIED) + " of " + several(tried.length, "host", "hosts") + ", worst first; the CSV file has them all."));
+  if (names.length > MOST_TESTS) box.append(hint("The first " + MOST_TESTS + " of " + several(names.length, "set", "sets") + "."));
+  return box;
+}
+
+function legend(table, keys, ...more) {
+  const present = new Set(keys);
+  return make("p.legend", {}, Object.keys(table).filter((key) => present.has(key)).map((key) => make("span", {}, signOf(table, key), " ", make("span.soft", {}, saysOf(table, key)))), more);
+}
+
+function greatest(values) {
+  const known = values.filter(isNumber);
+  return known.length ? known.reduce((most, value) => Math.max(most, value)) : null;
+}
+
+function setsCard(tried, names) {
+  const heads = ["Set", "*Selected by", "Kept on", "Most lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
+  return card("What each set costs", hint("The most that any host showed. A set is kept where it lost nothing, or no more than is accepted."),
+    wide("What each set costs", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(heads))),
+      make("tbody", {}, names.slice(0, MOST_TESTS).map((name) => {
+        const tests = tried.flatMap(([, trial]) => testsOf(trial).filter((test) => asText(test.name) === name));
+        const ran = tests.filter((test) => ["clean", "accepted", "dropping"].includes(test.state));
+        return make("tr", {}, make("th", { scope: "row" }, foreign(name, "bdi", 60)), make("td.words", {}, howChosen(tests[0])),
+          make("td", {}, whole(ran.filter((test) => test.state !== "dropping").length) + " of " + whole(ran.length)), ...testCosts({
+            drops_percent: greatest(ran.map((test) => test.drops_percent)), falco_cpu_percent: greatest(ran.map((test) => test.falco_cpu_percent)),
+            memory_bytes: greatest(ran.map((test) => test.memory_bytes)), calls: greatest(ran.map((test) => isList(test.selected).length)),
+            blind: greatest(ran.map((test) => isList(test.rules_blind).length)), half: greatest(ran.map((test) => isList(test.rules_half_blind).length)),
+          }));
+      })))));
+}
+
+function testCosts(of) {
+  return [percent(of.drops_percent), percent(of.falco_cpu_percent), bytes(of.memory_bytes), whole(of.calls), whole(of.blind), whole(of.half)].map((text) => make("td", {}, text === "" ? DASH : text));
+}
+
+function trialCard(host) {
+  const trial = host.trial;
+  if (!isPacked(trial)) return null;
+  const tests = testsOf(trial);
+  const box = card("Trial", make("p", {}, signOf(VERDICTS, trial.verdict, saysOf(VERDICTS, trial.verdict)), trial.verdict === "largest" && isThere(trial.largest) ? [": ", make("b", {}, foreign(trial.largest, "bdi", 60))] : null));
+  if (isThere(trial.reason)) box.append(put(make("p.lines"), trial.reason, 2000, true));
+  box.append(hint("Run " + (trial.mode === "instead" ? "instead of" : "beside") + " the production Falco, " + when(trial.began) + " to " + when(trial.ended) + "."));
+  if (!tests.length) return box;
+  const heads = ["Set", "*Result", "Events/s", "Events/s/CPU", "Waited", "Lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
+  box.append(wide("Tests", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(heads))),
+    make("tbody", {}, tests.map((test) => make("tr", {}, make("th", { scope: "row" }, foreign(test.name, "bdi", 60)), make("td.words", {}, signOf(TESTS, test.state)),
+      make("td", {}, whole(test.events_per_second)), make("td", {}, whole(test.rate_per_cpu)), make("td", {}, percent(test.falco_wait_percent)), ...testCosts({ ...test,
+        calls: isList(test.selected).length || null, blind: ranOf(test) ? isList(test.rules_blind).length : null, half: ranOf(test) ? isList(test.rules_half_blind).length : null })))))),
+  ...tests.map(testDetails));
+  return box;
+}
+
+function ranOf(test) {
+  return isList(test.selected).length > 0;
+}
+
+function testDetails(test) {
+  const lost = Object.entries(isPacked(test.drops_by_category) ? test.drops_by_category : {}).filter(([, number]) => isNumber(number) && number > 0);
+  const rules = (names) => (isList(names).length ? make("ul.rules", {}, isList(names).map((name) => make("li", {}, foreign(name, "bdi", 200)))) : null);
+  return folded(["More of ", foreign(test.name, "bdi", 60)], isThere(test.reason) ? put(make("p.lines"), test.reason, 2000, true) : null, pairs([
+    ["Selected by", howChosen(test)], ["Observed for", duration(test.seconds)], ["Events", isNumber(test.events) ? whole(test.events) + ", " + whole(test.drops) + " lost" : null],
+    ["Lost by category", lost.length ? foreign(lost.map(([name, number]) => name + " " + whole(number)).join(", "), "bdi", 400) : null],
+    ["Blind rules", rules(test.rules_blind)], ["Half blind rules", rules(test.rules_half_blind)], ["System calls", isList(test.selected).length ? nameList(test.selected) : null],
+  ]));
+}
