@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A program that makes system calls at a steady pace and counts them itself, where others can read it. Stdlib only.
 
-syscall_load.py FILE RATE makes each of CALLS so often a second until it is killed. FILE holds a 64-bit counter for each call, one
-for the batches, and a ring of (monotonic time in ns, how often each call was made by then), one for each batch.
+syscall_load.py FILE RATE makes rounds, so many a second, until it is killed; a round makes each of CALLS once. FILE holds the number
+of rounds and of batches of them (64 bits each), and a ring of (monotonic time in ns, rounds made by then), one for each batch.
 """
 
 from __future__ import annotations
@@ -28,28 +28,24 @@ COLUMN = {"x86_64": 0, "aarch64": 1}.get(platform.machine())
 CALLS = [name for name, row in TABLE.items() if COLUMN is not None and row[COLUMN] is not None]
 # Others on the same machine make these too, all the time.
 COMMON = ("openat", "close", "uname", "pread64", "fstat", "getppid", "openat2")
-HEAD = struct.Struct("<%dQ" % (len(CALLS) + 1))
+HEAD = struct.Struct("<QQ")
 MOMENT = struct.Struct("<QQ")
 MOMENTS = 1 << 15
 SIZE = HEAD.size + MOMENTS * MOMENT.size
 
 
 class Counters:
-    """The load's own counters."""
+    """The load's own count."""
 
     def __init__(self, path):
         with open(path, "r+b") as stream:
             self.map = mmap.mmap(stream.fileno(), SIZE)
 
-    def read(self) -> dict[str, int]:
-        """The counters between two rounds: read again until nothing moved meanwhile."""
-        while True:
-            first, second = self.map[:HEAD.size], self.map[:HEAD.size]
-            if first == second:
-                return dict(zip((*CALLS, "batches"), HEAD.unpack(first), strict=True))
+    def rounds(self) -> int:
+        return HEAD.unpack(self.map[:HEAD.size])[0]
 
     def windows(self, began: float, ended: float, seconds: float) -> tuple[float, float]:
-        """The least and the most that was made of each call in any so long a part of this time."""
+        """The least and the most rounds that were made in any so long a part of this time."""
         moments = sorted(MOMENT.iter_unpack(self.map[HEAD.size:]))
         moments = [(at / 1e9, made) for at, made in moments if began * 1e9 <= at <= ended * 1e9]
         found, late = [], 0
@@ -81,7 +77,7 @@ def run(path: Path, rate: int) -> None:
                     result = call(number, *arguments)
                     descriptor = result if result > 2 else descriptor
             made += 1
-            HEAD.pack_into(counters.map, 0, *(made for _name in CALLS), batches)
+            HEAD.pack_into(counters.map, 0, made, batches)
         MOMENT.pack_into(counters.map, HEAD.size + batches % MOMENTS * MOMENT.size, now(), made)
         batches += 1
         time.sleep(0.002)
