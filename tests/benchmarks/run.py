@@ -9,6 +9,7 @@ trips       trips to a host, counted from the callback's events: converged and c
 converged   wall time of a converged tune over 50 local hosts / a play with one ping task, medians of pairs
 audit       wall time of an audit of 100 local hosts with all its reports / a play with one ping task, medians of pairs
 log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pairs, and the bytes read
+profile     speed of a program of nothing but system calls while they are counted / without, medians of pairs (root)
 page        the HTML report of 10 000 hosts in a headless Chromium: size, time until it can be used, what a click costs
 """
 
@@ -122,6 +123,13 @@ def log_size(folder: Path, args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def profile(_folder: Path, args: argparse.Namespace) -> None:
+    import profile_cost
+
+    for line in profile_cost.measure(args.pairs):
+        print(line, flush=True)
+
+
 def page(folder: Path, args: argparse.Namespace) -> None:
     import page as pages
 
@@ -131,7 +139,7 @@ def page(folder: Path, args: argparse.Namespace) -> None:
 
 def main() -> int:
     parts = {"plans": plans, "reports": report_forms, "trips": trips, "converged": converged, "audit": audit, "log_size": log_size,
-             "page": page}
+             "profile": profile, "page": page}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="%s (default: all)" % ", ".join(parts))
     parser.add_argument("--hosts", type=int, default=50)

@@ -41,7 +41,7 @@ def test_a_release_that_cannot_choose(release):
 
 def test_the_rate_of_a_selection_is_a_sum_over_its_names():
     names = syscall_names.names_for("0.44.1")
-    profile = dict(PROFILE, counts={name: 2 for name in names.kernel})
+    profile = dict(PROFILE, counts=dict.fromkeys(names.kernel, 2))
     found = syscall_profile.read(profile)
     assert found["total_per_second"] == len(names.kernel) and not found["unwatchable"]
     chosen = syscalls.select("0.44.1", ["openat", "accept", "accept4", "pread"], ["openat", "accept", "accept4", "fcntl"])
@@ -59,7 +59,7 @@ def test_why_there_is_none():
     dict(PROFILE, seconds=0), dict(PROFILE, seconds=True), dict(PROFILE, seconds="2"), dict(PROFILE, seconds=float("nan")),
     dict(PROFILE, seconds=1e308), dict(PROFILE, seconds=-2.0), dict(PROFILE, counts=[["read", 1]]), dict(PROFILE, counts=None),
     dict(PROFILE, counts={"syscall_%d" % number: 1 for number in range(5000)}),
-    dict(PROFILE, counts={text: 1 for text in hostile.TEXTS if text != "null"}),
+    dict(PROFILE, counts={text: 1 for text in hostile.TEXTS if text not in ("null", "1e999")}),
     *[dict(PROFILE, counts={"read": value}) for value in (None, True, -1, 0, 1.5, float("nan"), "7", 10 ** 400, [], {})],
 ], ids=lambda value: type(value).__name__)
 def test_what_is_no_profile(profile):
