@@ -78,7 +78,8 @@ class ActionModule(ActionBase):
                 continue
             self._say("%s: %d system calls, %s" % (test["name"], len(selection["selected"]), "dry run" if self._task.check_mode else (
                 "%d s %s the host's own Falco" % (chosen["seconds"], chosen["mode"] + (" of" if chosen["mode"] == "instead" else "")))))
-            response = self._execute_module(module_name="falcotune.fleet.falco_trial", module_args={"request": request}, task_vars=task_vars)
+            response = self._execute_module(module_name="falcotune.fleet.falco_trial", module_args={"request": request},
+                                            task_vars=task_vars)
             answer = response.get("trial") if isinstance(response.get("trial"), dict) else None
             if answer is None:
                 stopped = "not run: %s" % (response.get("msg") or "the host gave no answer")

@@ -106,16 +106,16 @@ def production(left):
 
 def bring_back(left):
     """Start the host's own Falco again, and see that it runs."""
-    problem = None
-    for dummy in range(3):
+    for last in (False, False, True):
         try:
             work = production(left)
             work.start()
             work.await_process()
             return
         except (transaction.Failed, systemd.ManagerError, IndexError) as error:
-            problem = error
-    raise Failed("the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; start it" % (left["unit"], problem))
+            if last:
+                raise Failed("the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; start it"
+                             % (left["unit"], error))
 
 
 def recover(state):
@@ -273,6 +273,9 @@ class Trial(object):
     def said(self, name, limit=MAX_TEXT):
         return host.read(os.path.join(self.folder, name), limit) or ""
 
+    def cause(self, name, status):
+        return candidate.cause(self.said(name + ".out"), self.said(name + ".err"), status).replace(self.folder, "(trial)")
+
     def ask(self, words, name):
         """Let Falco print something and end: its exit status."""
         child = self.spawn(words, name)
@@ -332,8 +335,7 @@ class Trial(object):
         status = self.ask(words + ["-o", "log_level=debug", "--dry-run"], "dry")
         self.answer["dry_run"] = self.said("dry.err")
         if status != 0:
-            raise Failed("Falco refuses the trial's configuration: %s" % candidate.cause(self.said("dry.out"), self.answer["dry_run"], status)
-                         .replace(self.folder, "(trial)"))
+            raise Failed("Falco refuses the trial's configuration: %s" % self.cause("dry", status))
         if self.request["list_rules"]:
             self.list_rules()
         if self.plan["dry"]:
@@ -345,7 +347,8 @@ class Trial(object):
         return self.measure(words)
 
     def write(self):
-        for name, text in (("falco.yaml", json.dumps(self.request["config"]).replace(PLACE, self.folder)), ("rules.yaml", self.request["rules"])):
+        config = json.dumps(self.request["config"]).replace(PLACE, self.folder)
+        for name, text in (("falco.yaml", config), ("rules.yaml", self.request["rules"])):
             handle = os.open(os.path.join(self.folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(text.encode("utf-8"))
@@ -373,7 +376,8 @@ class Trial(object):
         child = self.spawn(words, "falco")
         stat = host.Process("", child.pid).stat()
         self.note(pid=child.pid, start=stat[0] if stat else None)
-        self.wait(child, OPENS, lambda: host.read(metrics, 4096), "no snapshot of its metrics shows within %d s that Falco captures" % OPENS)
+        self.wait(child, OPENS, lambda: host.read(metrics, 4096),
+                  "no snapshot of its metrics shows within %d s that Falco captures" % OPENS)
         self.wait(child, WARM_UP)
         began, seen = time.time(), self.cpu(child.pid)
         self.wait(child, self.request["seconds"] + self.request["interval"])
@@ -392,8 +396,7 @@ class Trial(object):
         while time.time() < deadline:
             self.watch()
             if child.poll() is not None:
-                raise Failed("Falco ended: %s" % candidate.cause(self.said("falco.out"), self.said("falco.err"), child.returncode)
-                             .replace(self.folder, "(trial)"))
+                raise Failed("Falco ended: %s" % self.cause("falco", child.returncode))
             if until and until():
                 return
             self.beat()
@@ -529,6 +532,7 @@ def answer_of(guard, reader, connection):
     os.close(reader)
     os.waitpid(guard, 0)
     try:
-        return json.loads(b"".join(data).decode("utf-8"))
+        answer = json.loads(b"".join(data).decode("utf-8"))
     except ValueError:
         return None
+    return answer if isinstance(answer, dict) else None

@@ -251,12 +251,13 @@ def hold(module, state):
         os.chmod(state, 0o700)
         lock = records.lock(state)
     except records.Locked as error:
-        module.fail_json(msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again when it is done" % error)
+        module.fail_json(msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again when it is done"
+                         % error)
     except OSError as error:
         module.fail_json(msg="%s: %s; run with become, or set falco_tune_state_dir" % (state, error.strerror))
     if records.read_json(os.path.join(state, "journal.json")):
-        module.fail_json(msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which finishes or undoes it"
-                         % state)
+        module.fail_json(msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which finishes or "
+                             "undoes it" % state)
     try:
         return lock, trial.recover(state)
     except trial.Failed as error:

@@ -18,7 +18,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics, re
 # configurations) is parsed and forgotten.
 BLOCKS = (
     "base_syscalls", "config_files", "engine", "falco_libs", "metrics", "modern_bpf", "outputs_queue", "priority", "rule_matching", "rules",
-    "rules_file", "rules_files", "syscall_buf_size_preset", "syscall_drop_failed_exit", "syscall_event_drops", "watch_config_files", "webserver",
+    "rules_file", "rules_files", "syscall_buf_size_preset", "syscall_drop_failed_exit", "syscall_event_drops", "watch_config_files",
+    "webserver",
 )
 MAX_TEXT = 1 << 20
 

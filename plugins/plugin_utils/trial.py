@@ -270,8 +270,8 @@ def result(test, answer, selection, release, accepted, rules):
     if found["state"] != "clean":
         found["reason"] = "%d of %d events lost (%.3g %%)" % (found["drops"], found["events"], found["drops_percent"])
     elif (found["falco_cpu_percent"] or 0) >= SATURATED:
-        found["reason"] = "Falco used %.3g %% of a CPU, all that its one thread can: buffers bridge that for a while, so try it for longer" % (
-            found["falco_cpu_percent"])
+        found["reason"] = ("Falco used %.3g %% of a CPU, all that its one thread can: buffers bridge that for a while, so try it "
+                           "for longer" % found["falco_cpu_percent"])
     if dry["selected"] != selection["selected"]:
         found["reason"] = "; ".join(filter(None, [found["reason"], "Falco selected other system calls than expected (%s)" % _difference(
             selection["selected"], dry["selected"])]))
@@ -314,9 +314,14 @@ def unrun(test, reason, state="skipped"):
 
 
 def verdict(results, accepted):
-    """{'verdict', 'reason', 'largest'} of a campaign. The largest set is the one that made most events; of equals, the one of most calls."""
+    """{'verdict', 'reason', 'largest'} of a campaign.
+
+    The largest set is the one that made most events a second; of equals, the one of most calls. But a set that holds all of another
+    one is larger than that, whatever the load was while they ran.
+    """
     passed = [item for item in results if item["state"] in PASSED]
-    best = max(passed, key=lambda item: (item["events_per_second"], len(item["selected"]), item["name"])) if passed else None
+    outer = [item for item in passed if not any(set(item["selected"]) < set(other["selected"]) for other in passed)]
+    best = max(outer, key=lambda item: (item["events_per_second"], len(item["selected"]), item["name"])) if outer else None
     largest = best["name"] if best else None
     aborted = [item for item in results if item["state"] == "aborted"]
     dropping = [item for item in results if item["state"] == "dropping"]
@@ -328,13 +333,13 @@ def verdict(results, accepted):
     if dropping:
         least = min(dropping, key=lambda item: (item["drops_percent"], item["name"]))
         return {"verdict": "too_busy", "largest": None,
-                "reason": "%s, the set that lost least, lost %.3g %% of its events with this host's buffers; accepted are %.3g %%: it is too "
-                          "busy for Falco as it is" % (least["name"], least["drops_percent"], accepted)}
+                "reason": "%s, the set that lost least, lost %.3g %% of its events with this host's buffers; accepted are %.3g %%: it "
+                          "is too busy for Falco as it is" % (least["name"], least["drops_percent"], accepted)}
     if failed:
         alike = len({item["reason"] for item in results}) == 1
         return {"verdict": "failed", "reason": failed[0]["reason"] if alike else "%s: %s" % (failed[0]["name"], failed[0]["reason"]),
                 "largest": None}
-    return {"verdict": "none", "reason": results[0]["reason"] if results and results[0]["reason"] else "nothing was measured", "largest": None}
+    return {"verdict": "none", "reason": (results[0]["reason"] if results else None) or "nothing was measured", "largest": None}
 
 
 def _cost(best, accepted):

@@ -85,7 +85,8 @@ def trial_request(host, test: dict | None = None, **options) -> dict:
     complete = policies.complete(given)
     arguments = {name: complete[name] for name in ("host_root", "unit", "config_file", "state_dir", "metrics_dir")}
     found = facts.assemble(finished(started(host, "falco_facts", {**arguments, "observe_seconds": 0}))["ansible_facts"]["falco"])
-    made = trial.request(test or trial.GUIDE[0], found, None, trial.options({"seconds": 5}), complete, trial.release_of(found), False)
+    chosen = trial.options({"seconds": 5, "max_load_per_cpu": 1000})
+    made = trial.request(test or trial.GUIDE[0], found, None, chosen, complete, trial.release_of(found), False)
     return {**made, **options}
 
 

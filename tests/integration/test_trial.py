@@ -26,7 +26,8 @@ from playbooks import TRIAL, environment, play
 KILLS = int(os.environ.get("FALCOTUNE_KILLS", "6"))
 METRICS = {"enabled": True, "interval": "500ms", "output_file": "{root}/var/log/falco/metrics.jsonl", "resource_utilization_enabled": True,
            "kernel_event_counters_enabled": True}
-QUICK = ("-e", "falco_trial_seconds=5", "-e", "falco_trial_report_dir=")
+# The load is the machine's own, whatever else runs there.
+QUICK = ("-e", "falco_trial_seconds=5", "-e", "falco_trial_report_dir=", "-e", "falco_trial_max_load_per_cpu=1000")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,8 @@ def fleet(fleet_of):
         "refusing": {"fault": {"refuse_config": "no", "when": {"webserver.enabled": False}}},
         "silent": {"fault": {"never_opens": True, "when": {"webserver.enabled": False}}},
         "deaf": {"fault": {"hang_on_term": True, "when": {"webserver.enabled": False}}},
-        "instead": {}, "check": {}, "stopped": {"running": False}, "locked": {}, "kills": {"config": {"metrics": METRICS}}, "controller": {},
+        "instead": {}, "check": {}, "stopped": {"running": False}, "locked": {}, "kills": {"config": {"metrics": METRICS}},
+        "controller": {},
     }
     return fleet_of(hosts, load={"events_per_second": 8000})
 
@@ -102,9 +104,11 @@ def test_a_campaign_on_calm_busy_and_old_hosts(fleet, hosts):
     assert [item["state"] for item in calm["tests"]] == ["clean"] * 5
     assert [len(item["selected"]) for item in calm["tests"]] == [7, 18, 13, 11, 11]
     files = calm["tests"][4]
-    assert files["seconds"] >= 5 and files["events"] > 0 and files["rate_per_cpu"] * 4 == pytest.approx(files["events_per_second"], rel=0.01)
+    assert files["seconds"] >= 5 and files["events"] > 0
+    assert files["rate_per_cpu"] * 4 == pytest.approx(files["events_per_second"], rel=0.01)
     assert files["falco_cpu_percent"] > 0 and files["falco_wait_percent"] is not None and files["memory_bytes"] > 1 << 20
-    assert files["rules_total"] == 5 and sorted(files["rules_blind"]) == ["Another process traced", "Connection to the cloud's metadata service"]
+    assert files["rules_total"] == 5
+    assert sorted(files["rules_blind"]) == ["Another process traced", "Connection to the cloud's metadata service"]
     assert "T1 processes: 7 system calls, 5 s beside the host's own Falco" in run.output
     assert "could not be watched" not in " ".join(run.result("calm", "falco_trial").get("warnings") or [])
 
@@ -172,7 +176,8 @@ def test_load_and_memory_abort(fleet, hosts):
     loadavg.unlink()
     loadavg.write_text("41.00 9.00 3.00 1/100 1\n")
     (hosts["memory"].root / "proc/meminfo").write_text("MemTotal: 1000000 kB\nMemAvailable: 20000 kB\n")
-    run = tried(fleet, "load,memory", *own({"name": "mine", "custom_set": ["open", "close"]}, {"name": "other", "custom_set": ["connect"]}))
+    run = tried(fleet, "load,memory", "-e", "falco_trial_max_load_per_cpu=8", *own(
+        {"name": "mine", "custom_set": ["open", "close"]}, {"name": "other", "custom_set": ["connect"]}))
     for name, said in (("load", "the load is 41.00 on 4 CPUs, 10.25 each: the limit is max_load_per_cpu 8"),
                        ("memory", "2.0 % of the memory is available: the limit is min_available_percent 5")):
         trial = found(run, name)
@@ -236,9 +241,9 @@ def test_instead_and_aborted(fleet, hosts):
     process = direct.started(host, "falco_trial", {"request": direct.trial_request(host, mode="instead", seconds=30)})
     wait_for(lambda: unit(host)["ActiveState"] != "active" and private(host), what="the stop")
     loadavg.unlink()
-    loadavg.write_text("99 9 9 1/100 1\n")
+    loadavg.write_text("9999 9 9 1/100 1\n")
     answer = direct.finished(process)["trial"]
-    assert answer["state"] == "aborted" and "the load is 99" in answer["reason"]
+    assert answer["state"] == "aborted" and "the load is 9999" in answer["reason"]
     assert unit(host)["ActiveState"] == "active" and left(host) == []
 
 
@@ -250,7 +255,8 @@ VICTIMS = ("module", "guard", "keeper", "module and keeper", "module and guard",
 def _processes(process) -> dict[str, list[int]]:
     guards = direct.children(process.pid)
     keepers = [pid for guard in guards for pid in direct.children(guard)]
-    return {"module": [process.pid], "guard": guards, "keeper": keepers, "falco": [pid for keeper in keepers for pid in direct.children(keeper)]}
+    return {"module": [process.pid], "guard": guards, "keeper": keepers,
+            "falco": [pid for keeper in keepers for pid in direct.children(keeper)]}
 
 
 def _kill(process, victim):
@@ -290,7 +296,7 @@ def test_a_kill_in_the_middle(hosts, victim, mode):
 
 def test_kills_at_random(hosts):
     chance = random.Random(int(os.environ.get("FALCOTUNE_SEED", "1")))
-    for number in range(KILLS):
+    for _number in range(KILLS):
         _killed(hosts["kills"], chance.choice(VICTIMS), chance.uniform(0.2, 9), chance.choice(["beside", "beside", "instead"]))
     print(f"{KILLS} kills, nothing left behind")
 
@@ -298,10 +304,10 @@ def test_kills_at_random(hosts):
 def test_a_killed_controller_ends_the_trial(fleet, hosts):
     host, chance = hosts["controller"], random.Random(2)
     own_falco = unit(host)["MainPID"]
-    for number in range(max(1, KILLS // 5)):
+    for _number in range(max(1, KILLS // 5)):
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("ansible-playbook")), TRIAL, "-i", str(fleet.inventory), "--limit", "controller",
-             "-e", "falco_trial_seconds=600", "-e", "falco_trial_report_dir="],
+             *QUICK, "-e", "falco_trial_seconds=600"],
             env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda: private(host), 60, "the trial")
         time.sleep(chance.uniform(0, 4))

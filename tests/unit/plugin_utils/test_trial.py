@@ -107,7 +107,8 @@ def test_a_wrong_option(given_options, said):
     assert said in str(error.value) and "falco_trial_" in str(error.value)
 
 
-@pytest.mark.parametrize("version,said", [("0.34.1", "no base_syscalls (since 0.35)"), ("0.32.0", "older than 0.33"), (None, "release is unknown")])
+@pytest.mark.parametrize("version,said", [
+    ("0.34.1", "no base_syscalls (since 0.35)"), ("0.32.0", "older than 0.33"), (None, "release is unknown")])
 def test_a_release_without_base_syscalls(version, said):
     with pytest.raises(trial.Impossible) as error:
         trial.release_of(Host(version=version).facts())
@@ -129,10 +130,13 @@ def test_a_trial_has_the_buffers_that_a_tune_would_give():
     assert asked(host, with_plan=False)["config"]["engine"]["modern_ebpf"]["buf_size_preset"] == 4
 
 
-@pytest.mark.parametrize("version,rules_key", [("0.44.1", "rules_files"), ("0.38.2", "rules_files"), ("0.37.1", "rules_file"), ("0.35.0", "rules_file")])
+OLD_FILE = {"/etc/falco/falco.yaml": "rules_file: [/etc/falco/falco_rules.yaml]\nsyscall_buf_size_preset: 6\n"}
+
+
+@pytest.mark.parametrize("version,rules_key", [
+    ("0.44.1", "rules_files"), ("0.38.2", "rules_files"), ("0.37.1", "rules_file"), ("0.35.0", "rules_file")])
 def test_the_private_configuration(version, rules_key):
-    files = {} if version > "0.38" else {"files": {"/etc/falco/falco.yaml": "rules_file: [/etc/falco/falco_rules.yaml]\nsyscall_buf_size_preset: 6\n"},
-                                         "options": (), "arguments": ["/usr/bin/falco", "--modern-bpf"], "folders": ()}
+    files = {} if version > "0.38" else {"files": OLD_FILE, "options": (), "arguments": ["/usr/bin/falco", "--modern-bpf"], "folders": ()}
     request = asked(Host(version=version, **files), with_plan=False, metrics_interval="2s")
     config = request["config"]
     assert yaml.safe_load(json.dumps(config)) == config
@@ -249,6 +253,12 @@ def test_of_equal_sets_the_one_with_more_calls_is_larger():
     assert found["largest"] == "T2 repair"
 
 
+def test_a_set_that_holds_another_is_larger_whatever_the_load_was():
+    """As measured on a real Falco: 196 events/s with the first set, and 148 with the second some seconds later."""
+    done = [entry(0, answered(0, 1960)), entry(1, answered(1, 1480))]
+    assert trial.verdict(done, 1.0)["largest"] == "T2 repair"
+
+
 def test_a_set_that_holds_a_losing_one_is_not_run():
     done = [entry(3, answered(3, drops=50000))]
     assert "watches all that T4 clients watches" in trial.skipped({"name": "x"}, syscalls.select(NEWEST, trial.RULE_CALLS, [
@@ -279,15 +289,19 @@ def test_lines_are_plain_text():
 # --- what holds for any answers ------------------------------------------------------------------------------------
 
 loss = st.sampled_from([0, 0, 0.2, 0.9, 1.1, 5, 60, 100])
-outcome = st.builds(lambda state, events, lost, cpu: (state, events, lost, cpu), st.sampled_from(["ran", "ran", "ran", "ran", "aborted", "failed"]),
-                    st.integers(1, 10 ** 7), loss, st.none() | st.integers(0, 100))
+outcome = st.tuples(st.sampled_from(["ran", "ran", "ran", "ran", "aborted", "failed"]), st.integers(1, 10 ** 7), loss,
+                    st.none() | st.integers(0, 100))
 
 
 @given(st.lists(outcome, min_size=5, max_size=5), st.sampled_from([0, 0.5, 1.0, 10.0]))
 def test_any_campaign(outcomes, accepted):
-    made = [answered(number, events, int(events * lost / 100), state=state, reason=None if state == "ran" else "why",
-                     **({} if state == "ran" else {"pair": None}), **({} if cpu is None else {"cpu": {"seconds": 60, "on": cpu, "waiting": 0}}))
-            for number, (state, events, lost, cpu) in enumerate(outcomes)]
+    made = []
+    for number, (state, events, lost, cpu) in enumerate(outcomes):
+        made.append(answered(number, events, int(events * lost / 100), state=state))
+        if state != "ran":
+            made[-1].update(pair=None, reason="why")
+        if cpu is not None:
+            made[-1]["cpu"] = {"seconds": 60, "on": cpu, "waiting": 0}
     done, found = campaign(copy.deepcopy(made), accepted)
     assert (done, found) == campaign(copy.deepcopy(made), accepted)
     assert trial.verdict(list(reversed(done)), accepted)["largest"] == found["largest"]
@@ -298,8 +312,9 @@ def test_any_campaign(outcomes, accepted):
         assert (item["state"] == "dropping") <= ((item["drops_percent"] or 0) > accepted)
         if item["state"] in ("clean", "accepted"):
             # Nothing that it watches all of has lost too much, and it is not larger than the largest.
-            assert not any(other["state"] == "dropping" and set(other["selected"]) <= set(GUIDE[number]["selected"]) for other in done[:number])
-            assert by_name[found["largest"]]["events_per_second"] >= item["events_per_second"]
+            assert not any(other["state"] == "dropping" and set(other["selected"]) <= set(item["selected"]) for other in done[:number])
+            inner = any(set(item["selected"]) < set(other["selected"]) for other in done if other["state"] in ("clean", "accepted"))
+            assert inner or by_name[found["largest"]]["events_per_second"] >= item["events_per_second"]
     if found["largest"]:
         assert by_name[found["largest"]]["state"] in ("clean", "accepted")
         assert found["verdict"] in ("largest", "aborted")
