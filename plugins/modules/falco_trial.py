@@ -177,7 +177,7 @@ ansible_facts:
           sample: 1795471405.7
         tests:
           description:
-            - One entry a test. RV(ansible_facts.falco_trial.tests[].state) is V(clean), V(accepted), V(dropping), V(aborted), V(failed) or
+            - One entry a test. Its state is V(clean), V(accepted), V(dropping), V(aborted), V(failed) or
               V(skipped); C(selected) is the final set as the host's Falco printed it; numbers are V(null) where they are unknown.
           type: list
           elements: dict

@@ -391,4 +391,3 @@ def _text(value):
 def _short(value):
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
-

@@ -189,8 +189,8 @@ def test_one_runs_beside_another(falco, tmp_path):
 def test_a_configuration_may_be_json(falco):
     """A trial writes its configuration so: JSON is YAML."""
     falco.write({"falco.yaml": json.dumps({
-        falco.rules_key: ["{dir}/dummy_rules.yaml"], "base_syscalls": {"custom_set": ["open", "!close"], "repair": False}, "load_plugins": [],
-        "stdout_output": {"enabled": True}, "syslog_output": {"enabled": False}, "webserver": {"enabled": False},
+        falco.rules_key: ["{dir}/dummy_rules.yaml"], "base_syscalls": {"custom_set": ["open", "!close"], "repair": False},
+        "load_plugins": [], "stdout_output": {"enabled": True}, "syslog_output": {"enabled": False}, "webserver": {"enabled": False},
         "syscall_event_drops": {"threshold": 1, "actions": ["ignore"], "rate": 0.03333, "max_burst": 1},
         "metrics": {"enabled": True, "interval": "1s", "output_file": "{dir}/metrics.jsonl"}})})
     code, lines = falco.dry_run()
