@@ -31,6 +31,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils import (
 
 STEP = 0.1
 LOOK = 0.5         # seconds between two looks at the limits
+JUDGED = 10.0      # seconds of metrics of the host's own Falco before its losses say anything: they come in bursts
 DRY_RUN = 120      # seconds that Falco may take for what it only prints
 OPENS = 90         # and from its start to its first snapshot
 WARM_UP = 2.0      # seconds after that which count for nothing: a start is no steady state
@@ -193,7 +194,7 @@ class Limits(object):
             self.first = last or self.first
             return
         lost = _lost(self.first, last)
-        if lost is None:
+        if lost is None or last["evt.time"] - self.first["evt.time"] < JUDGED * 1e9:
             return
         more = self.told["more_drops_percent"] = round(lost - self.before, 3)
         if more > self.wanted["max_more_drops_percent"]:

@@ -18,7 +18,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import (
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
 from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils.rule_definitions import SYSCALL
-from ansible_collections.falcotune.fleet.plugins.plugin_utils.verdict import SATURATED
+from ansible_collections.falcotune.fleet.plugins.plugin_utils.verdict import MOST_KINDS, SATURATED
 
 PROCESSES = ("clone", "clone3", "fork", "vfork", "execve", "execveat")
 GUIDE = (
@@ -62,6 +62,8 @@ EMPTY = {
     "memory_bytes": None, "rules_total": None, "rules_blind": [], "rules_half_blind": [],
 }
 PASSED = ("clean", "accepted")
+# Kinds of drops that no buffer and no smaller set cures.
+NO_LOAD = ("bug", "page_faults", "scratch_map")
 
 
 class TrialError(ValueError):
@@ -268,7 +270,8 @@ def result(test, answer, selection, release, accepted, rules):
         return dict(found, state="failed", reason=_text(why))
     found["state"] = "clean" if not found["drops"] else "accepted" if found["drops_percent"] <= accepted else "dropping"
     if found["state"] != "clean":
-        found["reason"] = "%d of %d events lost (%.3g %%)" % (found["drops"], found["events"], found["drops_percent"])
+        found["reason"] = "%d of %d events lost (%.3g %%): %s" % (
+            found["drops"], found["events"], found["drops_percent"], _kinds(found["drops_by_category"]))
     elif (found["falco_cpu_percent"] or 0) >= SATURATED:
         found["reason"] = ("Falco used %.3g %% of a CPU, all that its one thread can: buffers bridge that for a while, so try it "
                            "for longer" % found["falco_cpu_percent"])
@@ -302,7 +305,7 @@ def skipped(test, selection, done):
     """Why a test need not be run after those that are done, or None."""
     for other in done:
         if other["state"] == "aborted":
-            return "not run: %s was aborted (%s)" % (other["name"], other["reason"])
+            return "not run: %s was aborted" % other["name"]
         if other["state"] == "dropping" and set(other["selected"]) <= set(selection["selected"]):
             return "not run: it watches all that %s watches, which lost %.3g %%" % (other["name"], other["drops_percent"])
     return None
@@ -333,13 +336,27 @@ def verdict(results, accepted):
     if dropping:
         least = min(dropping, key=lambda item: (item["drops_percent"], item["name"]))
         return {"verdict": "too_busy", "largest": None,
-                "reason": "%s, the set that lost least, lost %.3g %% of its events with this host's buffers; accepted are %.3g %%: it "
-                          "is too busy for Falco as it is" % (least["name"], least["drops_percent"], accepted)}
+                "reason": "%s, the set that lost least, lost %.3g %% of its events with this host's buffers (%s); accepted are %.3g %%: %s" % (
+                    least["name"], least["drops_percent"], _kinds(least["drops_by_category"]), accepted, _busy(least))}
     if failed:
         alike = len({item["reason"] for item in results}) == 1
         return {"verdict": "failed", "reason": failed[0]["reason"] if alike else "%s: %s" % (failed[0]["name"], failed[0]["reason"]),
                 "largest": None}
     return {"verdict": "none", "reason": (results[0]["reason"] if results else None) or "nothing was measured", "largest": None}
+
+
+def _kinds(found):
+    """Drops by kind, most first, in words."""
+    most = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:MOST_KINDS]
+    return ", ".join("%s %d" % item for item in most) or "of no known kind"
+
+
+def _busy(item):
+    """What losses with a small set mean."""
+    kernel = sum(item["drops_by_category"].get(name, 0) for name in NO_LOAD)
+    if kernel * 2 > item["drops"]:
+        return "most of them not for want of room, so fewer system calls or larger buffers don't help"
+    return "it is too busy for Falco as it is"
 
 
 def _cost(best, accepted):

@@ -69,9 +69,10 @@ def test_load_and_memory(root, monkeypatch, name, text, said):
 
 def test_losses_of_the_hosts_own_falco_count_beyond_those_before(root, monkeypatch):
     before = {"first": snapshot(0, 0, 0), "last": snapshot(60, 1000, 500)}
-    made = limits(root, monkeypatch, before, {"last": snapshot(60, 1000, 500)}, {"last": snapshot(70, 2000, 1049)},
-                  {"last": snapshot(80, 3000, 1620)})
+    made = limits(root, monkeypatch, before, {"last": snapshot(60, 1000, 500)}, {"last": snapshot(69, 1900, 1400)},
+                  {"last": snapshot(70, 2000, 1049)}, {"last": snapshot(80, 3000, 1620)})
     look(made)
+    look(made)  # too soon: a burst
     assert made.told == {"watched": True, "reason": None, "more_drops_percent": None}
     look(made)
     assert made.told["more_drops_percent"] == 4.9
@@ -81,7 +82,7 @@ def test_losses_of_the_hosts_own_falco_count_beyond_those_before(root, monkeypat
 
 def test_a_hot_reload_of_the_hosts_own_falco_begins_the_count_anew(root, monkeypatch):
     again = dict(snapshot(71, 100, 90), **{"falco.reload_ts": START + 70 * 10 ** 9})
-    later = dict(snapshot(80, 1100, 90), **{"falco.reload_ts": START + 70 * 10 ** 9})
+    later = dict(snapshot(81, 1100, 90), **{"falco.reload_ts": START + 70 * 10 ** 9})
     made = limits(root, monkeypatch, {"last": snapshot(60, 1000, 0)}, {"last": again}, {"last": later})
     look(made)
     look(made)

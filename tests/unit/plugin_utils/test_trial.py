@@ -167,7 +167,7 @@ def test_a_host_whose_falco_cannot_be_tried():
 
 @pytest.mark.parametrize("answer,state,said", [
     (answered(0), "clean", None),
-    (answered(0, drops=1000), "accepted", "1000 of 100000 events lost (1 %)"),
+    (answered(0, drops=1000), "accepted", "1000 of 100000 events lost (1 %): uncategorised 1000"),
     (answered(0, drops=1001), "dropping", "1001 of 100000"),
     (answered(0, state="aborted", reason="the load is 99", pair=None), "aborted", "the load is 99"),
     (answered(0, state="failed", reason="Falco ended: x", pair=None), "failed", "Falco ended: x"),
@@ -246,6 +246,13 @@ def test_campaigns(losses, states, verdict, largest):
     done, found = campaign(answers(*losses))
     assert [item["state"] for item in done] == states
     assert (found["verdict"], found["largest"]) == (verdict, largest), found
+
+
+def test_losses_that_are_no_matter_of_load_are_told_apart():
+    pair = measured(1000, 990, 60.0, n_drops_page_faults=900)
+    reason = campaign([answered(0, pair=pair), None, None, None, None])[1]["reason"]
+    assert "(page_faults 900, uncategorised 90)" in reason and "don't help" in reason and "too busy" not in reason
+    assert "too busy for Falco as it is" in campaign(answers(9, 0, 0, 0, 0))[1]["reason"]
 
 
 def test_of_equal_sets_the_one_with_more_calls_is_larger():
