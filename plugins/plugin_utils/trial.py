@@ -178,6 +178,8 @@ def request(test, facts, plan, chosen, given, release, list_rules):
     if kind not in release.drivers:
         raise Impossible("Falco runs with %s, which is no driver that Falco %s can be tried with (%s)" % (
             kind, release, ", ".join(release.drivers)))
+    if chosen["mode"] == "instead" and not given["restart_ok"]:
+        raise Impossible("falco_trial_mode instead stops Falco, and falco_tune_restart_ok is false: use beside")
     old = falco_driver.old_form(effective, release)
     rules = effective.get("rules_files") or effective.get("rules_file") or []
     return {
@@ -336,8 +338,8 @@ def verdict(results, accepted):
     if dropping:
         least = min(dropping, key=lambda item: (item["drops_percent"], item["name"]))
         return {"verdict": "too_busy", "largest": None,
-                "reason": "%s, the set that lost least, lost %.3g %% of its events with this host's buffers (%s); accepted are %.3g %%: %s" % (
-                    least["name"], least["drops_percent"], _kinds(least["drops_by_category"]), accepted, _busy(least))}
+                "reason": "%s, the set that lost least, lost %.3g %% of its events with this host's buffers (%s); accepted are %.3g %%: %s"
+                          % (least["name"], least["drops_percent"], _kinds(least["drops_by_category"]), accepted, _busy(least))}
     if failed:
         alike = len({item["reason"] for item in results}) == 1
         return {"verdict": "failed", "reason": failed[0]["reason"] if alike else "%s: %s" % (failed[0]["name"], failed[0]["reason"]),

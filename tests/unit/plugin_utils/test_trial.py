@@ -118,8 +118,8 @@ def test_a_release_without_base_syscalls(version, said):
 # --- what a host is asked ------------------------------------------------------------------------------------------
 
 
-def asked(host, number=0, with_plan=True, **options):
-    facts, complete = host.facts(), policy.complete({})
+def asked(host, number=0, with_plan=True, given=None, **options):
+    facts, complete = host.facts(), policy.complete(given)
     made = plan.make(facts, complete) if with_plan else None
     return trial.request(trial.GUIDE[number], facts, made, trial.options(options), complete, trial.release_of(facts), True)
 
@@ -153,6 +153,12 @@ def test_the_private_configuration(version, rules_key):
 def test_the_driver_is_the_one_that_runs_not_the_one_in_the_file():
     host = Host(options=("engine.kind=kmod",)).with_file(FOLDER + "/engine-kind-falcoctl.yaml", fragment(engine={"kind": "modern_ebpf"}))
     assert asked(host, with_plan=False)["config"]["engine"]["kind"] == "kmod"
+
+
+def test_a_falco_that_may_not_be_stopped_is_not():
+    with pytest.raises(trial.Impossible, match="restart_ok is false: use beside"):
+        asked(Host(), given={"restart_ok": False}, mode="instead")
+    assert asked(Host(), given={"restart_ok": False})["mode"] == "beside"
 
 
 def test_a_host_whose_falco_cannot_be_tried():
