@@ -22,6 +22,7 @@ import pytest
 import direct
 from conftest import falco_files, leftovers, unit, wait_for
 from playbooks import AUDIT, ROLLBACK, TRIAL, TUNE, play
+from test_trial import VICTIMS, killed
 
 BINARY = os.environ.get("FALCO_BIN")
 CHANGES = int(os.environ.get("FALCOTUNE_CHANGES", "6"))
@@ -161,3 +162,9 @@ def test_the_guides_first_two_tests_beside_the_hosts_own(host):
     assert falco_files(host) == before and unit(host)["MainPID"] == process
     state = host.root / "var/lib/falcotune"
     assert not [name for name in os.listdir(state) if name.startswith(("trial", ".falcotune-"))]
+
+
+def test_trials_that_are_killed_leave_nothing_behind(host):
+    chance = random.Random(3)
+    for _number in range(CHANGES):
+        killed(host, chance.choice(VICTIMS), chance.uniform(0.3, 9), chance.choice(["beside", "instead"]))
