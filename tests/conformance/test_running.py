@@ -162,3 +162,37 @@ def test_sigterm_ends_cleanly(falco):
         assert live.wait_end() == 0
         assert "SIGINT received, exiting..." in live.err
         assert live.out.endswith("Events detected: 0\nRule counts by severity:\nTriggered rules by rule name:\n")
+
+
+@few()
+def test_one_runs_beside_another(falco, tmp_path):
+    """As a trial does it: each sees the whole machine, and neither minds when the other comes or goes."""
+    other = subject.Falco(falco.release, tmp_path / "other")
+    for each in (falco, other):
+        each.config(NO_WEB)
+    with falco.live() as first:
+        first.wait_open()
+        with other.live() as second:
+            second.wait_open()
+            first.wait_open()
+            second.term()
+            assert second.wait_end() == 0
+        assert first.stays()
+        before, last = falco.samples()[0]["output_fields"], falco.samples()[-1]["output_fields"]
+    beside = other.samples()[-1]["output_fields"]
+    assert last["falco.start_ts"] == before["falco.start_ts"] < beside["falco.start_ts"]
+    assert last["falco.host_num_cpus"] == beside["falco.host_num_cpus"] == falco.cpus
+    assert last["scap.n_evts"] > 0 and beside["scap.n_evts"] > 0
+
+
+@few("0.36.2")
+def test_a_configuration_may_be_json(falco):
+    """A trial writes its configuration so: JSON is YAML."""
+    falco.write({"falco.yaml": json.dumps({
+        falco.rules_key: ["{dir}/dummy_rules.yaml"], "base_syscalls": {"custom_set": ["open", "!close"], "repair": False},
+        "load_plugins": [], "stdout_output": {"enabled": True}, "syslog_output": {"enabled": False}, "webserver": {"enabled": False},
+        "syscall_event_drops": {"threshold": 1, "actions": ["ignore"], "rate": 0.03333, "max_burst": 1},
+        "metrics": {"enabled": True, "interval": "1s", "output_file": "{dir}/metrics.jsonl"}})})
+    code, lines = falco.dry_run()
+    assert "(4) syscalls selected in total (final set): execve, execveat, open, procexit" in lines
+    assert code == 0

@@ -470,6 +470,9 @@ class Host:
             f"#!{python}\n"
             "import os, runpy, sys\n"
             f"os.environ['FALCO_SIM'] = {str(root / 'etc/falco-sim.json')!r}\n"
+            f"sys.path[0] = {str(HERE)!r}\n"
+            "import shown\n"
+            f"shown.process({str(root / 'proc')!r})\n"
             f"sys.argv[0] = {str(SIMULATOR)!r}\n"
             "sys.path[0] = os.path.dirname(sys.argv[0])\n"
             "runpy.run_path(sys.argv[0], run_name='__main__')\n"), 0o755)

@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / "build" / "collections"
 TUNE, AUDIT, ROLLBACK = "falcotune.fleet.tune_falco", "falcotune.fleet.audit_falco", "falcotune.fleet.rollback_falco"
+TRIAL = "falcotune.fleet.trial_syscalls"
 
 
 def environment(**more: str) -> dict[str, str]:

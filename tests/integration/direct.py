@@ -76,15 +76,29 @@ def request(host, **policy) -> dict:
     return requests.build("present", made, found, complete, yaml.safe_dump(made["settings"], sort_keys=False), [])
 
 
+def trial_request(host, test: dict | None = None, **options) -> dict:
+    """What the controller would ask of falco_trial for one test; the guide's first without one."""
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts, trial
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+
+    given = {key: value for key, value in host.hostvars().items() if key.startswith("falco_tune_")}
+    complete = policies.complete(given)
+    arguments = {name: complete[name] for name in ("host_root", "unit", "config_file", "state_dir", "metrics_dir")}
+    found = facts.assemble(finished(started(host, "falco_facts", {**arguments, "observe_seconds": 0}))["ansible_facts"]["falco"])
+    chosen = trial.options({"seconds": 5, "max_load_per_cpu": 1000})
+    made = trial.request(test or trial.GUIDE[0], found, None, chosen, complete, trial.release_of(found), False)
+    return {**made, **options}
+
+
 def change(host, **policy) -> subprocess.Popen:
     """Begin a change by the policy as it is with these keys."""
     return started(host, "falco_config", {"state": "present", "plan": request(host, **policy)})
 
 
-def journal(host) -> dict | None:
-    """The journal of a change that is under way."""
+def journal(host, name: str = "journal.json") -> dict | None:
+    """The journal of a change that is under way, or of a trial (trial.json)."""
     try:
-        return json.loads((host.root / "var/lib/falcotune/journal.json").read_text())
+        return json.loads((host.root / "var/lib/falcotune" / name).read_text())
     except (OSError, ValueError):
         return None
 

@@ -21,7 +21,8 @@ import pytest
 
 import direct
 from conftest import falco_files, leftovers, unit, wait_for
-from playbooks import AUDIT, ROLLBACK, TUNE, play
+from playbooks import AUDIT, ROLLBACK, TRIAL, TUNE, play
+from test_trial import VICTIMS, killed
 
 BINARY = os.environ.get("FALCO_BIN")
 CHANGES = int(os.environ.get("FALCOTUNE_CHANGES", "6"))
@@ -156,3 +157,31 @@ def test_a_starved_falco_is_told_by_its_waiting_and_cured_by_priority(host, tmp_
         after = judged(host, tmp_path / "after")
     print(f"lost {before['drops_percent']:.1f} % at nice 0, {after['drops_percent']:.1f} % at nice -10; {before['reasons'][-1]}")
     assert after["bottleneck"] != "starved" and after["drops_percent"] < before["drops_percent"] / 5, (before, after)
+
+
+def test_the_guides_first_two_tests_beside_the_hosts_own(host):
+    """A second Falco with modern_ebpf beside the first; its metrics are those of the tests above."""
+    before, process = falco_files(host), unit(host)["MainPID"]
+    two = {"falco_trial_tests": [
+        {"name": "T1", "custom_set": ["clone", "clone3", "fork", "vfork", "execve", "execveat", "procexit"]},
+        {"name": "T2", "repair": True}]}
+    with neighbours(1):
+        run = play(TRIAL, host.inventory, "-e", json.dumps({
+            **two, "falco_trial_seconds": 10, "falco_trial_report_dir": "", "falco_trial_max_load_per_cpu": 1000}))
+    assert run.failures == {}, run.output
+    trial = run.result("real", "falco_trial")["ansible_facts"]["falco_trial"]
+    print("\n".join(run.result("real", "falco_trial")["summary"]))
+    assert (trial["verdict"], trial["largest"]) == ("largest", "T2"), trial
+    assert [len(item["selected"]) for item in trial["tests"]] == [7, 18]
+    for item in trial["tests"]:
+        assert item["state"] in ("clean", "accepted") and item["seconds"] >= 10 and item["events"] > 0 and item["memory_bytes"] > 10 << 20
+        assert item["rules_total"] == 5 and item["falco_cpu_percent"] is not None
+    assert falco_files(host) == before and unit(host)["MainPID"] == process
+    state = host.root / "var/lib/falcotune"
+    assert not [name for name in os.listdir(state) if name.startswith(("trial", ".falcotune-"))]
+
+
+def test_trials_that_are_killed_leave_nothing_behind(host):
+    chance = random.Random(3)
+    for _number in range(CHANGES):
+        killed(host, chance.choice(VICTIMS), chance.uniform(0.3, 9), chance.choice(["beside", "instead"]))

@@ -1,0 +1,305 @@
+#!/usr/bin/python
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: falco_trial
+short_description: Try which system calls Falco can watch on a host without losing events
+version_added: 0.1.0
+description:
+  - Runs a private Falco for a while with each of several sets of system calls and a dummy rule that never alerts, as Falco's
+    guide advises, and measures what it sees, loses and costs. The private Falco has the host's own binary, driver and the buffers
+    that a tune would give it; its outputs and web server are off.
+  - Each test begins with a dry run, which tells the final set. Names are checked before anything is touched.
+  - Detection goes on meanwhile with O(mode=beside). With O(mode=instead) the host's own Falco is stopped for each test and
+    started again.
+  - A test ends before its time where the load, the memory or the losses of the host's own Falco pass a limit, or where the
+    controller is gone. Nothing is left behind then, whatever was killed.
+  - A test whose set holds all that a losing test watches is not run.
+options:
+  tests:
+    description:
+      - V(guide) for the five tests of Falco's guide, or a list. Each has V(name), V(custom_set) (names of events as in Falco's
+        C(base_syscalls)), V(repair) and V(all).
+    type: raw
+    default: guide
+  seconds:
+    description:
+      - How long each test measures, 5 to 3600.
+    type: int
+    default: 60
+  mode:
+    description:
+      - V(beside) the host's own Falco, or V(instead) of it.
+    type: str
+    choices: [beside, instead]
+    default: beside
+  accepted_drops_percent:
+    description:
+      - Percent of events that a set may lose and still count.
+    type: float
+    default: 1.0
+  metrics_interval:
+    description:
+      - Between two snapshots, V(200ms) or more. A short one keeps a driver from loading on a slow host.
+    type: str
+    default: 1s
+  max_load_per_cpu:
+    description:
+      - The load of the last minute for each CPU above which a test is aborted.
+    type: float
+    default: 8.0
+  min_available_percent:
+    description:
+      - Percent of the memory that must be available, or a test is aborted.
+    type: float
+    default: 5.0
+  max_more_drops_percent:
+    description:
+      - A test is aborted where the host's own Falco has lost more since its beginning than before, by so many percentage points.
+    type: float
+    default: 5.0
+  facts:
+    description:
+      - What P(falcotune.fleet.falco_facts#module) returned.
+    type: dict
+  plan:
+    description:
+      - The host's plan, whose buffers the trial has. Without it, those of the configuration.
+    type: dict
+  policy:
+    description:
+      - The tuning policy, for C(host_root), C(unit) and C(state_dir).
+    type: dict
+  request:
+    description:
+      - One test as the controller half sends it to the host. Not for use in a task.
+    type: dict
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: Dry runs alone, and what would be measured.
+  diff_mode:
+    support: N/A
+    description: Changes no file.
+  platform:
+    platforms: linux
+    support: full
+    description: Linux with systemd.
+author:
+  - falcotune contributors (@falcotune)
+seealso:
+  - module: falcotune.fleet.falco_facts
+"""
+
+EXAMPLES = r"""
+- name: Gather and plan
+  falcotune.fleet.falco_facts:
+    policy: {}
+  become: true
+
+- name: The guide's five tests, a minute each
+  falcotune.fleet.falco_trial:
+    facts: "{{ ansible_facts.falco }}"
+    plan: "{{ ansible_facts.falco_plan }}"
+  become: true
+
+- name: A set of one's own
+  falcotune.fleet.falco_trial:
+    tests:
+      - name: processes and connections
+        custom_set: [clone, clone3, fork, vfork, execve, execveat, socket, connect, close]
+        repair: true
+    seconds: 300
+    facts: "{{ ansible_facts.falco }}"
+  become: true
+"""
+
+RETURN = r"""
+summary:
+  description: The trial for people, a line a test.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "verdict: largest"
+    - "because: T2 repair: 18 system calls, 5210 events/s without a loss; Falco used 3.1 % of a CPU and 58 MiB"
+    - "T1 processes, clean, 7 system calls, 310 events/s/CPU, 0 % lost, CPU 1.2 %"
+ansible_facts:
+  description: What the host was found to bear.
+  returned: success
+  type: dict
+  contains:
+    falco_trial:
+      description: The trial.
+      type: dict
+      returned: success
+      contains:
+        verdict:
+          description:
+            - V(largest) where a set passed, V(too_busy) where every one lost too much, V(aborted) where a limit was passed,
+              V(failed) where none ran, V(none) where nothing was to be measured.
+          type: str
+          returned: success
+          sample: largest
+        reason:
+          description: Why, in a sentence.
+          type: str
+          returned: success
+          sample: "T2 repair: 18 system calls, 5210 events/s without a loss"
+        largest:
+          description: The test with the largest set that passed, by events a second, or V(null).
+          type: str
+          returned: success
+          sample: T2 repair
+        accepted_drops_percent:
+          description: As given.
+          type: float
+          returned: success
+          sample: 1.0
+        mode:
+          description: As given.
+          type: str
+          returned: success
+          sample: beside
+        began:
+          description: Unix time.
+          type: float
+          returned: success
+          sample: 1795471080.1
+        ended:
+          description: Unix time.
+          type: float
+          returned: success
+          sample: 1795471405.7
+        tests:
+          description:
+            - One entry a test. Its state is V(clean), V(accepted), V(dropping), V(aborted), V(failed) or
+              V(skipped); C(selected) is the final set as the host's Falco printed it; numbers are V(null) where they are unknown.
+          type: list
+          elements: dict
+          returned: success
+          sample:
+            - name: T2 repair
+              custom_set: []
+              repair: true
+              all: false
+              state: clean
+              reason: null
+              selected: [capset, chdir, chroot, clone, clone3]
+              seconds: 60.0
+              events: 312600
+              events_per_second: 5210.0
+              rate_per_cpu: 1302.5
+              drops: 0
+              drops_percent: 0.0
+              drops_by_category: {}
+              falco_cpu_percent: 3.1
+              falco_wait_percent: 0.4
+              memory_bytes: 60817408
+              rules_total: 25
+              rules_blind: [Read sensitive file untrusted]
+              rules_half_blind: []
+"""
+
+import base64
+import os
+import tempfile
+import zlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.falcotune.fleet.plugins.module_utils import host, records, systemd, trial
+
+# Beside the time of the test itself: dry run, start, an end that was not heard, the host's own Falco that stops and starts.
+AROUND = 600
+OUTPUT = 1  # the connection
+
+
+def planned(module):
+    """What the keeper needs: the request and what the host's own Falco is started with."""
+    request = module.params["request"]
+    root = request["host_root"].rstrip("/")
+    try:
+        unit = systemd.find(request["unit"] or None)
+    except systemd.ManagerError as error:
+        module.fail_json(msg="systemd did not answer: %s" % error)
+    if unit is None:
+        module.fail_json(msg="systemd has no unit %s" % (request["unit"] or "of Falco's packages"))
+    pid = host.integer(unit.get("MainPID"))
+    process = host.Process(root, pid) if pid else None
+    if process and not process.stat():
+        process = None
+    environment = process.environment() if process else None
+    if not environment:
+        environment = dict(item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item)
+    arguments = (process.arguments() if process else []) or systemd.argv(unit) or ["/usr/bin/falco"]
+    state = root + request["state_dir"]
+    if module.check_mode:
+        # Nothing of the host's is touched, not even our own directory.
+        state = os.path.join(tempfile.gettempdir(), "falcotune-" + host.digest(os.urandom(16))[:16])
+    return {"request": request, "root": root, "state": state, "unit": unit, "arguments": arguments, "environment": environment,
+            "binary": (systemd.argv(unit) or arguments)[0], "dry": module.check_mode}
+
+
+def hold(module, state):
+    """Take the host for this test; what an earlier one left is gone then. (lock, a sentence or None)."""
+    try:
+        os.makedirs(state, 0o700, exist_ok=True)
+        os.chmod(state, 0o700)
+        lock = records.lock(state)
+    except records.Locked as error:
+        module.fail_json(msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again when it is done"
+                         % error)
+    except OSError as error:
+        module.fail_json(msg="%s: %s; run with become, or set falco_tune_state_dir" % (state, error.strerror))
+    if records.read_json(os.path.join(state, "journal.json")):
+        module.fail_json(msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which finishes or "
+                             "undoes it" % state)
+    try:
+        return lock, trial.recover(state)
+    except trial.Failed as error:
+        module.fail_json(msg=str(error))
+
+
+def main():
+    # The controller half turns tests, facts, plan and policy into one request a test.
+    module = AnsibleModule(
+        argument_spec={
+            "tests": {"type": "raw", "default": "guide"},
+            "seconds": {"type": "int", "default": 60},
+            "mode": {"type": "str", "choices": ["beside", "instead"], "default": "beside"},
+            "accepted_drops_percent": {"type": "float", "default": 1.0},
+            "metrics_interval": {"type": "str", "default": "1s"},
+            "max_load_per_cpu": {"type": "float", "default": 8.0},
+            "min_available_percent": {"type": "float", "default": 5.0},
+            "max_more_drops_percent": {"type": "float", "default": 5.0},
+            "facts": {"type": "dict"},
+            "plan": {"type": "dict"},
+            "policy": {"type": "dict"},
+            "request": {"type": "dict"},
+        },
+        supports_check_mode=True,
+    )
+    plan = planned(module)
+    lock, recovered = (None, None) if module.check_mode else hold(module, plan["state"])
+    work = trial.Trial(plan)
+    guard, reader = trial.detached(work, plan["request"]["seconds"] + AROUND)
+    try:
+        answer = trial.answer_of(guard, reader, OUTPUT)
+    except trial.Gone:
+        # The keeper sees that the pipe is closed.
+        os._exit(1)
+    if answer is None:
+        answer = trial.killed(work)
+    if answer.get("rules"):
+        answer["rules"] = base64.b64encode(zlib.compress(answer["rules"].encode("utf-8"), 6)).decode("ascii")
+    if lock is not None:
+        os.close(lock)
+    module.exit_json(changed=False, trial=answer, recovered=recovered)
+
+
+if __name__ == "__main__":
+    main()
