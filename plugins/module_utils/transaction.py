@@ -349,7 +349,12 @@ class Transaction(object):
             "binary": binary, "files": self.plan["hashes"], "watch": self.params if proof else before.get("watch"),
             "before": self.plan.get("before") if proof else before.get("before"), "written": sorted(written),
             "attempts": attempts[-MAX_ATTEMPTS:],
+            # Where the metrics file ended before the start and at the proof: a second look reads on from there.
+            "marks": {"started": self.plan.get("mark") or [0, 0], "proven": evidence.file_mark(self.params.get("metrics_file") or "")} if proof
+            else before.get("marks"),
         })
+        # What waited for consent is made by this change, or void after it.
+        records.drop_staged(self.state)
         if self.plan["forget"]:
             for number in self.plan["forget"]:
                 shutil.rmtree(os.path.join(self.state, "history", "%04d" % number), ignore_errors=True)
@@ -380,6 +385,9 @@ class Transaction(object):
             shutil.rmtree(self.plan.get("kept") or os.devnull, ignore_errors=True)
             os.unlink(self.journal)
             answer["undone"] = True
+            answer["touched"] = interrupted
+            if interrupted and self.stopped_at:
+                answer["blind_seconds_at_most"] = round(time.time() - self.stopped_at, 2)
             answer["msg"] = "%s. %s" % (reason.rstrip("."), "The previous configuration is back and Falco runs with it."
                                         if touched else "Nothing was changed.")
         except Exception as second:  # pylint: disable=broad-except

@@ -54,7 +54,7 @@ def test_only_complete_new_snapshots_of_syscalls_count(tmp_path):
     with open(path, "a", encoding="utf-8") as stream:
         stream.write(_line(**{"scap.n_evts": 0}) + "text\n" + _line(**{"evt.source": "k8s_audit"}) + '{"rule": "other"}\n[1]\n'
                      + _line(**{"scap.n_evts": 12}) + '{"output_fields": {"scap.n_evts": 99')
-    assert evidence.new_snapshots(str(path), mark) == [0, 12]
+    assert evidence.new_snapshots(str(path), mark) == [(0, 0), (12, 0)]
 
 
 def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
@@ -62,7 +62,7 @@ def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
     path.write_text(_line(**{"scap.n_evts": 9}) * 9)
     mark = evidence.file_mark(str(path))
     path.write_text(_line(**{"scap.n_evts": 3}))
-    assert evidence.new_snapshots(str(path), mark) == [3]
+    assert evidence.new_snapshots(str(path), mark) == [(3, 0)]
     assert evidence.new_snapshots(str(tmp_path / "gone"), mark) == []
 
 
