@@ -295,7 +295,17 @@ class SecondLook(Watch):
             return self._state(unit, counted, source), None
         if counted is None or counted <= self.events:
             return None, "its counters stand still at %s since its proof" % self.events
+        if self._stale():
+            return None, "it has ceased to write metrics, %s events after its proof" % (counted - self.events)
         return self._state(unit, counted, source), None
+
+    def _stale(self):
+        """Whether the next snapshot is overdue: a Falco that sees nothing writes none."""
+        try:
+            age = time.time() - os.stat(self.params["metrics_file"]).st_mtime if self.params["metrics_file"] else 0
+        except OSError:
+            return True
+        return age > 1.2 * self.params.get("interval", 30) + 1
 
     def _counted(self):
         started, self.mark = self.mark, self.since

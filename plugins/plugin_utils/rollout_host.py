@@ -75,7 +75,7 @@ def outcome(applied, looked, check_mode=False):
     applied, looked = _dictionary(applied), _dictionary(looked)
     evidence = _dictionary(applied.get("evidence"))
     found = {"outcome": "done", "blind": False, "began": _time(applied, "began"), "ended": _time(looked, "ended") or _time(applied, "ended"),
-             "blind_seconds": _seconds(evidence, looked.get("evidence"), applied), "evidence": evidence_text(looked.get("look") or evidence),
+             "blind_seconds": _seconds(evidence, looked.get("evidence"), applied), "evidence": evidence_text(dict(evidence, **_dictionary(looked.get("look")))),
              "reason": None}
     if not applied:
         return dict(found, outcome="lost", blind=True, reason="it brought no result")
@@ -99,7 +99,8 @@ def _failed(applied):
     reason = str(applied.get("msg"))
     if applied.get("recovered"):
         return {"outcome": "skipped", "reason": reason}
-    if applied.get("undone") is False or "exception" in applied or "module_stderr" in applied:
+    if applied.get("undone") is False or "module_stderr" in applied:
+        # Undoing failed, or the module ended without an answer and its keeper may still be at work.
         return {"outcome": "lost", "blind": True, "reason": reason}
     return {"outcome": "reverted" if applied.get("touched") else "failed", "reason": reason}
 

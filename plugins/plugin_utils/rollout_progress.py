@@ -68,10 +68,10 @@ class Progress:
             counts[item["outcome"]] = counts.get(item["outcome"], 0) + 1
         said = ", ".join("%d %s" % (number, kind) for kind, number in counts.items() if number or kind in ("done", "reverted"))
         end = self.expected_end(now)
-        return "%s %d of %d | %s elapsed, end %s | %s, %d left | %d blind now" % (
-            "canaries," if self.stage == "canary" else "batch", self.number, self.of, _span(now - self.began),
-            "not known yet" if end is None else "about %s" % datetime.datetime.fromtimestamp(end).strftime("%H:%M:%S"),
-            said, self.total - len(self.outcomes), self.blind())
+        return "%s %d of %d: %s, %d left, %d blind now | %s, end %s" % (
+            "canaries," if self.stage == "canary" else "batch", self.number, self.of, said, self.total - len(self.outcomes), self.blind(),
+            _span(now - self.began),
+            "not known yet" if end is None else "about %s" % datetime.datetime.fromtimestamp(end).strftime("%H:%M:%S"))
 
 
 def _span(seconds):

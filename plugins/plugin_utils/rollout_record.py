@@ -31,7 +31,9 @@ def summary(plan, hosts):
         lines.append("cost: %s, %.1f blind seconds expected in all, %s%s for ring buffers, %s lost" % (
             _s(totals["restarts"], "restart"), totals["blind_seconds"], "-" if size < 0 else "+", human(abs(size)),
             _s(totals["rules_lost"], "rule")))
-        lines.append("the rollout stops after more than %d of them were reverted, failed or lost" % plan["allowed_failures"])
+        allowed = plan["allowed_failures"]
+        lines.append("failure budget: %s may be reverted, failed or lost; %s stops the rollout" % (
+            _s(allowed, "host") if allowed else "no host", "one more" if allowed else "the first one"))
     for wave in plan["waves"]:
         what = "canaries" if wave["stage"] == "canary" else "batch"
         if hosts[wave["hosts"][0]]["state"] == "waiting":

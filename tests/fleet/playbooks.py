@@ -41,6 +41,10 @@ class Run:
         """The record of a rollout."""
         return next(event["result"]["record"] for event in self.events if "record" in event["result"])
 
+    def result_of(self, host: str) -> dict:
+        """What the record of a rollout says of a host."""
+        return next(entry for batch in self.record()["batches"] for entry in batch["hosts"] if entry["name"] == host)
+
     def failure(self, host: str) -> str | None:
         """The message that the host failed with."""
         return next((event["result"].get("msg") for event in self.of(host) if event["state"] in ("failed", "unreachable")), None)
