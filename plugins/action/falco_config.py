@@ -79,26 +79,35 @@ class ActionModule(ActionBase):
     def _planned(self, result, facts, plan, policy, task_vars):
         """What state present would do, for a rollout to plan with."""
         result.pop("warnings")  # said when it is done
-        domain, name = None, policy["failure_domain"]
-        if name:
-            if name not in task_vars:
-                return dict(result, failed=True, msg="falco_tune_failure_domain is %r, and this host has no such variable%s: set it for every "
-                            "host, or correct the name. Nothing was changed." % (name, policies.nearest(name, map(str, task_vars))))
-            domain = self._templar.template(task_vars[name])
-            if not isinstance(domain, (str, int)) or isinstance(domain, bool) or domain == "":
-                return dict(result, failed=True, msg="falco_tune_failure_domain is %r, and that variable is %r on this host: expected a text such "
-                            "as the name of a rack. Nothing was changed." % (name, domain))
+        try:
+            domain = self._domain(policy["failure_domain"], task_vars)
+        except policies.PolicyError as error:
+            return dict(result, failed=True, msg=str(error))
         staged = (facts.get("host") or {}).get("staged")
         changes = result["changes"] or (facts.get("host") or {}).get("unfinished") or staged
-        result["rollout"] = rollout_host.describe(facts, plan, policy, changes, None if domain is None else str(domain))
+        result["rollout"] = rollout_host.describe(facts, plan, policy, changes, domain)
         result["fleet_policy"] = {key: policy[key] for key in policies.FLEET}
         return result
+
+    def _domain(self, name, task_vars):
+        """The host's failure domain, from the variable that policy names; None where it names none. Raises PolicyError."""
+        if not name:
+            return None
+        said = "falco_tune_failure_domain is %r, and " % name
+        if name not in task_vars:
+            raise policies.PolicyError("%sthis host has no such variable%s: set it for every host, or correct the name. Nothing was "
+                                       "changed." % (said, policies.nearest(name, map(str, task_vars))))
+        domain = self._templar.template(task_vars[name])
+        if not isinstance(domain, (str, int)) or isinstance(domain, bool) or domain == "":
+            raise policies.PolicyError("%sthat variable is %r on this host: expected a text such as the name of a rack. Nothing was "
+                                       "changed." % (said, domain))
+        return str(domain)
 
     def _stage(self, result, built, staged, task_vars):
         """Keep a change that may not be made now, once its own Falco has read it; no trip where the same is kept already."""
         digest = request.digest(built)
-        said = ("(staged) a restart is needed and falco_tune_restart_ok is false: the change was read by the host's own Falco and is kept in "
-                "%s/staged; Falco was not touched" % built["state_dir"])
+        said = ("(staged) a restart is needed and falco_tune_restart_ok is false: the host's own Falco has read the change, which is "
+                "kept in %s/staged; nothing else was touched" % built["state_dir"])
         if staged.get("digest") == digest:
             return dict(result, staged=True, msg=said)
         built.update(stage=digest)

@@ -238,7 +238,7 @@ class Watch(object):
     def _counted(self):
         """(events counted since the change, where that was read) or (None, what is missing)."""
         if self.params["metrics_file"]:
-            for events, dummy in reversed(new_snapshots(self.params["metrics_file"], self.mark)):
+            for events, _drops in reversed(new_snapshots(self.params["metrics_file"], self.mark)):
                 if events > 0:  # counters begin at 0 with the process and with every reload
                     return events, "metrics.output_file"
         if self.params["scrape_url"]:

@@ -113,8 +113,9 @@ def weak_evidence(plan, policy):
     """Why this host can't prove a change as the policy wants it, or None."""
     if policy["evidence"] != "counters" or plan["layout"] is None or plan["metrics_file"]:
         return None
-    return ("falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to auto for it. Nothing was changed."
-            % ("falco_tune_metrics is false" if not policy["metrics"] else "Falco %s writes no metrics to a file" % plan["release"]))
+    return ("falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to auto for it. "
+            "Nothing was changed." % (
+                "falco_tune_metrics is false" if not policy["metrics"] else "Falco %s writes no metrics to a file" % plan["release"]))
 
 
 def digest(request):

@@ -207,7 +207,7 @@ def most_blind(plan_, hosts):
             if not host["blind"] and host["ended"] is not None:
                 moments.append((host["ended"], -1, domain))
     now, most = dict(down.count), dict(down.count)
-    for dummy, step, domain in sorted(moments):
+    for _moment, step, domain in sorted(moments):
         now[domain] += step
         most[domain] = max(most[domain], now[domain])
     return most

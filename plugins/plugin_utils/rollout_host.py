@@ -73,10 +73,11 @@ def outcome(applied, looked, check_mode=False):
     → {'outcome', 'blind' (it may see nothing now), 'began', 'ended', 'blind_seconds', 'evidence' (text), 'reason'}
     """
     applied, looked = _dictionary(applied), _dictionary(looked)
-    evidence = _dictionary(applied.get("evidence"))
-    found = {"outcome": "done", "blind": False, "began": _time(applied, "began"), "ended": _time(looked, "ended") or _time(applied, "ended"),
-             "blind_seconds": _seconds(evidence, looked.get("evidence"), applied), "evidence": evidence_text(dict(evidence, **_dictionary(looked.get("look")))),
-             "reason": None}
+    evidence, again = _dictionary(applied.get("evidence")), looked.get("evidence")
+    ended = _time(looked, "ended") or _time(applied, "ended")
+    found = {"outcome": "done", "blind": False, "began": _time(applied, "began"), "ended": ended,
+             "blind_seconds": _seconds(evidence, again, applied), "reason": None,
+             "evidence": evidence_text(dict(evidence, **_dictionary(looked.get("look"))))}
     if not applied:
         return dict(found, outcome="lost", blind=True, reason="it brought no result")
     for result in (applied, looked):

@@ -133,7 +133,8 @@ def test_a_failure_domain_is_never_blinder_than_allowed(fleet_of):
     record = run.record()
     # Two of five may be blind and one is down; one of three may be, and it is.
     assert waves(run) == [["a0"], ["a1"], ["a2"], ["a3"]]
-    assert record["domains"] == [{"name": "a", "hosts": 5, "allowed": 2, "most_blind": 2}, {"name": "b", "hosts": 3, "allowed": 1, "most_blind": 1}]
+    assert record["domains"] == [{"name": "a", "hosts": 5, "allowed": 2, "most_blind": 2},
+                                 {"name": "b", "hosts": 3, "allowed": 1, "most_blind": 1}]
     assert {item["name"] for item in record["down"]} == {"a4", "b2"} and record["left"] == ["b0", "b1"]
     assert record["planned"]["unreachable"] == 1 and record["planned"]["refused"] == 1
     entries = [host for batch in record["batches"] for host in batch["hosts"]]

@@ -169,7 +169,8 @@ def test_a_change_that_is_kept(state):
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
     assert {stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) for name in os.listdir(folder)} == {0o600}
     manifest = records.read_json(os.path.join(folder, "manifest.json"))
-    assert manifest["files"] == [{"path": "/etc/falco/x.yaml", "kept": "0", "mode": "0640"}, {"path": "/etc/gone", "kept": None, "mode": "0644"}]
+    assert manifest["files"] == [{"path": "/etc/falco/x.yaml", "kept": "0", "mode": "0640"},
+                                 {"path": "/etc/gone", "kept": None, "mode": "0644"}]
     records.keep_staged(state, "def", [])
     assert records.staged(state)["digest"] == "def" and os.listdir(folder) == ["manifest.json"]
     records.drop_staged(state)

@@ -74,7 +74,8 @@ WRONG = {
     "confirm": [("perhaps", "true or false")],
     "serial": [(0, "a number of hosts from 1"), ("101%", "a number of hosts from 1"), ("half", "a number of hosts from 1"),
                ([1, "x"], "a number of hosts from 1"),
-               ([], "a number of hosts from 1"), ("110%", "a number of hosts from 1"), ("5\n", "a number of hosts from 1"), (True, "a number of hosts from 1")],
+               ([], "a number of hosts from 1"), ("110%", "a number of hosts from 1"), ("5\n", "a number of hosts from 1"),
+               (True, "a number of hosts from 1")],
 }
 
 RIGHT = [
@@ -86,7 +87,8 @@ RIGHT = [
     ("buffer_max_bytes", "1048576", 1048576),
     ("metrics_interval", "1s 500ms", "1s 500ms"), ("metrics_interval", "200ms", "200ms"), ("metrics_rotate_size", 1048576, "1048576"),
     ("observe_seconds", 0, 0), ("serial", "30%", ["30%"]), ("failure_budget", 0, 0),
-    ("failure_budget", "100%", "100%"), ("failure_domain", "rack", "rack"), ("serial", [1, "10%", 5], [1, "10%", 5]), ("hosts", "web:!db", "web:!db"),
+    ("failure_budget", "100%", "100%"), ("failure_domain", "rack", "rack"), ("serial", [1, "10%", 5], [1, "10%", 5]),
+    ("hosts", "web:!db", "web:!db"),
     ("state_dir", "/srv/state/", "/srv/state"), ("nice_ceiling", "-20", -20), ("window", "2h", "2h"),
     ("metrics_sources", ["journal", "metrics_file"], ["journal", "metrics_file"]),
     ("metrics_sources", "journal", ["journal"]),

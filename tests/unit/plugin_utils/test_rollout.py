@@ -116,7 +116,8 @@ def test_no_hosts_are_refused_with_a_sentence():
         plan({})
 
 
-@pytest.mark.parametrize("value, total, least, found", [("10%", 100, 1, 10), ("10%", 5, 1, 1), ("10%", 5, 0, 0), (3, 5, 1, 3), ("100%", 7, 0, 7)])
+@pytest.mark.parametrize("value, total, least, found", [
+    ("10%", 100, 1, 10), ("10%", 5, 1, 1), ("10%", 5, 0, 0), (3, 5, 1, 3), ("100%", 7, 0, 7)])
 def test_share(value, total, least, found):
     assert rollout.share(value, total, least) == found
 
@@ -212,10 +213,11 @@ def check(hosts, policy, chance):
             allowed = max(1, int(len(members) * policy["domain_share_percent"] // 100))
             # What was down before is not ours; nobody may be added to it.
             assert len(blind & members) <= max(allowed, len(down & members)), (domain, moment)
-    said = {entry["name"] for entry in (dict(name=name) for wave in found["waves"] for name in wave["hosts"])}
+    said = {name for wave in found["waves"] for name in wave["hosts"]}
     assert said | set(found["left"]) == {name for name, item in hosts.items() if item["state"] in ("changing", "waiting")}
     assert len(spans) == len({name for dummy, dummy2, name in spans})  # each host's turn comes once
-    most = rollout.most_blind(found, [{"name": name, "began": began, "ended": ended, "blind": ended is None} for began, ended, name in spans])
+    most = rollout.most_blind(found, [
+        {"name": name, "began": began, "ended": ended, "blind": ended is None} for began, ended, name in spans])
     for domain, item in found["domains"].items():
         members = {name for name, one in hosts.items() if one["domain"] == domain}
         assert most[domain] <= max(item["allowed"], len(down & members))

@@ -10,8 +10,8 @@ from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 from hypothesis import given
 from hypothesis import strategies as st
 
-PROOF = {"pid": 1, "start_ticks": 2, "source": "metrics.output_file", "events": 5, "buffers": {"source": "memory map"}, "drops_percent": 0.5,
-         "blind_seconds_at_most": 2.5}
+PROOF = {"pid": 1, "start_ticks": 2, "source": "metrics.output_file", "events": 5, "buffers": {"source": "memory map"},
+         "drops_percent": 0.5, "blind_seconds_at_most": 2.5}
 DONE = {"changed": True, "began": 10.0, "ended": 20.0, "evidence": PROOF}
 
 

@@ -30,7 +30,8 @@ def made(outcomes, waves, state="stopped", reason="because"):
 
 
 def wave(number, hosts, **deferred):
-    return {"number": number, "stage": "canary" if number == 1 else "batch", "began": 1.0, "ended": None, "hosts": hosts, "deferred": deferred}
+    return {"number": number, "stage": "canary" if number == 1 else "batch", "began": 1.0, "ended": None, "hosts": hosts,
+            "deferred": deferred}
 
 
 def test_the_summary_says_what_it_costs_and_who_is_left_out():
@@ -46,7 +47,8 @@ def test_the_summary_says_what_it_costs_and_who_is_left_out():
 
 
 def test_the_record_has_the_shape_that_the_report_takes():
-    found = made({"a": outcome("done"), "b": outcome("reverted", 6.0, 8.0, reason="no luck")}, [wave(1, ["a"]), wave(2, ["b"], c="no room")])
+    outcomes = {"a": outcome("done"), "b": outcome("reverted", 6.0, 8.0, reason="no luck")}
+    found = made(outcomes, [wave(1, ["a"]), wave(2, ["b"], c="no room")])
     assert json.loads(json.dumps(found)) == found
     assert set(found) == {"id", "state", "reason", "began", "ended", "planned", "budget", "domains", "batches", "left", "down"}
     assert set(found["planned"]) == {"hosts", "changing", "converged", "refused", "unreachable", "restarts", "blind_seconds", "bytes",
