@@ -68,7 +68,8 @@ class ActionModule(ActionBase):
                 result["ansible_facts"]["falco_plan"] = made
             except plan.PlanError as error:
                 if refusal != "report":
-                    return dict(result, ansible_facts={}, failed=True, msg=str(error))
+                    # Whether it sees events all the same is what a rollout counts.
+                    return dict(result, ansible_facts={}, failed=True, msg=str(error), running=bool(assembled["falco"]["running"]))
                 result["ansible_facts"]["falco_plan"] = {"reason": str(error), "changes": [], "warnings": [], "restart_required": False,
                                                          "verdict": verdict.judge(assembled, complete), "rung": None}
         warning = assembled["falco"].get("warning")

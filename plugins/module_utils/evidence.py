@@ -12,6 +12,12 @@ from ansible_collections.falcotune.fleet.plugins.module_utils import host, syste
 
 STEP = 0.25
 
+# Events from which the share that was lost says something.
+ENOUGH_EVENTS = 1000
+
+# Share of MemoryMax, page cache left out, above which the next burst would end Falco.
+MOST_MEMORY = 0.95
+
 
 class Died(Exception):
     """Falco ended instead of proving itself; the text says what was seen."""
@@ -31,7 +37,7 @@ def file_mark(path):
 
 
 def new_snapshots(path, mark):
-    """scap.n_evts of the syscall snapshots written since the mark; partial and foreign lines are passed over."""
+    """(scap.n_evts, scap.n_drops) of the syscall snapshots written since the mark; partial and foreign lines are passed over."""
     try:
         with open(path, "rb") as stream:
             found = os.fstat(stream.fileno())
@@ -47,8 +53,27 @@ def new_snapshots(path, mark):
         except (ValueError, AttributeError):
             continue
         if isinstance(fields, dict) and isinstance(fields.get("scap.n_evts"), int):
-            snapshots.append(fields["scap.n_evts"])
+            drops = fields.get("scap.n_drops")  # left out while it is 0, where Falco is told so
+            snapshots.append((fields["scap.n_evts"], drops if isinstance(drops, int) else 0))
     return snapshots
+
+
+def drops_percent(snapshots):
+    """Percent of the events lost in the last run that these snapshots show, or None where they are too few to say.
+
+    From the first one that counted anything, so that a burst during the start is left out where a later one is there.
+    """
+    run = []
+    for events, drops in snapshots:
+        if run and (events < run[-1][0] or drops < run[-1][1]):
+            run = []  # a hot reload
+        if events > 0:
+            run.append((events, drops))
+    for first in (run[0], (0, 0)) if run else ():
+        events, drops = run[-1][0] - first[0], run[-1][1] - first[1]
+        if events >= ENOUGH_EVENTS:
+            return round(100.0 * drops / events, 2)
+    return None
 
 
 def scrape(url):
@@ -65,6 +90,14 @@ def scrape(url):
         return int(float(match.group(1))) if match else None
     except ValueError:
         return None
+
+
+def memory_used(root, unit):
+    """Bytes that the unit's cgroup holds, page cache that can go left out; None where nothing tells."""
+    used = systemd.number(unit.get("MemoryCurrent"))
+    text = host.read("%s/sys/fs/cgroup%s/memory.stat" % (root, unit.get("ControlGroup") or "/nonexistent"), 65536) or ""
+    cache = re.search(r"^inactive_file (\d+)", text, re.M)
+    return used if used is None or not cache else max(0, used - int(cache.group(1)))
 
 
 def rings_mapped(maps, driver, page_size):
@@ -106,6 +139,8 @@ def rings_in_log(process, since):
 class Watch(object):
     """Follows one started Falco until it has proven itself or the deadline is over."""
 
+    limit = "healthy_deadline"
+
     def __init__(self, params, unit, old, mark, began):
         self.params = params
         self.unit = unit
@@ -126,7 +161,7 @@ class Watch(object):
             if state:
                 return state
             if time.time() >= deadline:
-                raise NoEvidence("no evidence within healthy_deadline (%d s): %s" % (self.params["healthy_deadline"], seen))
+                raise NoEvidence("no evidence within %s (%d s): %s" % (self.limit, self.params["healthy_deadline"], seen))
             time.sleep(STEP)
 
     def _look(self):
@@ -147,10 +182,29 @@ class Watch(object):
         left = self.params["min_healthy_time"] - (now - self.first_counted)
         if left > 0:
             return None, "counters move; %.1f s of min_healthy_time left" % left
-        return {
-            "pid": self.process.pid, "start_ticks": self.start, "restarts": self.restarts, "source": source,
-            "events": counted, "buffers": self._buffers(), "seconds_to_evidence": round(self.first_counted - self.began, 2),
-        }, None
+        return dict(self._state(unit, counted, source), buffers=self._buffers(),
+                    seconds_to_evidence=round(self.first_counted - self.began, 2)), None
+
+    def _state(self, unit, counted, source):
+        """What proves it. Raises NoEvidence where the host is worse than before, or close to its limit."""
+        self._bounded(unit)
+        return {"pid": self.process.pid, "start_ticks": self.start, "restarts": self.restarts, "source": source, "events": counted,
+                "drops_percent": self._no_worse()}
+
+    def _bounded(self, unit):
+        limit, used = systemd.number(unit.get("MemoryMax")), memory_used(self.params["host_root"].rstrip("/"), unit)
+        if limit and used is not None and used > MOST_MEMORY * limit:
+            raise NoEvidence("the unit uses %d bytes of memory of its MemoryMax of %d: the next burst would end Falco; raise MemoryMax or "
+                             "choose smaller buffers" % (used, limit))
+
+    def _no_worse(self):
+        """Percent of events lost since the start, or None where that is not known."""
+        if not self.params["metrics_file"]:
+            return None
+        lost, most = drops_percent(new_snapshots(self.params["metrics_file"], self.mark)), self.params.get("drops_at_most")
+        if lost is not None and most is not None and lost > most:
+            raise NoEvidence("Falco loses %s %% of the events now, and at most %s %% would be no worse than before" % (lost, most))
+        return lost
 
     def _alive(self, unit):
         """Raises Died where the started process is gone."""
@@ -184,7 +238,7 @@ class Watch(object):
     def _counted(self):
         """(events counted since the change, where that was read) or (None, what is missing)."""
         if self.params["metrics_file"]:
-            for events in reversed(new_snapshots(self.params["metrics_file"], self.mark)):
+            for events, _drops in reversed(new_snapshots(self.params["metrics_file"], self.mark)):
                 if events > 0:  # counters begin at 0 with the process and with every reload
                     return events, "metrics.output_file"
         if self.params["scrape_url"]:
@@ -195,6 +249,8 @@ class Watch(object):
                 self.scraped = events
         if not self.params["metrics_file"] and not self.params["scrape_url"]:
             return 0, "process only: metrics are off"
+        if not self.params.get("counters", True):
+            return 0, "process only: falco_tune_evidence is process"
         return None, "no snapshot shows that it counts events"
 
     def _buffers(self):
@@ -213,3 +269,47 @@ class Watch(object):
         if wanted and size != wanted["bytes_each"]:
             raise NoEvidence("Falco logged ring buffers of %d bytes, planned were %d" % (size, wanted["bytes_each"]))
         return {"bytes_each": size, "count": None, "source": "log"}
+
+
+class SecondLook(Watch):
+    """Whether a Falco that has proven itself still is what it was, counts on and loses no more."""
+
+    limit = "two metrics intervals"
+
+    def __init__(self, params, unit, proof, marks):
+        super(SecondLook, self).__init__(params, unit, None, marks["started"], time.time())
+        self.process = host.Process(params["host_root"].rstrip("/"), proof["pid"])
+        self.start, self.restarts, self.events = proof["start_ticks"], proof["restarts"], proof["events"]
+        self.since = marks["proven"]  # the end of the metrics file when the proof was complete
+        # Two snapshots, and what writing them may take.
+        self.params = dict(params, healthy_deadline=2 * params.get("interval", 30) + 5)
+
+    def _look(self):
+        try:
+            unit = systemd.show([self.unit])[0]
+        except (systemd.ManagerError, IndexError) as error:
+            return None, "systemd did not answer: %s" % error
+        self._alive(unit)
+        counted, source = self._counted()
+        if source.startswith("process only"):
+            return self._state(unit, counted, source), None
+        if counted is None or counted <= self.events:
+            return None, "its counters stand still at %s since its proof" % self.events
+        if self._stale():
+            return None, "it has ceased to write metrics, %s events after its proof" % (counted - self.events)
+        return self._state(unit, counted, source), None
+
+    def _stale(self):
+        """Whether the next snapshot is overdue: a Falco that sees nothing writes none."""
+        try:
+            age = time.time() - os.stat(self.params["metrics_file"]).st_mtime if self.params["metrics_file"] else 0
+        except OSError:
+            return True
+        return age > 1.2 * self.params.get("interval", 30) + 1
+
+    def _counted(self):
+        started, self.mark = self.mark, self.since
+        try:
+            return super(SecondLook, self)._counted()
+        finally:
+            self.mark = started

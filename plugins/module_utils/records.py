@@ -6,6 +6,7 @@
 STATE/record.json     what was proven last: binary, process, hashes, evidence, what was measured before the change, and the
                       attempts: changes that evidence asked for, so that one that did nothing is not made again
 STATE/journal.json    a transaction that is under way, or whose keeper died
+STATE/staged/         a change that waits for consent to a restart: its files, and manifest.json with the digest that tells it from others
 STATE/history/NNNN/   the files as they were before change NNNN, with manifest.json
 STATE/lock            held by the one run that may change the host
 """
@@ -13,7 +14,9 @@ STATE/lock            held by the one run that may change the host
 import fcntl
 import json
 import os
+import shutil
 import tempfile
+import time
 
 
 class Locked(Exception):
@@ -101,6 +104,35 @@ def unfinished(state):
     if held(state):
         return None
     return {"phase": journal.get("phase"), "at": journal.get("at")}
+
+
+def staged(state):
+    """{'digest', 'at'} of a change that waits for consent, or None."""
+    found = read_json(os.path.join(state, "staged", "manifest.json"))
+    return {"digest": found.get("digest"), "at": found.get("at")} if found else None
+
+
+def keep_staged(state, digest, files):
+    """Keep a change that may not be made now, instead of an earlier one. files: [(path, bytes or None, mode)]."""
+    folder = tempfile.mkdtemp(dir=state, prefix=".falcotune-staged-")
+    try:
+        manifest = {"digest": digest, "at": time.time(), "files": []}
+        for number, (path, data, mode) in enumerate(files):
+            entry = {"path": path, "kept": None if data is None else "%d" % number, "mode": "%04o" % mode}
+            if data is not None:
+                write_atomic(os.path.join(folder, entry["kept"]), data)
+            manifest["files"].append(entry)
+        write_json(os.path.join(folder, "manifest.json"), manifest)
+        drop_staged(state)
+        os.rename(folder, os.path.join(state, "staged"))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    sync_folder(state)
+
+
+def drop_staged(state):
+    shutil.rmtree(os.path.join(state, "staged"), ignore_errors=True)
 
 
 def held(state):

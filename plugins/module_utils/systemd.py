@@ -6,6 +6,7 @@
 import os
 import re
 import subprocess
+import time
 
 UNITS = ("falco-modern-bpf.service", "falco-kmod.service", "falco-bpf.service", "falco-custom.service", "falco.service")
 
@@ -19,12 +20,15 @@ class ManagerError(Exception):
     """systemctl did not do what was asked; the text says what it printed."""
 
 
+def _environment(more=None):
+    return dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_PAGER="", SYSTEMD_COLORS="0", **(more or {}))
+
+
 def run(arguments, timeout=60, environment=None):
     """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist. environment: more variables."""
-    variables = dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_PAGER="", SYSTEMD_COLORS="0")
-    variables.update(environment or {})
     try:
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
+        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=_environment(environment))
     except OSError as error:
         return None, "", "%s: %s" % (arguments[0], error.strerror)
     try:
@@ -34,6 +38,38 @@ def run(arguments, timeout=60, environment=None):
         out, err = process.communicate()
         return None, out.decode("utf-8", "replace"), "no answer after %d s from: %s" % (timeout, " ".join(arguments))
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+class Begun(object):
+    """A command that takes its time, while its caller looks at other things."""
+
+    def __init__(self, process):
+        self.process, self.answer = process, None
+
+    def ended(self, seconds):
+        """(exit status, what it said) as soon as it has ended, (None, '') after so many seconds; later calls wait those too."""
+        if self.answer:
+            time.sleep(seconds)
+            return self.answer
+        try:
+            out, err = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return None, ""
+        self.answer = self.process.returncode, (err or out).decode("utf-8", "replace").strip()
+        return self.answer
+
+    def give_up(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def begin(arguments):
+    """A Begun command. Raises ManagerError where it can't be run."""
+    try:
+        return Begun(subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      env=_environment()))
+    except OSError as error:
+        raise ManagerError("%s: %s" % (arguments[0], error.strerror))
 
 
 def parse_show(text):

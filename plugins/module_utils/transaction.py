@@ -192,26 +192,31 @@ class Transaction(object):
         pid = host.integer(unit.get("MainPID")) or 0
         process = host.Process(self.params["host_root"].rstrip("/"), pid) if pid else None
         stat = process.stat() if process else None
+        # Earlier failures must not keep the start from happening. Said now: nobody sees events between the stop and the start.
+        systemd.run(["systemctl", "reset-failed", self.plan["unit"]])
         self.stopped_at = time.time()
-        status, out, err = systemd.run(["systemctl", "stop", "--no-block", self.plan["unit"]])
-        if status != 0:
-            raise Failed("systemctl stop %s: %s" % (self.plan["unit"], (err or out).strip()))
+        stopping = systemd.begin(["systemctl", "stop", self.plan["unit"]])
         self.interruptions += 1
         again = time.time() + SAY_AGAIN
         until = time.time() + self.plan["stop_timeout"]
         while time.time() < until:
+            status, said = stopping.ended(0.05)
             gone = stat is None or not process.alive(stat[0])
-            if gone and systemd.show([self.plan["unit"]])[0].get("ActiveState") in ("inactive", "failed"):
+            if status is not None and gone and (status == 0 or self.is_down()):
                 return
+            if status:
+                raise Failed("systemctl stop %s: %s" % (self.plan["unit"], said))
             if not gone and time.time() >= again:
                 self.log.append("SIGTERM was not heard, said again")
                 systemd.run(["systemctl", "kill", "--signal=SIGTERM", self.plan["unit"]])
                 again = time.time() + SAY_AGAIN
-            time.sleep(0.05)
+        stopping.give_up()
         raise Failed("Falco (process %d) did not stop within %d s" % (pid, self.plan["stop_timeout"]))
 
+    def is_down(self):
+        return systemd.show([self.plan["unit"]])[0].get("ActiveState") in ("inactive", "failed")
+
     def start(self):
-        systemd.run(["systemctl", "reset-failed", self.plan["unit"]])
         status, out, err = systemd.run(["systemctl", "start", self.plan["unit"]], timeout=120)
         if status != 0:
             raise Failed("systemctl start %s: %s" % (self.plan["unit"], (err or out).strip()))
@@ -349,12 +354,19 @@ class Transaction(object):
             "binary": binary, "files": self.plan["hashes"], "watch": self.params if proof else before.get("watch"),
             "before": self.plan.get("before") if proof else before.get("before"), "written": sorted(written),
             "attempts": attempts[-MAX_ATTEMPTS:],
+            "marks": self.marks() if proof else before.get("marks"),
         })
+        # What waited for consent is made by this change, or void after it.
+        records.drop_staged(self.state)
         if self.plan["forget"]:
             for number in self.plan["forget"]:
                 shutil.rmtree(os.path.join(self.state, "history", "%04d" % number), ignore_errors=True)
             shutil.rmtree(self.plan["kept"], ignore_errors=True)
         os.unlink(self.journal)
+
+    def marks(self):
+        """Where the metrics file ended before the start, and where it ends at the proof: a second look reads on from there."""
+        return {"started": self.plan.get("mark") or [0, 0], "proven": evidence.file_mark(self.params.get("metrics_file") or "")}
 
     def undo(self, error):
         """Back to the previous state; the host's Falco runs as before, or the answer says that it does not."""
@@ -380,6 +392,9 @@ class Transaction(object):
             shutil.rmtree(self.plan.get("kept") or os.devnull, ignore_errors=True)
             os.unlink(self.journal)
             answer["undone"] = True
+            answer["touched"] = interrupted
+            if interrupted and self.stopped_at:
+                answer["blind_seconds_at_most"] = round(time.time() - self.stopped_at, 2)
             answer["msg"] = "%s. %s" % (reason.rstrip("."), "The previous configuration is back and Falco runs with it."
                                         if touched else "Nothing was changed.")
         except Exception as second:  # pylint: disable=broad-except

@@ -19,13 +19,19 @@ description:
 options:
   state:
     description:
-      - V(present) applies O(plan). V(rolled_back) puts back what an earlier run of this module replaced.
+      - V(present) applies O(plan). Where it needs a restart and the policy's C(restart_ok) is false, the change is kept in
+        C(STATE_DIR/staged) once the host's own Falco has read it, and Falco is not touched.
+      - V(planned) tells what V(present) would do, without a trip to the host.
+      - V(proven) looks again at the change whose O(evidence) is given. The process must be the same, its counters must have moved on
+        and its drops be no worse than before the change. Else the change is rolled back, unless the policy's C(auto_revert) is false,
+        and the host fails.
+      - V(rolled_back) puts back what an earlier run of this module replaced.
     type: str
-    choices: [present, rolled_back]
+    choices: [present, planned, proven, rolled_back]
     default: present
   plan:
     description:
-      - What the plan filter returned. Required with O(state=present).
+      - What the plan filter returned. Required with O(state=present) and O(state=planned).
     type: dict
   content:
     description:
@@ -40,6 +46,10 @@ options:
   facts:
     description:
       - What P(falcotune.fleet.falco_facts#module) returned; the change is refused where the host is not as the facts say.
+    type: dict
+  evidence:
+    description:
+      - With O(state=proven), what O(state=present) returned as RV(evidence). Without it nothing is looked at.
     type: dict
   policy:
     description:
@@ -91,6 +101,7 @@ evidence:
     restarts: 0
     source: metrics.output_file
     events: 51234
+    drops_percent: 0.0
     buffers: {bytes_each: 33554432, count: 4, source: memory map}
     seconds_to_evidence: 2.4
     blind_seconds_at_most: 2.9
@@ -100,6 +111,26 @@ undone:
   description: Whether the previous state is back.
   returned: on failure
   type: bool
+touched:
+  description: Whether Falco was interrupted before the previous state was put back.
+  returned: on failure after a change began
+  type: bool
+look:
+  description: What the second look found, as in RV(evidence).
+  returned: with O(state=proven)
+  type: dict
+reverted:
+  description: Whether the change was rolled back after the second look.
+  returned: with O(state=proven) on failure
+  type: bool
+staged:
+  description: Whether the change is kept until a restart is allowed.
+  returned: when it is
+  type: bool
+rollout:
+  description: What a rollout wants to know of the host.
+  returned: with O(state=planned)
+  type: dict
 recovered:
   description: What was done about an earlier change that had been broken off.
   returned: when there was one
@@ -129,7 +160,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils import (
-    candidate, host, records, systemd, transaction, yaml_text,
+    candidate, evidence, host, records, systemd, transaction, yaml_text,
 )
 
 UNITS = "/etc/systemd/"
@@ -336,13 +367,53 @@ class Change(object):
             "watch": dict(self.params["watch"], host_root=self.root),
         }
 
-    def apply(self):
-        """Stage, ask Falco, hand over to the keeper and wait for its answer."""
+    def lock(self):
         self.prepare()
         try:
-            lock = records.lock(self.state)
+            return records.lock(self.state)
         except records.Locked as error:
             self.fail("another run is changing Falco on this host (%s): nothing was changed; run again when it is done" % error)
+
+    def stage(self):
+        """Keep the change for when it may be made, in a place that neither Falco nor systemd reads or watches."""
+        lock = self.lock()
+        self.still_so()
+        self.ask_falco(self.state)
+        try:
+            records.keep_staged(self.state, self.params["stage"], [(item.path, item.new, item.mode or 0o640) for item in self.items])
+        except (IOError, OSError) as error:
+            self.fail("the change can't be kept in %s: %s" % (self.state, error.strerror), undone=True)
+        os.close(lock)
+
+    def unstage(self):
+        lock = self.lock()
+        records.drop_staged(self.state)
+        os.close(lock)
+
+    def look_again(self):
+        """Whether the change that was proven still is; what fails is rolled back where policy says so."""
+        record, proof = records.load(self.state) or {}, self.params["proof"]
+        process = record.get("process") or {}
+        if (process.get("pid"), process.get("start_ticks")) != (proof["pid"], proof["start_ticks"]) or not record.get("marks"):
+            self.fail("the record in %s is not of the change that was to be looked at again: another run came in between; it was left as "
+                      "it is" % self.state, reverted=False)
+        try:
+            found = evidence.SecondLook(record["watch"], record["unit"], proof, record["marks"]).wait()
+        except (evidence.Died, evidence.NoEvidence, systemd.ManagerError) as error:
+            reason = "after its proof: %s" % str(error).rstrip(".")
+        else:
+            self.module.exit_json(changed=False, look=found)
+        if not self.params["auto_revert"]:
+            self.fail("%s. falco_tune_auto_revert is false: the change was left as it is" % reason, reverted=False)
+        self.collect_rollback()
+        answer = self.apply()
+        if answer.get("failed"):
+            self.fail("%s. It could not be rolled back: %s" % (reason, answer["msg"]), reverted=False)
+        self.fail("%s. The change was rolled back, and Falco runs as before" % reason, reverted=True, evidence=answer.get("evidence"))
+
+    def apply(self):
+        """Stage, ask Falco, hand over to the keeper and wait for its answer."""
+        lock = self.lock()
         try:
             recovered = transaction.recover(self.state)
         except (transaction.Failed, systemd.ManagerError) as error:
@@ -400,17 +471,20 @@ def main():
     # The controller half completes `plan` with everything else, so that one message holds what the host needs.
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "rolled_back"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "planned", "proven", "rolled_back"], "default": "present"},
             "plan": {"type": "dict"},
             "content": {"type": "str"},
             "host_files": {"type": "list", "elements": "dict", "default": []},
             "facts": {"type": "dict"},
+            "evidence": {"type": "dict"},
             "policy": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     change = Change(module)
     change.look()
+    if change.params["state"] == "proven":
+        change.look_again()
     try:
         if change.params["state"] == "rolled_back":
             change.collect_rollback()
@@ -419,8 +493,11 @@ def main():
     except transaction.Failed as error:
         module.fail_json(msg=str(error))
     unfinished = records.unfinished(change.state)
+    left = records.staged(change.state) if not change.params["stage"] else None
     if not change.needed and not unfinished:
-        module.exit_json(changed=False, diff=[])
+        if left and not module.check_mode:
+            change.unstage()
+        module.exit_json(changed=bool(left), diff=[])
     diff = change.diff()
     if module.check_mode:
         with_where = tempfile.mkdtemp(prefix="falcotune-")
@@ -428,6 +505,9 @@ def main():
             change.ask_falco(with_where)
         finally:
             os.rmdir(with_where)
+        module.exit_json(changed=True, diff=diff)
+    if change.params["stage"]:
+        change.stage()
         module.exit_json(changed=True, diff=diff)
     answer = change.apply()
     if answer.get("failed"):

@@ -463,6 +463,7 @@ def gather(params):
         "unit_dropin": unit_dropin(root, unit.get("Id") if unit else None),
         "record": records.summary(record, process.pid if process else None, start),
         "unfinished": records.unfinished(root + params["state_dir"]),
+        "staged": records.staged(root + params["state_dir"]),
     }
     if params["rules"]:
         result["rules"] = rules_loaded.ask(arguments or [binary], environment, params["dry_run"])

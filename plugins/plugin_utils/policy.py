@@ -148,10 +148,23 @@ def _classes(value):
 
 
 def _serial(value):
-    for item in value if isinstance(value, list) else [value]:
+    items = value if isinstance(value, list) else [value]
+    for item in items or [None]:
         match = re.match(r"^([0-9]+)(%?)\Z", str(item))
         if not match or int(match.group(1)) < 1 or (match.group(2) and int(match.group(1)) > 100):
             raise ValueError("a number of hosts from 1, a percentage from 1% to 100%, or a list of those")
+    return items
+
+
+def _budget(value):
+    if isinstance(value, bool) or not re.match(r"^([0-9]+|(100|[0-9]{1,2})%)\Z", str(value)):
+        raise ValueError("a number of hosts from 0, or a percentage of the changing hosts from 0% to 100%")
+    return value
+
+
+def _variable(value):
+    if not isinstance(value, str) or not re.match(r"^([A-Za-z_][A-Za-z0-9_]*)?\Z", value):
+        raise ValueError("the name of a variable of the hosts whose value is the host's failure domain, such as rack, without braces")
     return value
 
 
@@ -254,10 +267,25 @@ OPTIONS = {
     "healthy_deadline": Option(120, _integer(5, 3600)),
     "min_healthy_time": Option(5, _integer(0, 3000)),
     "rollback_to": Option("previous", _choice("previous", "original")),
+    "evidence": Option("auto", _choice("auto", "counters", "process")),
+    "auto_revert": Option(True, _bool),
+    # How a fleet is rolled. One rollout has one value of each.
+    "canaries": Option(1, _integer(0, 1000)),
+    "serial": Option(["10%", "30%"], _serial),
+    "max_parallel": Option(0, _integer(0, 100000)),
+    "failure_domain": Option("", _variable),
+    "domain_share_percent": Option(34, _number(0, 100)),
+    "failure_budget": Option("10%", _budget),
+    "promote": Option("auto", _choice("auto", "manual")),
+    "confirm": Option(False, _bool),
+    "report_dir": Option("", str),
     # Read by the playbook.
-    "serial": Option("100%", _serial),
     "hosts": Option("all", str),
 }
+
+
+# What one rollout has one value of, whatever the hosts.
+FLEET = ("canaries", "serial", "max_parallel", "failure_domain", "domain_share_percent", "failure_budget", "promote", "confirm")
 
 
 def nearest(name, names, prefix=""):

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import releases
 
 
@@ -61,16 +63,22 @@ def pending(host_files, facts, policy, plan):
 
 
 def build(state, plan, facts, policy, content, host_files):
-    """The request for one host. Plain data."""
+    """The request for one host. Plain data.
+
+    stage: the digest under which the change is kept instead of made. proof: of the change that state proven looks at again.
+    """
     request = {
         "state": state, "host_root": policy["host_root"], "state_dir": policy["state_dir"], "unit": policy["unit"],
         "apply": policy["apply"], "rollback_to": policy["rollback_to"], "content": "", "layout": None, "target": "/nonexistent",
         "main": None, "expected": {}, "watched": [], "load_order": [], "host_files": [], "directories": [], "sysctls": {},
-        "restart": False, "dry_run": "--dry-run", "version": None, "attempt": None, "before": None, "selected": None,
+        "stage": "", "proof": None, "auto_revert": policy["auto_revert"], "selected": None,
+        "restart": False, "dry_run": "--dry-run", "version": None, "attempt": None, "before": None,
         "watch": {"healthy_deadline": policy["healthy_deadline"], "min_healthy_time": policy["min_healthy_time"],
-                  "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None, "unit_settings": {}},
+                  "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None, "unit_settings": {},
+                  "drops_at_most": None, "counters": policy["evidence"] != "process",
+                  "interval": policies.duration_ms(policy["metrics_interval"]) / 1000.0},
     }
-    if state == "rolled_back" or plan["layout"] is None:
+    if state in ("rolled_back", "proven") or plan["layout"] is None:
         return request  # what the host's own records say is enough
     config = facts["config"]
     release = releases.release_for(facts["falco"]["version"])
@@ -88,6 +96,7 @@ def build(state, plan, facts, policy, content, host_files):
         metrics_file=plan["metrics_file"] or "", scrape_url=scrape_url(after, release), driver=plan["driver"],
         buffers={"count": plan["buffers"]["count"], "bytes_each": plan["buffers"]["bytes_each"]},
         unit_settings={name: value for name, value in (plan["unit_dropin"] or {}).items() if name in ("Nice", "CPUWeight", "CPUQuota")},
+        drops_at_most=drops_at_most(plan["verdict"], policy),
     )
     return request
 
@@ -96,6 +105,29 @@ def _selected(plan):
     """What the host's own dry run must select, where the plan changes that; else None."""
     changes = any(change["key"].startswith("base_syscalls.") for change in plan["changes"])
     return plan["syscalls"]["selected"] if changes else None
+
+
+def drops_at_most(verdict, policy):
+    """Percent of events that a host may lose after its change and not be worse than before; None where nothing was measured before."""
+    before = (verdict or {}).get("drops_percent")
+    if before is None:
+        return None
+    return round(before * (1 + policy["tolerance_percent"] / 100.0) + policy["accepted_drops_percent"], 3)
+
+
+def weak_evidence(plan, policy):
+    """Why this host can't prove a change as the policy wants it, or None."""
+    if policy["evidence"] != "counters" or plan["layout"] is None or plan["metrics_file"]:
+        return None
+    return ("falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to auto for it. "
+            "Nothing was changed." % (
+                "falco_tune_metrics is false" if not policy["metrics"] else "Falco %s writes no metrics to a file" % plan["release"]))
+
+
+def digest(request):
+    """What tells one change that is kept from another: all that would be written, and what it would be written over."""
+    part = {name: request[name] for name in ("content", "target", "layout", "expected", "host_files", "directories", "sysctls")}
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def _measured(plan):

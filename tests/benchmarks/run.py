@@ -10,6 +10,8 @@ converged   wall time of a converged tune over 50 local hosts / a play with one 
 audit       wall time of an audit of 100 local hosts with all its reports / a play with one ping task, medians of pairs
 log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pairs, and the bytes read
 profile     speed of a program of nothing but system calls while they are counted / without, medians of pairs (root)
+blind       seconds without events on one host, the collection's change / a bare write and restart, medians of pairs
+rollout     300 local hosts of which 100 need a change and 3 fail: batches, budget, resume, wall time / what batches must wait
 page        the HTML report of 10 000 hosts in a headless Chromium: size, time until it can be used, what a click costs
 """
 
@@ -30,6 +32,7 @@ sys.path[:0] = [str(COLLECTIONS), str(ROOT / "tests" / "fleet")]
 
 import log_size as logs  # noqa: E402
 import reports  # noqa: E402
+import rollouts  # noqa: E402
 import synthetic  # noqa: E402
 from hosts import Fleet  # noqa: E402
 from playbooks import AUDIT, TUNE, environment, play  # noqa: E402
@@ -130,6 +133,16 @@ def profile(_folder: Path, args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def blind(folder: Path, args: argparse.Namespace) -> None:
+    for line in rollouts.blind(folder, args.pairs):
+        print(line, flush=True)
+
+
+def rollout(folder: Path, args: argparse.Namespace) -> None:
+    for line in rollouts.fleet_of_300(folder, args.fleet, max(3, args.fleet // 3), 3, max(args.forks, 30)):
+        print(line, flush=True)
+
+
 def page(folder: Path, args: argparse.Namespace) -> None:
     import page as pages
 
@@ -139,10 +152,11 @@ def page(folder: Path, args: argparse.Namespace) -> None:
 
 def main() -> int:
     parts = {"plans": plans, "reports": report_forms, "trips": trips, "converged": converged, "audit": audit, "log_size": log_size,
-             "profile": profile, "page": page}
+             "profile": profile, "blind": blind, "rollout": rollout, "page": page}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="%s (default: all)" % ", ".join(parts))
     parser.add_argument("--hosts", type=int, default=50)
+    parser.add_argument("--fleet", type=int, default=300)
     parser.add_argument("--forks", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--reads", type=int, default=200)

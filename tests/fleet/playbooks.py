@@ -34,8 +34,17 @@ class Run:
         return [event for event in self.events if event["host"] == host]
 
     def result(self, host: str, module: str) -> dict:
-        """The result of the module's task on a host."""
-        return next(event["result"] for event in self.of(host) if event["action"].endswith("." + module))
+        """The result of the module's task on a host; of a rollout's tasks the one that changes the host, where that ran."""
+        found = [event["result"] for event in self.of(host) if event["action"].endswith("." + module)]
+        return next((result for result in found if "rollout" not in result), found[0] if found else None)
+
+    def record(self) -> dict:
+        """The record of a rollout."""
+        return next(event["result"]["record"] for event in self.events if "record" in event["result"])
+
+    def result_of(self, host: str) -> dict:
+        """What the record of a rollout says of a host."""
+        return next(entry for batch in self.record()["batches"] for entry in batch["hosts"] if entry["name"] == host)
 
     def failure(self, host: str) -> str | None:
         """The message that the host failed with."""

@@ -33,7 +33,9 @@ def fleet(fleet_of):
     hosts = {name: {**LARGE, "fault": fault} for name, (fault, _message, _interrupted) in UNDONE.items()}
     hosts["restart-hangs"] = {**LARGE, "fault": {"hang_on_term": True}}
     hosts["fault-free"] = LARGE
-    fleet = fleet_of(hosts, hostvars={"falco_tune_min_healthy_time": 4, "falco_tune_healthy_deadline": 12})
+    fleet = fleet_of(hosts, hostvars={
+        "falco_tune_min_healthy_time": 4, "falco_tune_healthy_deadline": 12, "falco_tune_canaries": 0, "falco_tune_serial": "100%",
+        "falco_tune_failure_budget": "100%"})
     for host in fleet.hosts:
         wait_for(lambda host=host: starts_of(host), what=f"a start of {host.name}")
     return fleet

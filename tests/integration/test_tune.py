@@ -110,7 +110,7 @@ def test_every_good_host_is_changed_once_and_proven(name, hosts, tuned):
     result = run.result(name, "falco_config")
     assert result["changed"] and result["evidence"]["interruptions"] == 1
     assert starts_of(hosts[name]) == starts[name] + 1, log_of(hosts[name])
-    assert run.trips(name) == 2
+    assert run.trips(name) == 3  # facts, the transaction, the second look
     if name != "oldest-33":
         assert result["evidence"]["source"] == "metrics.output_file"
         assert result["evidence"]["events"] > 0
@@ -204,13 +204,22 @@ def test_a_lost_logrotate_file_comes_back_without_an_interruption(fleet, hosts, 
     assert not play(TUNE, fleet.inventory, "--limit", "modern-44").changed
 
 
-def test_consent_withheld_changes_nothing_and_says_so(fleet, hosts, again):
+def test_consent_withheld_keeps_the_change_and_says_so(fleet, hosts, again):
     host = hosts["packaged-41"]
-    before = everything(host)
-    run = play(TUNE, fleet.inventory, "--limit", "packaged-41", "-e", "falco_tune_buf_size_preset=5", "-e", "falco_tune_restart_ok=false")
-    result = run.result("packaged-41", "falco_config")
-    assert not result["changed"] and result["ansible_facts"] == {"falco_tune_restart_required": True}
+    before, starts = everything(host), starts_of(host)
+    words = ("--limit", "packaged-41", "-e", "falco_tune_buf_size_preset=5", "-e", "falco_tune_restart_ok=false")
+    result = play(TUNE, fleet.inventory, *words).result("packaged-41", "falco_config")
+    assert result["staged"] and result["ansible_facts"] == {"falco_tune_restart_required": True}
     assert "falco_tune_restart_ok is false" in result["msg"]
+    after = everything(host)
+    assert {path: item for path, item in after.items() if "/staged/" not in path} == before
+    assert {mode & 0o7777 for path, (dummy, mode) in after.items() if "/staged/" in path} == {0o600}
+    # Trap 6: nothing of it may begin a hot reload.
+    assert starts_of(host) == starts
+    again = play(TUNE, fleet.inventory, *words)
+    assert not again.changed and again.trips("packaged-41") == 1
+    # The policy is as before: there is nothing to wait for any more.
+    assert play(TUNE, fleet.inventory, "--limit", "packaged-41").changed == {"packaged-41"}
     assert everything(host) == before
 
 

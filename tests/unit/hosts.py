@@ -168,7 +168,7 @@ class Host:
             "sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
                         "environment": dict(self.environment), "probe": self.probe},
             "host": {"metrics_dir_exists": self.metrics_dir_exists, "files": {}, "unit_dropin": dict(self.dropin), "record": self.record,
-                     "unfinished": self.unfinished},
+                     "unfinished": self.unfinished, "staged": None},
         }
 
     def facts(self):

@@ -4,6 +4,7 @@
 """What proves that a running Falco has taken a change."""
 
 import json
+import os
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_only_complete_new_snapshots_of_syscalls_count(tmp_path):
     with open(path, "a", encoding="utf-8") as stream:
         stream.write(_line(**{"scap.n_evts": 0}) + "text\n" + _line(**{"evt.source": "k8s_audit"}) + '{"rule": "other"}\n[1]\n'
                      + _line(**{"scap.n_evts": 12}) + '{"output_fields": {"scap.n_evts": 99')
-    assert evidence.new_snapshots(str(path), mark) == [0, 12]
+    assert evidence.new_snapshots(str(path), mark) == [(0, 0), (12, 0)]
 
 
 def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
@@ -62,7 +63,7 @@ def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
     path.write_text(_line(**{"scap.n_evts": 9}) * 9)
     mark = evidence.file_mark(str(path))
     path.write_text(_line(**{"scap.n_evts": 3}))
-    assert evidence.new_snapshots(str(path), mark) == [3]
+    assert evidence.new_snapshots(str(path), mark) == [(3, 0)]
     assert evidence.new_snapshots(str(tmp_path / "gone"), mark) == []
 
 
@@ -91,3 +92,89 @@ def test_priority_that_took_effect(monkeypatch, wanted, found):
 def test_trap_15_a_priority_that_never_took_effect_is_no_evidence(monkeypatch, wanted, found, said):
     with pytest.raises(evidence.NoEvidence, match=said):
         watch(monkeypatch, wanted, **found)
+
+
+@pytest.mark.parametrize("snapshots, percent", [
+    ([], None), ([(0, 0)], None), ([(500, 500)], None), ([(2000, 20)], 1.0),
+    ([(1000, 900), (3000, 900)], 0.0),  # a burst at the start is not held against it
+    ([(100, 90), (300, 90)], None), ([(900, 90), (1500, 90)], 6.0),  # too few after the first one: all of them
+    ([(9000, 9000), (100, 0), (2100, 200)], 10.0),  # a hot reload in between
+])
+def test_what_a_host_loses_after_its_change(snapshots, percent):
+    assert evidence.drops_percent(snapshots) == percent
+
+
+def proven(monkeypatch, tmp_path, lines, unit=None, **params):
+    """A proof from what the host shows."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(_line(**{"scap.n_evts": events, "scap.n_drops": drops}) for events, drops in lines))
+    found = evidence.Watch({"host_root": str(tmp_path), "metrics_file": str(path), "drops_at_most": None, **params}, "x", None, [0, 0], 0)
+    found.process = type("Process", (), {"pid": 7})()
+    return found._state(unit or {}, lines[-1][0], "metrics.output_file")
+
+
+def test_drops_that_are_no_worse_than_before(monkeypatch, tmp_path):
+    assert proven(monkeypatch, tmp_path, [(5000, 50)], drops_at_most=1.0)["drops_percent"] == 1.0
+    assert proven(monkeypatch, tmp_path, [(5000, 5000)])["drops_percent"] == 100.0  # nothing was measured before
+    with pytest.raises(evidence.NoEvidence, match="loses 2.0 % of the events now, and at most 1.0 % would be no worse"):
+        proven(monkeypatch, tmp_path, [(5000, 100)], drops_at_most=1.0)
+
+
+def test_memory_near_its_limit_is_no_proof_and_page_cache_does_not_count(monkeypatch, tmp_path):
+    unit = {"MemoryMax": "1000000", "MemoryCurrent": "990000", "ControlGroup": "/system.slice/falco.service"}
+    with pytest.raises(evidence.NoEvidence, match="uses 990000 bytes of memory of its MemoryMax of 1000000"):
+        proven(monkeypatch, tmp_path, [(5, 0)], unit)
+    folder = tmp_path / "sys/fs/cgroup/system.slice/falco.service"
+    folder.mkdir(parents=True)
+    (folder / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")
+    assert proven(monkeypatch, tmp_path, [(5, 0)], unit)["pid"] == 7
+    assert proven(monkeypatch, tmp_path, [(5, 0)], {"MemoryMax": "infinity", "MemoryCurrent": "[not set]"})["pid"] == 7
+
+
+class Again:
+    """A second look at a Falco of which the test says how it is."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        self.path = tmp_path / "metrics.jsonl"
+        self.write(0, 10)
+        started = evidence.file_mark(str(self.path))
+        self.write(400)
+        marks = {"started": started, "proven": evidence.file_mark(str(self.path))}
+        monkeypatch.setattr(evidence.systemd, "show", lambda units: [{"MainPID": "7", "ActiveState": "active"}])
+        monkeypatch.setattr(evidence.host.Process, "stat", lambda process: (self.start, 0, 0))
+        self.start = 55
+        params = {"host_root": "", "metrics_file": str(self.path), "scrape_url": "", "interval": 0.2, "min_healthy_time": 0}
+        self.look = evidence.SecondLook(params, "falco.service", {"pid": 7, "start_ticks": 55, "restarts": 0, "events": 400}, marks)
+
+    def write(self, *events):
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write("".join(_line(**{"scap.n_evts": number}) for number in events))
+
+
+def test_a_second_look_wants_counters_that_moved_on(monkeypatch, tmp_path):
+    again = Again(monkeypatch, tmp_path)
+    assert again.look._look()[1] == "its counters stand still at 400 since its proof"
+    again.write(900)
+    assert again.look._look()[0]["events"] == 900
+
+
+def test_a_second_look_wants_them_to_be_written_still(monkeypatch, tmp_path):
+    again = Again(monkeypatch, tmp_path)
+    again.write(900)
+    os.utime(again.path, (1, 1))
+    assert again.look._look()[1] == "it has ceased to write metrics, 500 events after its proof"
+
+
+def test_a_second_look_wants_the_same_process(monkeypatch, tmp_path):
+    again = Again(monkeypatch, tmp_path)
+    again.write(900)
+    again.start = 56
+    with pytest.raises(evidence.Died, match="Falco started and died"):
+        again.look._look()
+
+
+def test_a_second_look_ends_after_two_intervals(monkeypatch, tmp_path):
+    again = Again(monkeypatch, tmp_path)
+    again.look.params["healthy_deadline"] = 0
+    with pytest.raises(evidence.NoEvidence, match="no evidence within two metrics intervals .*stand still at 400"):
+        again.look.wait()

@@ -159,3 +159,32 @@ def test_identity_of_a_binary(tmp_path):
     path.write_text("other")
     assert records.identity(str(path)) != first
     assert records.identity(str(tmp_path)) is None
+
+
+def test_a_change_that_is_kept(state):
+    assert records.staged(state) is None
+    records.keep_staged(state, "abc", [("/etc/falco/x.yaml", b"new", 0o640), ("/etc/gone", None, 0o644)])
+    assert records.staged(state)["digest"] == "abc"
+    folder = os.path.join(state, "staged")
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert {stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) for name in os.listdir(folder)} == {0o600}
+    manifest = records.read_json(os.path.join(folder, "manifest.json"))
+    assert manifest["files"] == [{"path": "/etc/falco/x.yaml", "kept": "0", "mode": "0640"},
+                                 {"path": "/etc/gone", "kept": None, "mode": "0644"}]
+    records.keep_staged(state, "def", [])
+    assert records.staged(state)["digest"] == "def" and os.listdir(folder) == ["manifest.json"]
+    records.drop_staged(state)
+    records.drop_staged(state)
+    assert os.listdir(state) == []
+
+
+def test_a_change_that_can_not_be_kept_leaves_the_one_before(state, monkeypatch):
+    records.keep_staged(state, "abc", [])
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(records.os, "fsync", fail)
+    with pytest.raises(OSError):
+        records.keep_staged(state, "def", [("/x", b"y", 0o640)])
+    assert records.staged(state)["digest"] == "abc" and os.listdir(state) == ["staged"]

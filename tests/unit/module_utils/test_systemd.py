@@ -114,6 +114,17 @@ def test_run_does_not_wait_for_ever():
     assert status is None and "no answer after" in err
 
 
+def test_a_command_that_takes_its_time():
+    begun = systemd.begin([sys.executable, "-c", "import time; time.sleep(0.4); raise SystemExit('why not')"])
+    assert begun.ended(0.01) == (None, "")
+    assert begun.ended(20) == (1, "why not") == begun.ended(0.01)
+    begun = systemd.begin([sys.executable, "-c", "import time; time.sleep(60)"])
+    begun.give_up()
+    assert begun.process.returncode == -9
+    with pytest.raises(systemd.ManagerError, match="/nonexistent/program: No such file"):
+        systemd.begin(["/nonexistent/program"])
+
+
 @pytest.mark.parametrize("answer, message", [((None, "", "systemctl: No such file or directory"), "No such file"),
                                              ((1, "", ""), "systemctl show failed"),
                                              ((1, "", "System has not been booted with systemd"), "has not been booted")])

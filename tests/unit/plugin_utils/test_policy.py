@@ -70,8 +70,20 @@ WRONG = {
     "healthy_deadline": [(4, "a number from 5 to 3600"), (3601, "a number from 5 to 3600"), ("120s", "a number from 5 to 3600")],
     "min_healthy_time": [(-1, "a number from 0 to 3000"), ("soon", "a number from 0 to 3000")],
     "rollback_to": [("first", "one of previous, original")],
+    "evidence": [("belief", "one of auto, counters, process")],
+    "auto_revert": [("perhaps", "true or false")],
+    "canaries": [(-1, "a number from 0 to 1000"), ("one", "a number from 0 to 1000")],
+    "max_parallel": [(-1, "a number from 0 to 100000"), ("5%", "a number from 0 to 100000")],
+    "failure_domain": [("{{ rack }}", "the name of a variable"), ("rack-no", "the name of a variable"), (7, "the name of a variable")],
+    "domain_share_percent": [(101, "a number from 0 to 100"), ("third", "a number from 0 to 100")],
+    "failure_budget": [(-1, "a number of hosts from 0"), ("101%", "a number of hosts from 0"), (True, "a number of hosts from 0"),
+                       (0.5, "a number of hosts from 0")],
+    "promote": [("later", "one of auto, manual")],
+    "confirm": [("perhaps", "true or false")],
     "serial": [(0, "a number of hosts from 1"), ("101%", "a number of hosts from 1"), ("half", "a number of hosts from 1"),
-               ([1, "x"], "a number of hosts from 1"), ("5\n", "a number of hosts from 1"), (True, "a number of hosts from 1")],
+               ([1, "x"], "a number of hosts from 1"),
+               ([], "a number of hosts from 1"), ("110%", "a number of hosts from 1"), ("5\n", "a number of hosts from 1"),
+               (True, "a number of hosts from 1")],
 }
 
 RIGHT = [
@@ -82,7 +94,9 @@ RIGHT = [
     ("keep_larger_buffers", "no", False), ("metrics", 1, True), ("memory_share_percent", "0.5", 0.5),
     ("buffer_max_bytes", "1048576", 1048576),
     ("metrics_interval", "1s 500ms", "1s 500ms"), ("metrics_interval", "200ms", "200ms"), ("metrics_rotate_size", 1048576, "1048576"),
-    ("observe_seconds", 0, 0), ("serial", "30%", "30%"), ("serial", [1, "10%", 5], [1, "10%", 5]), ("hosts", "web:!db", "web:!db"),
+    ("observe_seconds", 0, 0), ("serial", "30%", ["30%"]), ("failure_budget", 0, 0),
+    ("failure_budget", "100%", "100%"), ("failure_domain", "rack", "rack"), ("serial", [1, "10%", 5], [1, "10%", 5]),
+    ("hosts", "web:!db", "web:!db"),
     ("state_dir", "/srv/state/", "/srv/state"), ("nice_ceiling", "-20", -20), ("window", "2h", "2h"),
     ("metrics_sources", ["journal", "metrics_file"], ["journal", "metrics_file"]),
     ("metrics_sources", "journal", ["journal"]),
@@ -93,7 +107,7 @@ RIGHT = [
 
 
 def test_every_option_has_a_wrong_value_here():
-    assert set(WRONG) | {"hosts"} == set(policy.OPTIONS)
+    assert set(WRONG) | {"hosts", "report_dir"} == set(policy.OPTIONS)
 
 
 @pytest.mark.parametrize("name, value, expected", [(name, value, expected) for name in WRONG for value, expected in WRONG[name]])

@@ -56,7 +56,8 @@ def test_a_request_is_plain_data_that_says_what_to_write_and_what_to_expect():
     assert (built["apply"], built["restart"], built["dry_run"], built["version"]) == ("reload", True, "--dry-run", "0.44.1")
     assert built["watch"] == {"healthy_deadline": 90, "min_healthy_time": 5, "metrics_file": "/var/log/falco/metrics.jsonl",
                               "scrape_url": "",
-                              "driver": "modern_ebpf", "buffers": {"count": 8, "bytes_each": 32 << 20}, "unit_settings": {}}
+                              "driver": "modern_ebpf", "buffers": {"count": 8, "bytes_each": 32 << 20}, "unit_settings": {},
+                              "drops_at_most": None, "counters": True, "interval": 30.0}
     assert built["attempt"] is None and built["before"] is None
 
 
@@ -125,3 +126,30 @@ def test_a_selection_is_to_be_seen_by_the_host_only_where_the_plan_changes_it():
     built = request.build("present", plan, found, policy, "x: 1\n", [])
     assert built["selected"] == plan["syscalls"]["selected"] and "execve" in built["selected"]
     assert build(host)["selected"] is None
+
+
+def test_drops_may_be_as_before_with_the_tolerance_and_what_is_accepted():
+    complete = policies.complete({"tolerance_percent": 20, "accepted_drops_percent": 1})
+    assert request.drops_at_most({"drops_percent": 10.0}, complete) == 13.0
+    assert request.drops_at_most({"drops_percent": 0.0}, complete) == 1.0
+    assert request.drops_at_most({"drops_percent": None}, complete) is None and request.drops_at_most(None, complete) is None
+
+
+@pytest.mark.parametrize("given, version, said", [
+    ({"evidence": "counters", "metrics": False}, "0.44.1", "falco_tune_metrics is false"),
+    ({"evidence": "counters"}, "0.33.1", "Falco 0.33.1 writes no metrics to a file"),
+    ({"evidence": "auto", "metrics": False}, "0.44.1", None), ({"evidence": "counters"}, "0.44.1", None),
+    ({"evidence": "process"}, "0.33.1", None),
+])
+def test_evidence_that_a_host_can_not_give_is_refused_at_once(given, version, said):
+    complete = policies.complete(given)
+    host = Host() if version == "0.44.1" else Host(version=version, files={MAIN: OLD}, arguments=["falco"])
+    found = request.weak_evidence(planner.make(host.facts(), complete), complete)
+    assert said in found if said else found is None
+
+
+def test_a_kept_change_is_another_one_when_anything_of_it_is():
+    built = build(Host(cpus=32))
+    assert request.digest(built) == request.digest(build(Host(cpus=32)))
+    for name, value in (("content", "x"), ("expected", {}), ("sysctls", {"a": "1"})):
+        assert request.digest(dict(built, **{name: value})) != request.digest(built)

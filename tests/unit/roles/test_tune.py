@@ -11,9 +11,9 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
 ROLE = ROOT / "roles" / "tune"
-PLAYBOOK_ONLY = {"serial", "hosts"}
+PLAYBOOK_ONLY = {"hosts"}
 PREFIX = "falco_tune_"
-RESULT = "falco_tune_restart_required"  # what the role tells, not what it is told
+RESULTS = {"falco_tune_restart_required", "falco_tune_rollout"}  # what the role tells, not what it is told
 
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 VARS = yaml.safe_load((ROLE / "vars/main.yml").read_text())
@@ -21,7 +21,7 @@ SPECS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument
 WANTED = {PREFIX + name: option.default for name, option in policy.OPTIONS.items() if name not in PLAYBOOK_ONLY}
 
 # Values of each kind, and the type of the specification that takes them.
-TYPES = {bool: {"bool"}, str: {"str", "raw"}, int: {"int", "float"}, float: {"float"}, list: {"list"}, dict: {"dict"}}
+TYPES = {bool: {"bool"}, str: {"str", "raw"}, int: {"int", "float"}, float: {"float"}, list: {"list", "raw"}, dict: {"dict"}}
 
 
 def test_defaults_are_those_of_the_policy():
@@ -67,7 +67,7 @@ def test_tasks_and_templates_use_no_other_names():
         registered.update(re.findall(r"register: (\w+)", text))
     assert all(name.startswith("__falco_tune_") for name in registered)
     used = {name for text in texts for name in re.findall(r"\b(?:__)?falco_tune_\w+", text)}
-    assert used <= known | registered | {RESULT}
+    assert used <= known | registered | RESULTS
 
 
 def test_the_playbooks_read_the_remaining_names():
@@ -75,4 +75,4 @@ def test_the_playbooks_read_the_remaining_names():
     assert texts
     for text in texts:
         used = set(re.findall(r"\bfalco_tune_(\w+)", text))
-        assert PLAYBOOK_ONLY <= used <= set(policy.OPTIONS) | {RESULT[len(PREFIX):]}
+        assert PLAYBOOK_ONLY <= used <= set(policy.OPTIONS) | {name[len(PREFIX):] for name in RESULTS}

@@ -1,0 +1,210 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""falco_rollout: what a whole rollout decides between its hosts' tasks, on the controller. No trip to any host.
+
+Nothing is kept but the plan, as a fact of localhost. Where a rollout stands is what its hosts' own results say: the role's tasks
+register them in the variables below, each host's turn comes once, and every decision is made anew from all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import rollout, rollout_host, rollout_record
+from ansible_collections.falcotune.fleet.plugins.plugin_utils.policy import FLEET
+
+# Registered by the role's tasks.
+GATHERED, PLANNED, CONSENT = "__falco_tune_gathered", "__falco_tune_planned", "__falco_tune_consent"
+WAVE, APPLIED, LOOKED, PROMOTED = "__falco_tune_wave", "__falco_tune_applied", "__falco_tune_looked", "__falco_tune_promoted"
+FACT, KEEPER = "falco_tune_rollout", "localhost"
+
+NOT_CONFIRMED = ("falco_tune_confirm is true and nobody answered yes: nothing was changed")
+NOT_PROMOTED = ("falco_tune_promote is manual, the canaries are done, and nobody answered yes: look at them, then run again with "
+                "falco_tune_promote: auto")
+STATES = ("planned", "admitted", "gated", "concluded")
+
+
+class ActionModule(ActionBase):
+    """Reads hostvars, answers in results."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = False
+    _VALID_ARGS = frozenset(("state",))
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        result["changed"] = False
+        unknown = sorted(set(self._task.args) - self._VALID_ARGS)
+        if unknown:
+            return dict(result, failed=True, msg="unsupported parameters: %s; supported is state" % ", ".join(unknown))
+        state = self._task.args.get("state")
+        if state not in STATES:
+            return dict(result, failed=True, msg="state is %r: expected one of %s" % (state, ", ".join(STATES)))
+        self.hostvars, self.mine = task_vars["hostvars"], task_vars
+        try:
+            return dict(result, **getattr(self, "_" + state)())
+        except rollout.RolloutError as error:
+            return dict(result, failed=True, msg=str(error))
+
+    # -- what the hosts brought
+
+    def _of(self, name, variable):
+        """A host's registered result, or {}. As it is: nothing here needs a template, and 10 000 hosts would feel one."""
+        try:
+            values = self.hostvars.raw_get(name)
+            value = values.get(variable)
+        except (AttributeError, KeyError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _kept(self):
+        """The rollout that state planned left behind."""
+        kept = self._of(KEEPER, "ansible_facts").get(FACT)
+        if not kept or "plan" not in kept:
+            raise rollout.RolloutError("no rollout is planned: run the role's entry point plan in a play before this one")
+        return kept
+
+    # -- planned
+
+    def _planned(self):
+        names = [str(name) for name in self.mine.get("ansible_play_hosts_all") or []]
+        policy = self._policy(names)
+        hosts = {name: self._host(name, policy) for name in names}
+        plan = rollout.plan(hosts, policy)
+        order = [name for wave in plan["waves"] for name in wave["hosts"]]
+        # In check mode nobody is interrupted: all at once.
+        sizes = [len(wave["hosts"]) for wave in plan["waves"]] if not self._task.check_mode else [len(order)] if order else []
+        summary = rollout_record.summary(plan, hosts)
+        kept = {"hosts": order or ["all", "!all"], "serial": sizes or [1], "failed": {}, "summary": summary, "plan": plan, "of": hosts,
+                "policy": policy, "began": time.time(), "changing": len(plan["waves"]), "interactive": bool(
+                    policy["confirm"] and order and not self._task.check_mode),
+                "id": "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.urandom(2).hex())}
+        return {"ansible_facts": {FACT: kept}, "summary": summary}
+
+    def _policy(self, names):
+        """The fleet's part of the policy, which must be one for all hosts."""
+        found, first = None, None
+        for name in names:
+            policy = self._of(name, PLANNED).get("fleet_policy")
+            if policy is None:
+                continue
+            if found is None:
+                found, first = policy, name
+            for key in FLEET:
+                if policy[key] != found[key]:
+                    raise rollout.RolloutError(
+                        "falco_tune_%s is %r for %s and %r for %s: a rollout has one value for all its hosts; set it in group_vars/all or "
+                        "with -e. Nothing was changed." % (key, found[key], first, policy[key], name))
+        if found is None:
+            raise rollout.RolloutError("no host could be planned for: see what each one failed with. Nothing was changed.")
+        return found
+
+    def _host(self, name, policy):
+        """What the plan wants to know of a host; a host that failed is refused or unreachable, with the reason."""
+        described = self._of(name, PLANNED).get("rollout")
+        if isinstance(described, dict):
+            return dict(described, reason=None)
+        gathered = self._of(name, GATHERED)
+        result = self._of(name, PLANNED) if "failed" in self._of(name, PLANNED) else gathered
+        lost = gathered.get("unreachable")
+        return dict(rollout_host.UNKNOWN, state="unreachable" if lost else "refused", healthy=bool(gathered.get("running")),
+                    domain=self._domain(name, policy["failure_domain"]), reason=str(result.get("msg") or "it brought no facts"))
+
+    def _domain(self, name, variable):
+        """The failure domain of a host that could not be planned for."""
+        try:
+            return str(self.hostvars[name][variable]) if variable else None
+        except Exception:  # pylint: disable=broad-except
+            return None  # a variable that this host lacks, or that can't be templated
+
+    # -- in a wave
+
+    def _outcomes(self, kept):
+        """({host: outcome} of all whose turn has come, [waves that began, with 'began', 'ended', 'hosts', 'deferred'])."""
+        outcomes, begun = {}, []
+        for wave in kept["plan"]["waves"]:
+            mark = next((mark for mark in (self._of(name, WAVE) for name in wave["hosts"]) if mark.get("number") == wave["number"]), None)
+            if mark is None or mark.get("stop"):
+                continue
+            for name in mark["hosts"]:
+                applied, looked = self._of(name, APPLIED), self._of(name, LOOKED)
+                if applied or name not in (self.mine.get("ansible_play_batch") or []):
+                    outcomes[name] = rollout_host.outcome(applied, looked, self._task.check_mode)
+            begun.append({"number": wave["number"], "stage": wave["stage"], "began": mark["began"], "ended": None,
+                          "hosts": [name for name in mark["hosts"] if name in outcomes], "deferred": mark["deferred"]})
+        return outcomes, begun
+
+    def _mine(self, kept):
+        """The wave that this batch of the play is."""
+        name = self.mine["inventory_hostname"]
+        wave = next((wave for wave in kept["plan"]["waves"] if name in wave["hosts"]), None)
+        others = set(self.mine.get("ansible_play_batch") or []) - set(wave["hosts"] if wave else [])
+        if wave is None or (others and not self._task.check_mode):
+            raise rollout.RolloutError(
+                "this play's batch is not a wave of the rollout that was planned: give the play the hosts and the serial of "
+                "hostvars.localhost.ansible_facts.%s" % FACT)
+        return wave
+
+    def _stop(self, kept, outcomes, number):
+        """(state, reason) for which no wave from this number on may begin, or (None, None)."""
+        if self._task.check_mode:
+            return None, None
+        if kept["interactive"] and not self._yes(kept["hosts"], CONSENT):
+            return "stopped", NOT_CONFIRMED
+        for wave in kept["plan"]["waves"]:
+            if wave["number"] >= number:
+                break
+            reason = rollout.halt(kept["plan"], outcomes, wave)
+            if reason:
+                return "stopped", reason
+            if kept["policy"]["promote"] == "manual" and rollout.last_canary(kept["plan"], wave) and not self._yes(wave["hosts"], PROMOTED):
+                return "awaiting_promotion", NOT_PROMOTED
+        return None, None
+
+    def _yes(self, names, variable):
+        return any(str(self._of(name, variable).get("user_input", "")).strip().lower() in ("y", "yes") for name in names)
+
+    def _admitted(self):
+        kept = self._kept()
+        wave = self._mine(kept)
+        outcomes, dummy = self._outcomes(kept)
+        state, reason = self._stop(kept, outcomes, wave["number"])
+        found = {"number": wave["number"], "of": len(kept["plan"]["waves"]), "stage": wave["stage"], "began": time.time(),
+                 "stop": reason or "", "hosts": [], "deferred": {}}
+        if state:
+            return dict(found, msg="no further batch begins: %s" % reason)
+        if self._task.check_mode:
+            return dict(found, hosts=list(self.mine.get("ansible_play_batch") or []))
+        found["hosts"], found["deferred"] = rollout.admit(kept["plan"], outcomes, wave)
+        return found
+
+    def _gated(self):
+        kept = self._kept()
+        wave = self._mine(kept)
+        outcomes, dummy = self._outcomes(kept)
+        reason = None if self._task.check_mode else rollout.halt(kept["plan"], outcomes, wave)
+        line = rollout_record.wave_line(kept["plan"], wave, outcomes, reason)
+        return {"number": wave["number"], "of": len(kept["plan"]["waves"]), "ended": time.time(), "stop": reason or "", "msg": line,
+                "blind": sorted(name for name, item in outcomes.items() if item["blind"]),
+                "ask": bool(not reason and not self._task.check_mode and kept["policy"]["promote"] == "manual"
+                            and rollout.last_canary(kept["plan"], wave))}
+
+    # -- concluded
+
+    def _concluded(self):
+        kept = self._kept()
+        outcomes, begun = self._outcomes(kept)
+        reached = max([wave["number"] for wave in begun] or [0])
+        state, reason = self._stop(kept, outcomes, reached + (1 if begun or kept["interactive"] else 0))
+        record = rollout_record.record(kept["plan"], kept["of"], {
+            "id": kept["id"], "state": state or "finished", "reason": reason, "began": kept["began"], "ended": time.time(),
+            "outcomes": outcomes, "waves": begun})
+        failed = {entry["name"]: "%s: %s" % (entry["outcome"], entry["reason"]) for batch in record["batches"] for entry in batch["hosts"]
+                  if entry["outcome"] in rollout.BAD or entry["outcome"] == "skipped" and entry["began"]}
+        return {"ansible_facts": {FACT: {"hosts": ["all", "!all"], "serial": [1], "failed": failed,
+                                         "unhappy": list(failed) or ["all", "!all"]}},
+                "record": record, "summary": rollout_record.conclusion(record)}

@@ -1,0 +1,109 @@
+#!/usr/bin/python
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+DOCUMENTATION = r"""
+module: falco_rollout
+short_description: What a rollout over a fleet decides between its hosts' tasks
+version_added: 0.1.0
+description:
+  - Plans the waves of a rollout, admits each one when its turn has come, judges it, and concludes.
+  - Used by the entry points C(plan), C(wave) and C(conclude) of the role P(falcotune.fleet.tune#role), whose registered results it
+    reads. Runs on the controller and makes no trip to any host. Use it once a play or batch (C(run_once)).
+options:
+  state:
+    description:
+      - V(planned) makes waves of what every host of the play would change, so that never more than the allowed share of a failure
+        domain is blind. Leaves the fact C(falco_tune_rollout), with C(hosts) and C(serial) for the play that follows; delegate it
+        to localhost with C(delegate_facts).
+      - V(admitted) says which hosts of the batch may begin now, and whether the rollout is to stop.
+      - V(gated) judges the batch that has ended.
+      - V(concluded) makes the record of the rollout.
+    type: str
+    required: true
+    choices: [planned, admitted, gated, concluded]
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+  - ansible.builtin.action_common_attributes.conn
+  - ansible.builtin.action_common_attributes.flow
+attributes:
+  action:
+    support: full
+  async:
+    support: none
+  become:
+    support: none
+  bypass_host_loop:
+    support: none
+  check_mode:
+    support: full
+    description: Plans, and lets every host show what would change.
+  connection:
+    support: none
+  delegation:
+    support: full
+  diff_mode:
+    support: N/A
+    description: Changes nothing on any host.
+  platform:
+    platforms: all
+    support: full
+author:
+  - falcotune contributors (@falcotune)
+seealso:
+  - module: falcotune.fleet.falco_config
+"""
+
+EXAMPLES = r"""
+- name: Look at all, and touch nothing
+  hosts: servers
+  gather_facts: false
+  tasks:
+    - name: Plan the rollout
+      ansible.builtin.import_role:
+        name: falcotune.fleet.tune
+        tasks_from: plan
+
+- name: Change them wave by wave
+  hosts: "{{ hostvars.localhost.ansible_facts.falco_tune_rollout.hosts }}"
+  serial: "{{ hostvars.localhost.ansible_facts.falco_tune_rollout.serial }}"
+  gather_facts: false
+  tasks:
+    - name: Change what is admitted
+      ansible.builtin.import_role:
+        name: falcotune.fleet.tune
+        tasks_from: wave
+"""
+
+RETURN = r"""
+summary:
+  description: Lines for people.
+  type: list
+  elements: str
+  returned: with O(state=planned) and O(state=concluded)
+hosts:
+  description: The hosts of the batch that may begin now.
+  type: list
+  elements: str
+  returned: with O(state=admitted)
+  sample: [web-01, web-02]
+deferred:
+  description: The others, and why not. They are left for the next run.
+  type: dict
+  returned: with O(state=admitted)
+stop:
+  description: Why no further batch may begin; empty where one may.
+  type: str
+  returned: with O(state=admitted) and O(state=gated)
+ask:
+  description: Whether somebody must promote the canaries now.
+  type: bool
+  returned: with O(state=gated)
+record:
+  description:
+    - C(id), C(state) (finished, stopped or awaiting_promotion), C(reason), C(began), C(ended), C(planned), C(budget), C(domains),
+      C(batches) with each host's outcome, blind seconds and evidence, C(left) and C(down).
+  type: dict
+  returned: with O(state=concluded)
+"""
