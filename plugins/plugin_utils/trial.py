@@ -372,6 +372,8 @@ def _cost(best, accepted):
     if best["rules_total"] is not None:
         text += "; of %d rules %d would be blind, %d half blind" % (
             best["rules_total"], len(best["rules_blind"]), len(best["rules_half_blind"]))
+    if best["reason"] and not best["drops"]:
+        text += ". But " + best["reason"]
     return text
 
 

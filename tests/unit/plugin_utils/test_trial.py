@@ -261,6 +261,12 @@ def test_losses_that_are_no_matter_of_load_are_told_apart():
     assert "too busy for Falco as it is" in campaign(answers(9, 0, 0, 0, 0))[1]["reason"]
 
 
+def test_a_largest_set_that_keeps_falco_busy_is_said_to():
+    made = [answered(0), answered(1, cpu={"seconds": 60, "on": 59.4, "waiting": 0.1})]
+    reason = trial.verdict([entry(number, answer) for number, answer in enumerate(made)], 1.0)["reason"]
+    assert reason.startswith("T2 repair: 18 system calls") and ". But Falco used 99 % of a CPU" in reason
+
+
 def test_of_equal_sets_the_one_with_more_calls_is_larger():
     done, found = campaign(answers(0, 0, 0, 0, 0, events=(5, 5, 5, 5, 5)))
     assert found["largest"] == "T2 repair"
