@@ -23,7 +23,7 @@ import direct
 from conftest import everything, log_of, starts_of, unit, wait_for
 from playbooks import TRIAL, environment, play
 
-KILLS = int(os.environ.get("FALCOTUNE_KILLS", "6"))
+KILLS = int(os.environ.get("FALCOTUNE_KILLS", "3"))
 METRICS = {"enabled": True, "interval": "500ms", "output_file": "{root}/var/log/falco/metrics.jsonl", "resource_utilization_enabled": True,
            "kernel_event_counters_enabled": True}
 # The load is the machine's own, whatever else runs there.
@@ -288,10 +288,10 @@ def killed(host, victim, seconds, mode):
     assert not [path for path in host.root.rglob("*") if path.name.startswith((".falcotune-", "trial-", "trial.json"))]
 
 
-@pytest.mark.parametrize("mode", ["beside", "instead"])
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_kill_in_the_middle(hosts, victim, mode):
-    killed(hosts["kills"], victim, 3.5, mode)
+def test_a_kill_in_the_middle(hosts, victim):
+    """Instead of the host's own Falco, which must run again: all that there is to leave behind."""
+    killed(hosts["kills"], victim, 3.5, "instead")
 
 
 def test_kills_at_random(hosts):
