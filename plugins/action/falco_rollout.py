@@ -131,11 +131,9 @@ class ActionModule(ActionBase):
             if mark is None or mark.get("stop"):
                 continue
             for name in mark["hosts"]:
-                applied, looked = self._of(name, APPLIED), self._of(name, LOOKED)
-                if applied or name not in (self.mine.get("ansible_play_batch") or []):
-                    outcomes[name] = rollout_host.outcome(applied, looked, self._task.check_mode)
+                outcomes[name] = rollout_host.outcome(self._of(name, APPLIED), self._of(name, LOOKED), self._task.check_mode)
             begun.append({"number": wave["number"], "stage": wave["stage"], "began": mark["began"], "ended": None,
-                          "hosts": [name for name in mark["hosts"] if name in outcomes], "deferred": mark["deferred"]})
+                          "hosts": list(mark["hosts"]), "deferred": mark["deferred"]})
         return outcomes, begun
 
     def _mine(self, kept):

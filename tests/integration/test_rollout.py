@@ -112,7 +112,7 @@ def test_a_host_that_loses_more_than_before_is_put_back(fleet_of):
     fleet = fleet_of({"bursts": {
         "config": {"metrics": METRICS}, "consumer_events_per_second": 600000,
         "load": {"events_per_second": 1000, "burst": {"events_per_second": 2000000, "seconds": 0.1, "every": 1}}}},
-        hostvars={**AT_ONCE, "falco_tune_min_observation": 2, "falco_tune_window": "1m"})
+        hostvars={**AT_ONCE, "falco_tune_min_observation": 2, "falco_tune_window": "1m", "falco_tune_min_healthy_time": 6})
     host = fleet.hosts[0]
     path = host.root / "var/log/falco/metrics.jsonl"
     wait_for(lambda: path.read_text().count("\n") > 5, what="some snapshots")
@@ -249,7 +249,12 @@ def test_hosts_that_want_different_rollouts_are_refused(innocent):
 def test_an_empty_inventory_is_refused(tmp_path):
     (tmp_path / "hosts").write_text("[falco]\n")
     run = play(TUNE, tmp_path / "hosts")
-    assert run.status != 0 and "the inventory has no host: expected some to tune" in run.output
+    assert run.status != 0 and "no host matched: expected some to tune; look at the inventory" in run.output
+
+
+def test_a_pattern_without_hosts_is_refused(innocent):
+    run = play(TUNE, innocent.inventory, "-e", "falco_tune_hosts=nobody")
+    assert run.status != 0 and "look at the inventory (-i) and at falco_tune_hosts" in run.output and run.changed == set()
 
 
 def test_hosts_that_are_called_like_patterns_are_hosts(fleet_of):
