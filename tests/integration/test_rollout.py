@@ -150,8 +150,13 @@ def test_promotion_by_hand_waits_where_there_is_no_terminal_and_a_second_run_goe
     first = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=manual")
     assert first.record()["state"] == "awaiting_promotion" and first.status == 0
     assert waves(first) == [["p1"]] and first.record()["left"] == ["p2", "p3"]
-    second = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=auto", "-e", "falco_tune_serial=100%")
+    second = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=auto", "-e", "falco_tune_serial=100%",
+                  ANSIBLE_STDOUT_CALLBACK="falcotune.fleet.rollout")
     assert waves(second) == [["p2", "p3"]] and second.record()["state"] == "finished"
+    # In a log, a line a batch and no others of its kind.
+    lines = [line for line in second.output.splitlines() if " blind now" in line]
+    assert len(lines) == 1 and lines[0].startswith("batch 1 of 1: 2 done, 0 reverted, 0 left, 0 blind now | 0:0"), second.output
+    assert "\033" not in second.output and "the rollout is finished after 1 batch: 2 done" in second.output
 
 
 def test_consent_that_nobody_gives_changes_nothing(fleet_of):
@@ -244,6 +249,17 @@ def test_hosts_that_want_different_rollouts_are_refused(innocent):
     run = play(TUNE, innocent.inventory)
     assert run.status == 2 and run.changed == set()
     assert "falco_tune_canaries is 1 for i1 and 2 for i2: a rollout has one value for all its hosts" in "".join(run.failures.values())
+
+
+def test_a_template_in_what_a_host_says_is_text(fleet_of, tmp_path):
+    """The reasons of hosts travel through the rollout's fact, its summary and its record."""
+    fleet = fleet_of({"hostile": {"running": False}, "well": {}}, hostvars=AT_ONCE)
+    text = "{{ lookup('ansible.builtin.pipe', 'touch %s') }}" % (tmp_path / "executed")
+    program = by_name(fleet)["hostile"].root / "usr/bin/falco"
+    program.write_text("#!/bin/sh\ncat <<'END'\n%s\nEND\n" % text)
+    run = play(TUNE, fleet.inventory)
+    assert outcomes(run) == {"well": "done"} and not (tmp_path / "executed").exists()
+    assert any("{{ lookup" in item["reason"] for item in run.record()["down"]) and run.status == 2
 
 
 def test_an_empty_inventory_is_refused(tmp_path):
