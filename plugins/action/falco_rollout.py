@@ -21,7 +21,7 @@ GATHERED, PLANNED, CONSENT = "__falco_tune_gathered", "__falco_tune_planned", "_
 WAVE, APPLIED, LOOKED, PROMOTED = "__falco_tune_wave", "__falco_tune_applied", "__falco_tune_looked", "__falco_tune_promoted"
 FACT, KEEPER = "falco_tune_rollout", "localhost"
 
-NOT_CONFIRMED = ("falco_tune_confirm is true and nobody answered yes: nothing was changed")
+NOT_CONFIRMED = "falco_tune_confirm is true and nobody answered yes: nothing was changed"
 NOT_PROMOTED = ("falco_tune_promote is manual, the canaries are done, and nobody answered yes: look at them, then run again with "
                 "falco_tune_promote: auto")
 STATES = ("planned", "admitted", "gated", "concluded")
@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
         state = self._task.args.get("state")
         if state not in STATES:
             return dict(result, failed=True, msg="state is %r: expected one of %s" % (state, ", ".join(STATES)))
-        self.hostvars, self.mine = task_vars["hostvars"], task_vars
+        self.hostvars, self.task_vars = task_vars["hostvars"], task_vars
         try:
             return dict(result, **getattr(self, "_" + state)())
         except rollout.RolloutError as error:
@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
     # -- planned
 
     def _planned(self):
-        names = [str(name) for name in self.mine.get("ansible_play_hosts_all") or []]
+        names = [str(name) for name in self.task_vars.get("ansible_play_hosts_all") or []]
         policy = self._policy(names)
         hosts = {name: self._host(name, policy) for name in names}
         plan = rollout.plan(hosts, policy)
@@ -80,8 +80,7 @@ class ActionModule(ActionBase):
         sizes = [len(wave["hosts"]) for wave in plan["waves"]] if not self._task.check_mode else [len(order)] if order else []
         summary = rollout_record.summary(plan, hosts)
         kept = {"hosts": order or ["all", "!all"], "serial": sizes or [1], "failed": {}, "summary": summary, "plan": plan, "of": hosts,
-                "policy": policy, "began": time.time(), "changing": len(plan["waves"]), "interactive": bool(
-                    policy["confirm"] and order and not self._task.check_mode),
+                "policy": policy, "began": time.time(), "interactive": bool(policy["confirm"] and order and not self._task.check_mode),
                 "id": "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.urandom(2).hex())}
         return {"ansible_facts": {FACT: kept}, "summary": summary}
 
@@ -111,7 +110,9 @@ class ActionModule(ActionBase):
         gathered = self._of(name, GATHERED)
         result = self._of(name, PLANNED) if "failed" in self._of(name, PLANNED) else gathered
         lost = gathered.get("unreachable")
-        return dict(rollout_host.UNKNOWN, state="unreachable" if lost else "refused", healthy=bool(gathered.get("running")),
+        # Known where the host's plan was refused, and where its part in the rollout was.
+        running = gathered.get("running") or self._of(name, "ansible_facts").get("falco", {}).get("falco", {}).get("running")
+        return dict(rollout_host.UNKNOWN, state="unreachable" if lost else "refused", healthy=bool(running),
                     domain=self._domain(name, policy["failure_domain"]), reason=str(result.get("msg") or "it brought no facts"))
 
     def _domain(self, name, variable):
@@ -131,18 +132,16 @@ class ActionModule(ActionBase):
             if mark is None or mark.get("stop"):
                 continue
             for name in mark["hosts"]:
-                applied, looked = self._of(name, APPLIED), self._of(name, LOOKED)
-                if applied or name not in (self.mine.get("ansible_play_batch") or []):
-                    outcomes[name] = rollout_host.outcome(applied, looked, self._task.check_mode)
+                outcomes[name] = rollout_host.outcome(self._of(name, APPLIED), self._of(name, LOOKED), self._task.check_mode)
             begun.append({"number": wave["number"], "stage": wave["stage"], "began": mark["began"], "ended": None,
-                          "hosts": [name for name in mark["hosts"] if name in outcomes], "deferred": mark["deferred"]})
+                          "hosts": list(mark["hosts"]), "deferred": mark["deferred"]})
         return outcomes, begun
 
-    def _mine(self, kept):
+    def _this(self, kept):
         """The wave that this batch of the play is."""
-        name = self.mine["inventory_hostname"]
+        name = self.task_vars["inventory_hostname"]
         wave = next((wave for wave in kept["plan"]["waves"] if name in wave["hosts"]), None)
-        others = set(self.mine.get("ansible_play_batch") or []) - set(wave["hosts"] if wave else [])
+        others = set(self.task_vars.get("ansible_play_batch") or []) - set(wave["hosts"] if wave else [])
         if wave is None or (others and not self._task.check_mode):
             raise rollout.RolloutError(
                 "this play's batch is not a wave of the rollout that was planned: give the play the hosts and the serial of "
@@ -170,7 +169,7 @@ class ActionModule(ActionBase):
 
     def _admitted(self):
         kept = self._kept()
-        wave = self._mine(kept)
+        wave = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
         state, reason = self._stop(kept, outcomes, wave["number"])
         found = {"number": wave["number"], "of": len(kept["plan"]["waves"]), "stage": wave["stage"], "began": time.time(),
@@ -178,13 +177,13 @@ class ActionModule(ActionBase):
         if state:
             return dict(found, msg="no further batch begins: %s" % reason)
         if self._task.check_mode:
-            return dict(found, hosts=list(self.mine.get("ansible_play_batch") or []))
+            return dict(found, hosts=list(self.task_vars.get("ansible_play_batch") or []))
         found["hosts"], found["deferred"] = rollout.admit(kept["plan"], outcomes, wave)
         return found
 
     def _gated(self):
         kept = self._kept()
-        wave = self._mine(kept)
+        wave = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
         reason = None if self._task.check_mode else rollout.halt(kept["plan"], outcomes, wave)
         line = rollout_record.wave_line(kept["plan"], wave, outcomes, reason)
@@ -199,7 +198,7 @@ class ActionModule(ActionBase):
         kept = self._kept()
         outcomes, begun = self._outcomes(kept)
         reached = max([wave["number"] for wave in begun] or [0])
-        state, reason = self._stop(kept, outcomes, reached + (1 if begun or kept["interactive"] else 0))
+        state, reason = self._stop(kept, outcomes, reached + 1)
         record = rollout_record.record(kept["plan"], kept["of"], {
             "id": kept["id"], "state": state or "finished", "reason": reason, "began": kept["began"], "ended": time.time(),
             "outcomes": outcomes, "waves": begun})

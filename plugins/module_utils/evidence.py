@@ -12,8 +12,9 @@ from ansible_collections.falcotune.fleet.plugins.module_utils import host, syste
 
 STEP = 0.25
 
-# Events from which the share that was lost says something.
+# Events, and seconds, from which the share that was lost says something: one burst is no measurement.
 ENOUGH_EVENTS = 1000
+ENOUGH_SECONDS = 5
 
 # Share of MemoryMax, page cache left out, above which the next burst would end Falco.
 MOST_MEMORY = 0.95
@@ -37,7 +38,10 @@ def file_mark(path):
 
 
 def new_snapshots(path, mark):
-    """(scap.n_evts, scap.n_drops) of the syscall snapshots written since the mark; partial and foreign lines are passed over."""
+    """The syscall snapshots written since the mark; partial and foreign lines are passed over.
+
+    → [(scap.n_evts, scap.n_drops, seconds since Falco's start or reload; 0 where it does not say)]
+    """
     try:
         with open(path, "rb") as stream:
             found = os.fstat(stream.fileno())
@@ -53,8 +57,11 @@ def new_snapshots(path, mark):
         except (ValueError, AttributeError):
             continue
         if isinstance(fields, dict) and isinstance(fields.get("scap.n_evts"), int):
+            times = [fields.get(name) for name in ("evt.time", "falco.start_ts", "falco.reload_ts")]
+            at, started, reloaded = [value if isinstance(value, int) else 0 for value in times]
             drops = fields.get("scap.n_drops")  # left out while it is 0, where Falco is told so
-            snapshots.append((fields["scap.n_evts"], drops if isinstance(drops, int) else 0))
+            snapshots.append((fields["scap.n_evts"], drops if isinstance(drops, int) else 0,
+                              max(0, at - max(started, reloaded)) / 1e9 if at and started else 0))
     return snapshots
 
 
@@ -64,14 +71,14 @@ def drops_percent(snapshots):
     From the first one that counted anything, so that a burst during the start is left out where a later one is there.
     """
     run = []
-    for events, drops in snapshots:
-        if run and (events < run[-1][0] or drops < run[-1][1]):
+    for snapshot in snapshots:
+        if run and (snapshot[0] < run[-1][0] or snapshot[1] < run[-1][1]):
             run = []  # a hot reload
-        if events > 0:
-            run.append((events, drops))
-    for first in (run[0], (0, 0)) if run else ():
-        events, drops = run[-1][0] - first[0], run[-1][1] - first[1]
-        if events >= ENOUGH_EVENTS:
+        if snapshot[0] > 0:
+            run.append(snapshot)
+    for first in (run[0], (0, 0, 0)) if run else ():
+        events, drops, seconds = [last - one for last, one in zip(run[-1], first)]
+        if events >= ENOUGH_EVENTS and seconds >= ENOUGH_SECONDS:
             return round(100.0 * drops / events, 2)
     return None
 
@@ -238,7 +245,7 @@ class Watch(object):
     def _counted(self):
         """(events counted since the change, where that was read) or (None, what is missing)."""
         if self.params["metrics_file"]:
-            for events, _drops in reversed(new_snapshots(self.params["metrics_file"], self.mark)):
+            for events, _drops, _seconds in reversed(new_snapshots(self.params["metrics_file"], self.mark)):
                 if events > 0:  # counters begin at 0 with the process and with every reload
                     return events, "metrics.output_file"
         if self.params["scrape_url"]:

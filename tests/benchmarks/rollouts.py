@@ -9,6 +9,7 @@ import json
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from hosts import Fleet
@@ -63,11 +64,11 @@ def settled(host) -> None:
         raise SystemExit(f"{host.name} does not count")
 
 
-def blind(folder: Path, pairs: int) -> list[str]:
+def blind(folder: Path, pairs: int) -> Iterator[str]:
     """The collection's change of one host / writing the same fragment and restarting, in pairs."""
     rate = 2000
     fleet = Fleet(folder / "blind")
-    lines, found = [], []
+    found = []
     try:
         # Start and stop as recorded (restart-gap: 2.3 to 2.6 s from SIGTERM to the first event).
         fleet.start({"hosts": {"host": {"startup_seconds": 1.8, "load": {"events_per_second": rate}, "hostvars": {
@@ -98,12 +99,11 @@ def blind(folder: Path, pairs: int) -> list[str]:
             took["ours"], count["ours"] = gap(host, since, rate), starts(host) - opened
             said = run.result("host", "falco_config")["evidence"]["blind_seconds_at_most"]
             found.append((took["bare"], took["ours"], count["ours"]))
-            lines.append(f"  pair {turn + 1}: bare {took['bare']:.2f} s ({count['bare']} starts), collection {took['ours']:.2f} s "
-                         f"({count['ours']} start; it says at most {said} s), ratio {took['ours'] / took['bare']:.2f}")
+            yield (f"  pair {turn + 1}: bare {took['bare']:.2f} s (starts: {count['bare']}), collection {took['ours']:.2f} s "
+                   f"(starts: {count['ours']}; it says at most {said} s), ratio {took['ours'] / took['bare']:.2f}")
         bare, ours = statistics.median(item[0] for item in found), statistics.median(item[1] for item in found)
-        lines.append(f"seconds without events, collection / bare write and restart: {ours / bare:.2f} (medians of {pairs} pairs: "
-                     f"{ours:.2f} s / {bare:.2f} s; goal at most 1.1); most interruptions for one change: {max(item[2] for item in found)}")
-        return lines
+        yield (f"seconds without events, collection / bare write and restart: {ours / bare:.2f} (medians of {pairs} pairs: "
+               f"{ours:.2f} s / {bare:.2f} s; goal at most 1.1); most interruptions for one change: {max(item[2] for item in found)}")
     finally:
         fleet.stop()
 
@@ -130,20 +130,19 @@ def describe(folder: Path, hosts: int, changing: int, failing: int) -> dict:
     return {"defaults": {"startup_seconds": 1.6, "cpus": 4, "memory": "8G", "load": {"events_per_second": 200}}, "hosts": names}
 
 
-def fleet_of_300(folder: Path, hosts: int, changing: int, failing: int, forks: int) -> list[str]:
+def fleet_of_300(folder: Path, hosts: int, changing: int, failing: int, forks: int) -> Iterator[str]:
     """Roll it until the budget stops it, cure what failed, and go on."""
     fleet = Fleet(folder / "fleet")
     policy = {"falco_tune_serial": ["10%", "30%"], "falco_tune_failure_budget": failing - 1, "falco_tune_failure_domain": "rack",
               "falco_tune_domain_share_percent": 34, "falco_tune_min_healthy_time": 20, "falco_tune_healthy_deadline": 60}
-    lines = []
     try:
         before = time.monotonic()
         fleet.start(describe(folder, hosts, changing, failing))
-        lines.append(f"  {hosts} hosts started in {time.monotonic() - before:.0f} s")
+        yield (f"  {hosts} hosts started in {time.monotonic() - before:.0f} s")
         words = ("-e", json.dumps(policy))
         for turn in ("first", "second", "third"):
             run = play(TUNE, fleet.inventory, *words, ANSIBLE_FORKS=str(forks))
-            lines.extend(told(turn, run, policy))
+            yield from told(turn, run, policy)
             for host in fleet.hosts:
                 if host.spec["fault"]:
                     path = host.root / "etc/falco-sim.json"
@@ -154,13 +153,12 @@ def fleet_of_300(folder: Path, hosts: int, changing: int, failing: int, forks: i
             proven = record.exists() and json.loads(record.read_text())["process"]["pid"] == int(
                 host.systemctl("show", "-P", "MainPID", host.unit).stdout)
             final["proven by its record" if proven else "light, untouched" if host.spec["binary"] else "other"] += 1
-        lines.append(f"  final states: {dict(final)}")
-        return lines
+        yield f"  final states: {dict(final)}"
     finally:
         fleet.stop()
 
 
-def told(turn: str, run, policy: dict) -> list[str]:
+def told(turn: str, run, policy: dict) -> Iterator[str]:
     """What one run did, and its wall time against what its batches had to wait."""
     record = run.record()
     kinds = Counter(host["outcome"] for batch in record["batches"] for host in batch["hosts"])
@@ -173,12 +171,11 @@ def told(turn: str, run, policy: dict) -> list[str]:
     took = (record["ended"] - record["batches"][0]["began"]) if record["batches"] else 0
     reason = f" ({record['reason']})" if record["reason"] else ""
     rack, most = record["domains"][0], max(item["most_blind"] for item in record["domains"])
-    lines = [f"  {turn} run: {record['state']}{reason}; batches of {sizes}; {dict(kinds)}; {len(record['left'])} left; "
-             f"{record['planned']['converged']} as planned already; most blind of a rack's {rack['hosts']}: {most} of {rack['allowed']} "
-             f"allowed; exit {run.status}"]
+    yield (f"  {turn} run: {record['state']}{reason}; batches of {sizes}; {dict(kinds)}; {len(record['left'])} left; "
+           f"{record['planned']['converged']} as planned already; most blind of a rack's {rack['hosts']}: {most} of {rack['allowed']} "
+           f"allowed; exit {run.status}")
     if waits:
-        lines.append(f"    wall {run.seconds:.0f} s, of it {took:.0f} s for the batches; they waited {waits:.0f} s for their hosts "
-                     f"(ratio {took / waits:.2f}), at least {least:.0f} s (blind and min_healthy_time: ratio {took / least:.2f})")
+        yield (f"    wall {run.seconds:.0f} s, of it {took:.0f} s for the batches; they waited {waits:.0f} s for their hosts "
+               f"(ratio {took / waits:.2f}), at least {least:.0f} s (blind and min_healthy_time: ratio {took / least:.2f})")
     else:
-        lines.append(f"    wall {run.seconds:.0f} s, nothing to change")
-    return lines
+        yield f"    wall {run.seconds:.0f} s, nothing to change"

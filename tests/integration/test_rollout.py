@@ -112,7 +112,7 @@ def test_a_host_that_loses_more_than_before_is_put_back(fleet_of):
     fleet = fleet_of({"bursts": {
         "config": {"metrics": METRICS}, "consumer_events_per_second": 600000,
         "load": {"events_per_second": 1000, "burst": {"events_per_second": 2000000, "seconds": 0.1, "every": 1}}}},
-        hostvars={**AT_ONCE, "falco_tune_min_observation": 2, "falco_tune_window": "1m"})
+        hostvars={**AT_ONCE, "falco_tune_min_observation": 2, "falco_tune_window": "1m", "falco_tune_min_healthy_time": 6})
     host = fleet.hosts[0]
     path = host.root / "var/log/falco/metrics.jsonl"
     wait_for(lambda: path.read_text().count("\n") > 5, what="some snapshots")
@@ -150,8 +150,13 @@ def test_promotion_by_hand_waits_where_there_is_no_terminal_and_a_second_run_goe
     first = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=manual")
     assert first.record()["state"] == "awaiting_promotion" and first.status == 0
     assert waves(first) == [["p1"]] and first.record()["left"] == ["p2", "p3"]
-    second = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=auto", "-e", "falco_tune_serial=100%")
+    second = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=auto", "-e", "falco_tune_serial=100%",
+                  ANSIBLE_STDOUT_CALLBACK="falcotune.fleet.rollout")
     assert waves(second) == [["p2", "p3"]] and second.record()["state"] == "finished"
+    # In a log, a line a batch and no others of its kind.
+    lines = [line for line in second.output.splitlines() if " blind now" in line]
+    assert len(lines) == 1 and lines[0].startswith("batch 1 of 1: 2 done, 0 reverted, 0 left, 0 blind now | 0:0"), second.output
+    assert "\033" not in second.output and "the rollout is finished after 1 batch: 2 done" in second.output
 
 
 def test_consent_that_nobody_gives_changes_nothing(fleet_of):
@@ -246,10 +251,26 @@ def test_hosts_that_want_different_rollouts_are_refused(innocent):
     assert "falco_tune_canaries is 1 for i1 and 2 for i2: a rollout has one value for all its hosts" in "".join(run.failures.values())
 
 
+def test_a_template_in_what_a_host_says_is_text(fleet_of, tmp_path):
+    """The reasons of hosts travel through the rollout's fact, its summary and its record."""
+    fleet = fleet_of({"hostile": {"running": False}, "well": {}}, hostvars=AT_ONCE)
+    text = "{{ lookup('ansible.builtin.pipe', 'touch %s') }}" % (tmp_path / "executed")
+    program = by_name(fleet)["hostile"].root / "usr/bin/falco"
+    program.write_text("#!/bin/sh\ncat <<'END'\n%s\nEND\n" % text)
+    run = play(TUNE, fleet.inventory)
+    assert outcomes(run) == {"well": "done"} and not (tmp_path / "executed").exists()
+    assert any("{{ lookup" in item["reason"] for item in run.record()["down"]) and run.status == 2
+
+
 def test_an_empty_inventory_is_refused(tmp_path):
     (tmp_path / "hosts").write_text("[falco]\n")
     run = play(TUNE, tmp_path / "hosts")
-    assert run.status != 0 and "the inventory has no host: expected some to tune" in run.output
+    assert run.status != 0 and "no host matched: expected some to tune; look at the inventory" in run.output
+
+
+def test_a_pattern_without_hosts_is_refused(innocent):
+    run = play(TUNE, innocent.inventory, "-e", "falco_tune_hosts=nobody")
+    assert run.status != 0 and "look at the inventory (-i) and at falco_tune_hosts" in run.output and run.changed == set()
 
 
 def test_hosts_that_are_called_like_patterns_are_hosts(fleet_of):

@@ -55,7 +55,7 @@ def test_only_complete_new_snapshots_of_syscalls_count(tmp_path):
     with open(path, "a", encoding="utf-8") as stream:
         stream.write(_line(**{"scap.n_evts": 0}) + "text\n" + _line(**{"evt.source": "k8s_audit"}) + '{"rule": "other"}\n[1]\n'
                      + _line(**{"scap.n_evts": 12}) + '{"output_fields": {"scap.n_evts": 99')
-    assert evidence.new_snapshots(str(path), mark) == [(0, 0), (12, 0)]
+    assert evidence.new_snapshots(str(path), mark) == [(0, 0, 0), (12, 0, 0)]
 
 
 def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
@@ -63,7 +63,7 @@ def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
     path.write_text(_line(**{"scap.n_evts": 9}) * 9)
     mark = evidence.file_mark(str(path))
     path.write_text(_line(**{"scap.n_evts": 3}))
-    assert evidence.new_snapshots(str(path), mark) == [(3, 0)]
+    assert evidence.new_snapshots(str(path), mark) == [(3, 0, 0)]
     assert evidence.new_snapshots(str(tmp_path / "gone"), mark) == []
 
 
@@ -95,10 +95,11 @@ def test_trap_15_a_priority_that_never_took_effect_is_no_evidence(monkeypatch, w
 
 
 @pytest.mark.parametrize("snapshots, percent", [
-    ([], None), ([(0, 0)], None), ([(500, 500)], None), ([(2000, 20)], 1.0),
-    ([(1000, 900), (3000, 900)], 0.0),  # a burst at the start is not held against it
-    ([(100, 90), (300, 90)], None), ([(900, 90), (1500, 90)], 6.0),  # too few after the first one: all of them
-    ([(9000, 9000), (100, 0), (2100, 200)], 10.0),  # a hot reload in between
+    ([], None), ([(0, 0, 9)], None), ([(500, 500, 9)], None), ([(2000, 20, 9)], 1.0), ([(2000, 20, 4)], None),
+    ([(1000, 900, 1), (3000, 900, 6)], 0.0),  # a burst at the start is not held against it
+    ([(100, 90, 1), (300, 90, 9)], None),
+    ([(900, 90, 1), (1500, 90, 9)], 6.0), ([(900, 90, 5), (9000, 90, 9)], 1.0),  # too little after the first one: all of them
+    ([(9000, 9000, 60), (100, 0, 1), (2100, 200, 9)], 10.0),  # a hot reload in between
 ])
 def test_what_a_host_loses_after_its_change(snapshots, percent):
     assert evidence.drops_percent(snapshots) == percent
@@ -107,7 +108,8 @@ def test_what_a_host_loses_after_its_change(snapshots, percent):
 def proven(monkeypatch, tmp_path, lines, unit=None, **params):
     """A proof from what the host shows."""
     path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(_line(**{"scap.n_evts": events, "scap.n_drops": drops}) for events, drops in lines))
+    path.write_text("".join(_line(**{"scap.n_evts": events, "scap.n_drops": drops, "evt.time": 30 * 10**9, "falco.start_ts": 10**9})
+                            for events, drops in lines))
     found = evidence.Watch({"host_root": str(tmp_path), "metrics_file": str(path), "drops_at_most": None, **params}, "x", None, [0, 0], 0)
     found.process = type("Process", (), {"pid": 7})()
     return found._state(unit or {}, lines[-1][0], "metrics.output_file")
