@@ -400,6 +400,7 @@ class Machines:
         for path, text in after.items():
             if path not in CONFFILES or self.read(name, path) == before.get(path):
                 tree.write(path, text)
+        tree.write("/usr/bin/falco", LAUNCHER, 0o755)
         tree.write(f"{PROGRAM}/host.json", simulated(new))
         self.exec(name, "systemctl", "disable", "--now", unit_of(old))
         gone = sorted(set(before) - set(after))
