@@ -319,12 +319,11 @@ class Machines:
         """Literal YAML, as a user writes it; and the keys of the hosts, so that ssh need not ask."""
         known = self.folder / "known_hosts"
         known.write_text("".join(f"[127.0.0.1]:{spec['port']} {' '.join(spec['key'].split()[:2])}\n" for spec in specs.values()))
-        options = [f"UserKnownHostsFile={known}", *SSH_OPTIONS]
         shared = {
             "ansible_host": "127.0.0.1",
             "ansible_user": "ops",
             "ansible_ssh_private_key_file": str(self.folder / "id_ed25519"),
-            "ansible_ssh_common_args": " ".join(f"-o {shlex.quote(option)}" for option in options),
+            "ansible_ssh_common_args": " ".join(f"-o {shlex.quote(option)}" for option in self.ssh_options()),
             "ansible_pipelining": True,
             "ansible_become": True,
             "ansible_python_interpreter": "/usr/bin/python3",
@@ -332,6 +331,15 @@ class Machines:
         hosts = {name: {"ansible_port": spec["port"], **spec["hostvars"]} for name, spec in specs.items()}
         tree = {"falco": {"vars": shared, "hosts": hosts}}
         self.inventory.write_text("---\n" + "\n".join(fleet.yaml_lines(tree)) + "\n")
+
+    def ssh_options(self) -> list[str]:
+        return [f"UserKnownHostsFile={self.folder / 'known_hosts'}", *SSH_OPTIONS]
+
+    def ssh(self, name: str, *words: str) -> list[str]:
+        """The command line that runs something on the host as ops, over a connection of its own."""
+        options = [word for option in self.ssh_options() for word in ("-o", option)]
+        return ["ssh", "-F", "none", "-o", "BatchMode=yes", *options, "-i", str(self.folder / "id_ed25519"), "-p",
+                str(self.specs[name]["port"]), "ops@127.0.0.1", *words]
 
     def instance_config(self) -> list[dict]:
         """What Molecule's default driver wants to know of each instance."""
