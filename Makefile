@@ -82,12 +82,13 @@ conformance: setup ## the stand-in against what Falco does; FALCO_BIN=/usr/bin/f
 	@$(call pytest,tests/conformance,-n $(JOBS))
 
 .PHONY: integration
-integration: setup ## playbooks and roles on the demo fleet's kind of hosts
+integration: setup ## playbooks and roles on the demo fleet's kind of hosts, and on hosts with systemd in containers
+	@tests/machines/packages
 	@$(call pytest,tests/integration,-n $(JOBS))
 
 .PHONY: molecule
-molecule: setup ## every Molecule scenario; SCENARIO=name runs one
-	@tests/tools/molecule $(SCENARIO)
+molecule: setup ## every Molecule scenario, on hosts with systemd in containers; SCENARIO=name runs one
+	@JOBS=$(JOBS) tests/tools/molecule $(SCENARIO)
 
 .PHONY: test
 test: setup ## all of the above, in order, with a summary
@@ -116,6 +117,7 @@ requirements: ## resolve requirements/dev.in into requirements/dev.txt, on Pytho
 
 .PHONY: clean
 clean: demo-stop ## remove everything that was built or installed here
+	-@[ ! -d $(BUILD)/machines ] || $(PYTHON) tests/machines/machines clean
 	rm -rf $(VENV) $(BUILD) .ansible .cache .hypothesis .pytest_cache .ruff_cache tests/output
 
 # $(call pytest,folder,options): a folder that isn't there yet is said, not failed.

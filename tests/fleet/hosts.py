@@ -136,7 +136,7 @@ def bare_python(folder: Path) -> str:
 # --- Falco's configuration, by release ---------------------------------------------------------------------------
 
 
-def packaged_config(root: Path, release: str, port: int) -> dict:
+def packaged_config(root: Path | str, release: str, port: int) -> dict:
     """The top-level blocks that this release's falco.yaml has, with paths of this host."""
     number = version(release)
     etc = f"{root}/etc/falco"
@@ -324,8 +324,8 @@ RULES = """\
 # --- systemd units, by release -------------------------------------------------------------------------------------
 
 
-def unit_text(root: Path, name: str, host: dict) -> str:
-    """The packaged unit of a driver for this release, with the host's own paths."""
+def unit_text(root: Path | str, name: str, host: dict) -> str:
+    """The packaged unit of a driver for this release, with the host's own paths; those of a whole machine where root is ""."""
     number = version(host["release"])
     command = f"{root}/usr/bin/falco"
     environment = ""
@@ -349,7 +349,7 @@ def unit_text(root: Path, name: str, host: dict) -> str:
         f"User={'%u' if name == 'falco-custom' else 'root'}\n"
         + environment
         # A package's Falco needs no -c: /etc/falco/falco.yaml is where it looks.
-        + f"ExecStart={command}{options} -c {root}/etc/falco/falco.yaml\n"
+        + f"ExecStart={command}{options}{f' -c {root}/etc/falco/falco.yaml' if str(root) else ''}\n"
         "ExecReload=kill -1 $MAINPID\n"
         "UMask=0077\n"
         f"TimeoutSec={host['stop_timeout_seconds']}\n"

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "fleet"), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(ROOT / "tests" / "fleet"), str(ROOT / "tests" / "machines"), str(Path(__file__).resolve().parent)]
 
 from hosts import Fleet  # noqa: E402
+from machines import Machines, NotHere  # noqa: E402
 
 # Quick starts, and no patience for hosts that don't come back.
 QUICK = {"startup_seconds": 0.3, "reload_seconds": 0.4, "restart_seconds": 2, "cpus": 4, "memory": "8G",
@@ -37,6 +38,28 @@ def fleet_of(tmp_path_factory):
     yield start
     for fleet in fleets:
         fleet.stop()
+
+
+@pytest.fixture(scope="module")
+def machines_of(tmp_path_factory):
+    """machines_of({"web-01": {…}}) starts hosts with systemd and sshd as tests/machines describes them, and stops them after the
+    module's tests. Where no containers can run the test is skipped."""
+    started = []
+
+    def start(hosts: dict, **defaults) -> Machines:
+        machines = Machines(tmp_path_factory.mktemp("machines") / "hosts")
+        started.append(machines)
+        quick = {key: QUICK[key] for key in ("startup_seconds", "reload_seconds", "restart_seconds", "load", "hostvars")}
+        try:
+            machines.start(hosts, **{**quick, **defaults})
+        except NotHere as reason:
+            started.remove(machines)
+            pytest.skip(str(reason))
+        return machines
+
+    yield start
+    for machines in started:
+        machines.stop()
 
 
 def wait_for(condition, seconds: float = 20, what: str = "the condition"):

@@ -6,6 +6,7 @@
 import json
 import os
 import socket
+import stat
 import sys
 import time
 
@@ -16,6 +17,25 @@ def iso(now, utc=True):
     """2026-01-31T12:00:00.000000000Z"""
     nanos = int(now * 1e9)
     return "%s.%09dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanos // 10**9)), nanos % 10**9)
+
+
+def _is_socket(path):
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _send(path, text, level):
+    """As syslog(3) sends it, to facility user."""
+    severity = LEVELS.index(level.lower()) if level.lower() in LEVELS else LEVELS.index("info")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        try:
+            log.connect(path)
+            for line in text.splitlines():
+                log.send(b"<%d>%s falco: %s" % (8 + severity, time.strftime("%b %e %H:%M:%S").encode(), line.encode()))
+        except OSError:
+            pass
 
 
 class Log:
@@ -44,10 +64,13 @@ class Log:
             sys.stderr.write("%s: %s\n" % (time.strftime(form, clock), text))
             sys.stderr.flush()
         if self.syslog:
-            self.to_syslog(text)
+            self.to_syslog(text, level)
 
-    def to_syslog(self, text):
+    def to_syslog(self, text, level="info"):
         if not self.syslog_path:
+            return
+        if _is_socket(self.syslog_path):
+            _send(self.syslog_path, text, level)
             return
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
         head = "%s %s falco[%d]: " % (stamp, socket.gethostname(), os.getpid())
@@ -107,4 +130,4 @@ class Outputs:
             self.stream.write(line + "\n")
             self.stream.flush()
         if self.settings.syslog_output:
-            self.log.to_syslog(line)
+            self.log.to_syslog(line, priority)

@@ -12,7 +12,7 @@ FALCO_SIM names a JSON file, read again at each start and at each hot reload. Ev
     startup_seconds              from the start of the process to the first captured event
     reload_seconds               how long a hot reload captures nothing
     stop_seconds                 from SIGTERM to the end
-    syslog                       file that stands for syslog
+    syslog                       file that stands for syslog, or its socket
     bpf_stats                    whether kernel.bpf_stats_enabled is 1
     quiet                        no summary of alerts at the end
     load                         {"events_per_second": 2000, "bytes_per_event": 80,
