@@ -5,12 +5,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
-
-from ansible.plugins.callback import CallbackBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import rollout_host, rollout_progress
-
 DOCUMENTATION = """
 name: rollout
 type: stdout
@@ -25,6 +19,12 @@ description:
 author:
   - falcotune contributors (@falcotune)
 """
+
+import sys
+import time
+
+from ansible.plugins.callback import CallbackBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import rollout_host, rollout_progress
 
 
 class CallbackModule(CallbackBase):
@@ -129,5 +129,3 @@ class CallbackModule(CallbackBase):
             return  # it was said when it happened
         self._say("%s: %s: %s" % (name, word, found.get("msg")))
         self._line()
-
-

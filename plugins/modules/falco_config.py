@@ -399,10 +399,9 @@ class Change(object):
                       "it is" % self.state, reverted=False)
         try:
             found = evidence.SecondLook(record["watch"], record["unit"], proof, record["marks"]).wait()
+            self.module.exit_json(changed=False, look=found)
         except (evidence.Died, evidence.NoEvidence, systemd.ManagerError) as error:
             reason = "after its proof: %s" % str(error).rstrip(".")
-        else:
-            self.module.exit_json(changed=False, look=found)
         if not self.params["auto_revert"]:
             self.fail("%s. falco_tune_auto_revert is false: the change was left as it is" % reason, reverted=False)
         self.collect_rollback()

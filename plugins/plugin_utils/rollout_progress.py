@@ -15,11 +15,11 @@ class Progress:
 
     def __init__(self):
         self.number = self.of = 0
-        self.stage, self.total, self.began = "", 0, None
+        self.stage, self.total, self.began = "", 0, 0.0
         self.waiting = set()  # admitted, and not at an end yet
         self.busy = set()  # their change has begun
         self.outcomes = {}
-        self.took, self.wave_began = [], None
+        self.took, self.wave_began = [], 0.0
 
     def planned(self, plan, now):
         self.of, self.began = len(plan["waves"]), now
@@ -48,7 +48,7 @@ class Progress:
     def ended(self, gate):
         """gate: the result of falco_rollout with state gated."""
         self.waiting, self.busy = set(), set()
-        if self.wave_began is not None:
+        if self.wave_began:
             self.took.append(gate["ended"] - self.wave_began)
 
     def blind(self):
@@ -63,7 +63,7 @@ class Progress:
         return now + running + each * (self.of - self.number)
 
     def line(self, now):
-        counts = dict.fromkeys(("done", *rollout.BAD, "staged"), 0)
+        counts = {kind: 0 for kind in ("done", *rollout.BAD, "staged")}
         for item in self.outcomes.values():
             counts[item["outcome"]] = counts.get(item["outcome"], 0) + 1
         said = ", ".join("%d %s" % (number, kind) for kind, number in counts.items() if number or kind in ("done", "reverted"))
