@@ -115,6 +115,7 @@ def test_where_no_engine_runs_the_missing_one_is_named(monkeypatch, tmp_path):
         (tmp_path / name).chmod(0o755)
     (tmp_path / "docker").write_text("#!/bin/sh\necho 'Cannot connect to the daemon' >&2; exit 1\n")
     (tmp_path / "docker").chmod(0o755)
+    monkeypatch.delenv("MACHINES_ENGINE", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     monkeypatch.setattr(engine.shutil, "which", lambda name: str(tmp_path / name) if (tmp_path / name).exists() else None)
     with pytest.raises(NotHere, match="podman is not installed; .*Cannot connect to the daemon"):

@@ -65,17 +65,17 @@ class Engine:
         # podman says v2, docker 2.
         self.cgroup_v1 = self.run("info", "--format", shown, timeout=60).strip().lstrip("v") == "1"
 
-    def process(self, *words: str, data: bytes | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
+    def process(self, *words: str, data: bytes | None = None, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
         """Run the engine's program to its end, whatever that is; outputs as bytes. Raises Failed when time is up."""
         try:
-            return subprocess.run([self.program, *words], env=self.environment, input=data, timeout=timeout, check=False,
+            return subprocess.run([self.program, *words], env={**self.environment, **environment}, input=data, timeout=timeout, check=False,
                                   stdin=subprocess.DEVNULL if data is None else None, capture_output=True)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.program} {' '.join(words[:3])} did not end within {timeout:g} s")
 
-    def run(self, *words: str, data: bytes | None = None, timeout: float = 120) -> str:
+    def run(self, *words: str, data: bytes | None = None, timeout: float = 120, **environment: str) -> str:
         """Run it to a good end; its output. Raises Failed with what it said."""
-        done = self.process(*words, data=data, timeout=timeout)
+        done = self.process(*words, data=data, timeout=timeout, **environment)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
             raise Failed(f"{self.program} {' '.join(words[:3])}: {said[-600:] or f'exit status {done.returncode}'}")
@@ -86,16 +86,14 @@ class Engine:
         words = [f"--cap-add={name}" for name in ("SYS_ADMIN", "NET_ADMIN", "SYS_NICE")]
         # An AppArmor profile for containers forbids the mounts of a unit's sandbox.
         words += ["--security-opt=apparmor=unconfined", "--stop-signal=SIGRTMIN+3"]
-        if self.podman:
-            words.append("--systemd=always")
-        else:
-            words += ["--tmpfs=/run", "--tmpfs=/run/lock", "--env=container=docker"]
+        if not self.podman:
+            return [*words, "--tmpfs=/run", "--tmpfs=/run/lock", "--env=container=docker", "--cgroupns=host",
+                    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+        words.append("--systemd=always")
         if self.cgroup_v1:
             # With groups of their own all hosts would share one systemd hierarchy, and a reboot of one would end the others.
             words.append("--cgroupns=host")
             words += [f"--volume={path}:{path}:rw" for path in controllers_v1()]
-        elif not self.podman:
-            words += ["--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
         return words
 
     # --- the image -------------------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ class Machines:
                  f"--network=falcotune-{self.owner}", f"--publish=127.0.0.1:{spec['port']}:22", *self.engine.options(),
                  *self.shown(shown, spec)]
         self.engine.run("create", *words, image)
-        self.engine.run("cp", "-", f"{self.container(name)}:/", data=self.tree(name, spec))
+        self.copy(name, self.tree(name, spec))
         self.engine.run("start", self.container(name))
         self.wait(name)
         if spec["password"] is not None:
@@ -372,6 +372,11 @@ class Machines:
             raise Failed(f"{name}: {' '.join(argv)}: {result.stderr.strip() or result.stdout.strip() or result.returncode}")
         return result
 
+    def copy(self, name: str, archive: bytes) -> None:
+        """Unpack a tar archive on a host, running or not."""
+        # podman keeps a copy of what it reads and forgets to remove it.
+        self.engine.run("cp", "-", f"{self.container(name)}:/", data=archive, TMPDIR=str(self.folder))
+
     def read(self, name: str, path: str) -> str:
         return self.exec(name, "cat", path).stdout
 
@@ -414,7 +419,7 @@ class Machines:
         gone = sorted(set(before) - set(after))
         if gone:
             self.exec(name, "rm", "-f", *gone)
-        self.engine.run("cp", "-", f"{self.container(name)}:/", data=tree.bytes())
+        self.copy(name, tree.bytes())
         self.exec(name, "mkdir", "-p", "/etc/falco/config.d")
         self.save({**specs, name: new})
         self.exec(name, "systemctl", "daemon-reload")
