@@ -19,7 +19,7 @@ import ipaddress
 import re
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics, policy as policies, releases, report
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_shape as shape, syscall_names
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_shape as shape, syscall_names, trial as trials
 
 EPOCH = "2000-01-01T00:00:00Z"
 
@@ -38,8 +38,8 @@ PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_sta
 SAID = ("(running)", "(unfinished)", "configuration", "driver", "Falco's release", "bytes of each ring buffer", "number of ring buffers",
         "Nice of the process", "CPUWeight of the process", "changed since", "missing", "as it was when Falco was proven with it",
         "decided by this file", "an older one", "what is on disk")
-# The guide's own tests; a user's may be called anything.
-TESTS = ("T1", "T2", "T3", "T4", "T5")
+# The guide's own tests, by name and by number; a user's may be called anything.
+TESTS = tuple(name for test in trials.GUIDE for name in (test["name"], test["name"].split()[0]))
 EVENTS = syscall_names.WITH_EVENT | syscall_names.GENERIC | syscall_names.META | frozenset(syscall_names.EVENT_TO_KERNEL)
 FLAVOURS = frozenset((
     "amd64", "arm64", "aarch64", "x86", "s390x", "ppc64le", "generic", "lowlatency", "aws", "azure", "gcp", "gke", "oracle", "kvm", "cloud",

@@ -76,9 +76,10 @@ function addFrontier(box, chosen, rate) {
   if (chosen.frontier === null) box.append(hint("What else could be left out is in the JSON report; this page keeps it of the " + grouped(1000) + " worst hosts."));
   const steps = isList(chosen.frontier).filter(isPacked);
   if (!steps.length) return;
+  const excluded = isList(chosen.custom_set).map(asText).filter((name) => name.startsWith("!")).map((name) => name.slice(1));
   const rows = steps.map((step, index) => ({ ...step, blind: isNumber(step.rules_blind) ? step.rules_blind : 0, half: isNumber(step.rules_half_blind) ? step.rules_half_blind : 0,
     saved: savedBy(rate, step.events_per_second), fresh: isList(step.exclude).filter((name) => index === 0 || !isList(steps[index - 1].exclude).includes(name)),
-    taken: sameSet(step.exclude, chosen.removed) }));
+    taken: sameSet(step.exclude, excluded) }));
   box.append(make("h3", {}, "What could be left out"), hint("Each step leaves out one more: what it saves, and the rules that lose sight by it."));
   if (rows.filter((row) => isNumber(row.saved)).length > 1) {
     const place = make("div.plot.past");

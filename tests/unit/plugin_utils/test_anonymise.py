@@ -321,3 +321,7 @@ def test_any_time_is_shifted_or_left_out(at):
         bundle = anonymise.bundle(assembled({"name": "a", "previous": {"at": at}, "change": {"at": 0}, "history": [[0] + [None] * 4]},
                                             made_at=made_at))
         assert bundle["made_at"] == anonymise.EPOCH
+
+
+def test_the_guides_own_tests_keep_their_names():
+    assert {"T1 processes", "T5 files", "T1", "T5"} <= set(anonymise.TESTS)
