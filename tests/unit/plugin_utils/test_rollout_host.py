@@ -49,7 +49,8 @@ def test_nothing_to_change():
 def test_rules_that_are_lost_are_counted():
     policy = policies.complete({})
     facts = Host().facts()
-    plan = dict(planner.make(facts, policy), coverage={"rules_total": 9, "blind": ["a", "b"], "half_blind": ["c"], "newly": ["a", "b", "c"]})
+    coverage = {"rules_total": 9, "blind": ["a", "b"], "half_blind": ["c"], "newly": ["a", "b", "c"]}
+    plan = dict(planner.make(facts, policy), coverage=coverage)
     assert rollout_host.describe(facts, plan, policy, plan["changes"], None)["rules_lost"] == 3
 
 

@@ -76,3 +76,9 @@ def test_the_playbooks_read_the_remaining_names():
     for text in texts:
         used = set(re.findall(r"\bfalco_tune_(\w+)", text))
         assert PLAYBOOK_ONLY <= used <= set(policy.OPTIONS) | {name[len(PREFIX):] for name in RESULTS}
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
+def test_no_argument_spec_holds_a_template(role):
+    """Ansible templates the whole specification, descriptions too, whenever a role is included."""
+    assert "{{" not in (ROOT / "roles" / role / "meta/argument_specs.yml").read_text()
