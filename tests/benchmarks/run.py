@@ -9,7 +9,7 @@ trips       trips to a host, counted from the callback's events: converged and c
 converged   wall time of a converged tune over 50 local hosts / a play with one ping task, medians of pairs
 audit       wall time of an audit of 100 local hosts with all its reports / a play with one ping task, medians of pairs
 log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pairs, and the bytes read
-profile     speed of a program of nothing but system calls while they are counted / without, medians of pairs (root)
+profile     CPU speed of a program of nothing but system calls while they are counted / without, medians of pairs (root)
 blind       seconds without events on one host, the collection's change / a bare write and restart, medians of pairs
 rollout     300 local hosts of which 100 need a change and 3 fail: batches, budget, resume, wall time / what batches must wait
 page        the HTML report of 10 000 hosts in a headless Chromium: size, time until it can be used, what a click costs

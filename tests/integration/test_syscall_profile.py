@@ -200,15 +200,15 @@ def guard_of(pid: int) -> int | None:
     return None
 
 
-def instances() -> list[str]:
-    """Our instances, seen from a mount namespace that is gone afterwards."""
+def instances(guard: int) -> list[str]:
+    """A guard's instances, seen from a mount namespace that is gone afterwards; other tests have theirs."""
     program = ("import os, sys; sys.path.insert(0, sys.argv[1])\n"
                "from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile as p\n"
                "print(*[name for name in os.listdir(p.folder('') + '/instances') if name.startswith(p.PREFIX)])")
     done = subprocess.run([sys.executable, "-c", program, str(COLLECTIONS)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(done.stderr.splitlines()[-1])
-    return done.stdout.split()
+    return [name for name in done.stdout.split() if name.startswith("%s%d-" % (profile.PREFIX, guard))]
 
 
 def gone(pids, seconds: float = 60) -> bool:
@@ -227,7 +227,7 @@ def test_killed_at_a_random_moment(means, victim, capsys):
     if profile.measure("", 0.5, (means,))["means"] is None:
         if means == "perf":
             pytest.skip("no perf here")
-        instances()
+        instances(0)
         means, began = "instance", time.monotonic() - 0.6
     took = time.monotonic() - began
     chance, mounts = random.Random(), tracefs_mounts()
@@ -252,11 +252,11 @@ def test_killed_at_a_random_moment(means, victim, capsys):
             continue
         assert gone([guard, *followers]), "a process stays"
         assert members(guard) == []
-        left = instances()
+        left = instances(guard)
         if victim == "both":
             caught["left an instance"] += len(left)
             profile.measure("", 0.5, ("tracefs",) if means == "instance" else (means,) if means == "tracefs" else ())
-            left = instances()
+            left = instances(guard)
         elif victim == "guard" and said:
             found = json.loads(said)
             assert found["means"] or found["reason"] == "the process that counts was killed"
@@ -270,15 +270,16 @@ def test_a_run_leaves_the_living_alone():
     probe = profile.measure("", 0.5, ("tracefs",))
     means = "tracefs" if probe["means"] else "instance"
     if means == "instance":
-        instances()
+        instances(0)
     first = subprocess.Popen([sys.executable, "-c", MODULE, str(COLLECTIONS), "60", means])
     guard = None
-    while not instances() and first.poll() is None:
+    while guard is None or not instances(guard):
         guard = guard_of(first.pid)
+        assert first.poll() is None
     profile.measure("", 0.5, ("tracefs",))
-    assert len(instances()) == 1
+    assert len(instances(guard)) == 1
     first.kill()
     first.wait()
-    assert gone([guard]) and instances() == []
+    assert gone([guard]) and instances(guard) == []
 
 
