@@ -63,7 +63,7 @@ class Progress:
         return now + running + each * (self.of - self.number)
 
     def line(self, now):
-        counts = {kind: 0 for kind in ("done", *rollout.BAD, "staged")}
+        counts = dict.fromkeys(("done", *rollout.BAD, "staged"), 0)
         for item in self.outcomes.values():
             counts[item["outcome"]] = counts.get(item["outcome"], 0) + 1
         said = ", ".join("%d %s" % (number, kind) for kind, number in counts.items() if number or kind in ("done", "reverted"))
