@@ -397,11 +397,13 @@ class Change(object):
         if (process.get("pid"), process.get("start_ticks")) != (proof["pid"], proof["start_ticks"]) or not record.get("marks"):
             self.fail("the record in %s is not of the change that was to be looked at again: another run came in between; it was left as "
                       "it is" % self.state, reverted=False)
+        found, reason = None, ""
         try:
             found = evidence.SecondLook(record["watch"], record["unit"], proof, record["marks"]).wait()
-            self.module.exit_json(changed=False, look=found)
         except (evidence.Died, evidence.NoEvidence, systemd.ManagerError) as error:
             reason = "after its proof: %s" % str(error).rstrip(".")
+        if found:
+            self.module.exit_json(changed=False, look=found)
         if not self.params["auto_revert"]:
             self.fail("%s. falco_tune_auto_revert is false: the change was left as it is" % reason, reverted=False)
         self.collect_rollback()

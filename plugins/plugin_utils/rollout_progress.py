@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import datetime
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import rollout
-
 
 class Progress:
     """Fed with what happens; line() says where the rollout is."""
@@ -63,10 +61,10 @@ class Progress:
         return now + running + each * (self.of - self.number)
 
     def line(self, now):
-        counts = dict.fromkeys(("done", *rollout.BAD, "staged"), 0)
+        counts = {"done": 0, "reverted": 0}
         for item in self.outcomes.values():
             counts[item["outcome"]] = counts.get(item["outcome"], 0) + 1
-        said = ", ".join("%d %s" % (number, kind) for kind, number in counts.items() if number or kind in ("done", "reverted"))
+        said = ", ".join("%d %s" % (number, kind) for kind, number in counts.items())
         end = self.expected_end(now)
         return "%s %d of %d: %s, %d left, %d blind now | %s, end %s" % (
             "canaries," if self.stage == "canary" else "batch", self.number, self.of, said, self.total - len(self.outcomes), self.blind(),

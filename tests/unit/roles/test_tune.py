@@ -42,6 +42,11 @@ def test_argument_specs_take_what_the_policy_takes(name):
         assert policy.complete({name: choice})[name[len(PREFIX):]] == choice
 
 
+def test_argument_specs_hold_no_template():
+    """Ansible would execute it when it checks the arguments."""
+    assert "{{" not in (ROLE / "meta/argument_specs.yml").read_text()
+
+
 def test_rollback_takes_a_part_of_the_same_variables():
     for name, option in SPECS["rollback"]["options"].items():
         assert option == SPECS["main"]["options"][name]
