@@ -27,7 +27,7 @@ TABLE = {
 COLUMN = {"x86_64": 0, "aarch64": 1}.get(platform.machine())
 CALLS = [name for name, row in TABLE.items() if COLUMN is not None and row[COLUMN] is not None]
 # Others on the same machine make these too, all the time.
-COMMON = ("openat", "close", "uname", "pread64", "fstat", "getppid", "openat2")
+COMMON = ("openat", "close", "uname", "pread64", "fstat", "stat", "getppid", "openat2")
 HEAD = struct.Struct("<QQ")
 MOMENT = struct.Struct("<QQ")
 MOMENTS = 1 << 15
