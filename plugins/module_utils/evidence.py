@@ -269,7 +269,9 @@ class Watch(object):
             if wanted and size != wanted["bytes_each"]:
                 raise NoEvidence("Falco runs with ring buffers of %d bytes, planned were %d" % (size, wanted["bytes_each"]))
             return {"bytes_each": size, "count": found[size], "source": "memory map"}
-        size = rings_in_log(self.process, self.began)
+        # A change that is finished after a power cut was logged at the boot, long before this watch began.
+        started = host.started_at(self.params["host_root"].rstrip("/"), self.start)
+        size = rings_in_log(self.process, min(self.began, started or self.began))
         if size is None:
             return {"bytes_each": None, "count": None, "source": None,
                     "reason": "neither its memory map nor the journal (log_syslog) tells"}

@@ -468,7 +468,8 @@ def gather(params):
     if params["rules"]:
         result["rules"] = rules_loaded.ask(arguments or [binary], environment, params["dry_run"])
         if params["profile_seconds"]:
-            result["rules"]["profile"] = syscall_profile.measure(root, params["profile_seconds"])
+            # perf would take the kernel many seconds to let go of, on a host that is busy already.
+            result["rules"]["profile"] = syscall_profile.measure(root, params["profile_seconds"], means=("tracefs",))
     result["falco"]["cpu"] = observation.end()
     return result
 

@@ -392,7 +392,9 @@ def _settings(draft, config, layout, path, release, driver):
     if "engine" in settings:
         # A block without kind selects kmod, whatever falco.yaml says.
         engine = settings["engine"] if isinstance(settings["engine"], dict) else {}
-        settings["engine"] = {"kind": driver, **{key: value for key, value in engine.items() if key != "kind"}}
+        # What an upgrade left in our own fragment and this release does not know would be a warning at every start.
+        gone = {"kind"} | {name for name in ("kmod", "ebpf", "modern_ebpf") if name not in release.drivers}
+        settings["engine"] = {"kind": driver, **{key: value for key, value in engine.items() if key not in gone}}
     return settings
 
 
