@@ -50,8 +50,8 @@ def lines(found, but=()):
     for kind in ("blind", "half_blind"):
         for item in (found or {}).get(kind) or []:
             if item["rule"] not in but:
-                told.append("%s: %s (lost %s%s)" % (kind.replace("_", " "), item["rule"], ", ".join(item["lost"]),
-                                                   ", left %s" % ", ".join(item["left"]) if item["left"] else ""))
+                left = ", left %s" % ", ".join(item["left"]) if item["left"] else ""
+                told.append("%s: %s (lost %s%s)" % (kind.replace("_", " "), item["rule"], ", ".join(item["lost"]), left))
     return told
 
 
