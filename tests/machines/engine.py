@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 IMAGE = HERE / "image"
 BUILD = HERE.parents[1] / "build" / "machines"
 LABEL = "falcotune.machines"
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+SUITE = "bookworm"
 CAP_SYS_RESOURCE = 24
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH_INOTIFY = 1024  # a host takes about six
@@ -141,7 +141,7 @@ def debootstrap(archive: Path) -> None:
     excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join((IMAGE / "packages").read_text().split()),
                *excluded, f"--customize-hook=copy-in {IMAGE / 'setup'} /tmp",
-               '--customize-hook=chroot "$1" sh /tmp/setup', '--customize-hook=rm "$1/tmp/setup"', SUITE, str(archive), MIRROR]
+               '--customize-hook=chroot "$1" sh /tmp/setup', '--customize-hook=rm "$1/tmp/setup"', SUITE, str(archive), *mirror()]
     memory = 'mount -t tmpfs -o size=2g,mode=755 tmpfs "$TMPDIR" 2>/dev/null; exec "$@"'
     try:
         done = subprocess.run(["unshare", "--mount", "sh", "-c", memory, "sh", *command], env={**os.environ, "TMPDIR": str(place)},
@@ -152,6 +152,16 @@ def debootstrap(archive: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
     if done.returncode:
         raise Failed(f"mmdebstrap: {done.stderr.strip()[-1000:]}")
+
+
+def mirror() -> list[str]:
+    """Where this machine's apt has that Debian from, if it is one; else mmdebstrap knows one."""
+    try:
+        told = subprocess.run(["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.split()[1] for line in told.splitlines() if line.split()[:1] == [SUITE] and len(line.split()) == 2][:1]
 
 
 def controllers_v1() -> list[str]:
