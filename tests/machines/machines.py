@@ -375,7 +375,15 @@ class Machines:
     def copy(self, name: str, archive: bytes) -> None:
         """Unpack a tar archive on a host, running or not."""
         # podman keeps a copy of what it reads and forgets to remove it.
-        self.engine.run("cp", "-", f"{self.container(name)}:/", data=archive, TMPDIR=str(self.folder))
+        # podman 4.3 loses its own pipe now and then, when many hosts are made at once.
+        for left in (2, 1, 0):
+            try:
+                self.engine.run("cp", "-", f"{self.container(name)}:/", data=archive, TMPDIR=str(self.folder))
+                return
+            except Failed as problem:
+                if not left or "broken pipe" not in str(problem):
+                    raise
+                time.sleep(0.5)
 
     def read(self, name: str, path: str) -> str:
         return self.exec(name, "cat", path).stdout
