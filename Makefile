@@ -84,7 +84,7 @@ conformance: setup ## the stand-in against what Falco does; FALCO_BIN=/usr/bin/f
 .PHONY: integration
 integration: setup ## playbooks and roles on the demo fleet's kind of hosts, and on hosts with systemd in containers
 	@tests/machines/packages
-	@$(call pytest,tests/integration,-n $(JOBS))
+	@$(call pytest,tests/integration,-n $(JOBS) --dist loadgroup)
 
 .PHONY: molecule
 molecule: setup ## every Molecule scenario, on hosts with systemd in containers; SCENARIO=name runs one

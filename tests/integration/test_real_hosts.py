@@ -20,7 +20,9 @@ PHASES = ("kept", "stopping", "stopped", "swapped", "started")
 CHANGED = {"engine.modern_ebpf.buf_size_preset": 6}
 METRICS = ("-e", "falco_tune_metrics_interval=1s")
 FRAGMENT = "/etc/falco/config.d/zz-falcotune.yaml"
-FALCO = "falco-modern-bpf.service"
+
+# One process boots these hosts, not each of those that run tests.
+pytestmark = pytest.mark.xdist_group("real hosts")
 
 
 @pytest.fixture(scope="module")
