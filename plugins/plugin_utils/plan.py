@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import posixpath
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, ladder, releases, syscall_set
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, ladder, releases, syscall_set, syscalls
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
@@ -274,7 +274,7 @@ def current_syscalls(effective, release):
     """base_syscalls in force: {'custom_set', 'repair', 'all'}."""
     found = {name: falco_config.value_in_force(effective, "base_syscalls." + name, release)["value"]
              for name in ("custom_set", "repair", "all") if release.has("base_syscalls." + name)}
-    return {"custom_set": syscall_set.entries_of(found.get("custom_set")), "repair": bool(found.get("repair")),
+    return {"custom_set": syscalls.entries_of(found.get("custom_set")), "repair": bool(found.get("repair")),
             "all": bool(found.get("all"))}
 
 

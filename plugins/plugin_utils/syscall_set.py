@@ -40,7 +40,7 @@ class _Choice:
         self.protected = [rule for rule in self.rules if _protects(policy, rule)]
 
     def selected(self, custom_set, repair):
-        entries = entries_of(custom_set)
+        entries = syscalls.entries_of(custom_set)
         added = self.names.kernel_of(item for item in entries if not item.startswith("!"))
         removed = self.names.kernel_of(item[1:] for item in entries if item.startswith("!"))
         return syscalls.stages(self.names, self.wanted, added, removed, repair, bool(entries), self.all)[-1]
@@ -85,14 +85,6 @@ class _Choice:
         return total
 
 
-def entries_of(custom_set):
-    """base_syscalls.custom_set as a list of texts."""
-    if custom_set is None:
-        return []
-    given = [custom_set] if isinstance(custom_set, str) else list(custom_set)
-    return [str(item) for item in given if item is not None and str(item)]
-
-
 def _protects(policy, rule):
     least = policy["protected_priority"]
     return (rule["name"] in policy["protected_rules"] or bool(set(rule["tags"]) & set(policy["protected_tags"]))
@@ -117,7 +109,7 @@ def choose(rules, release, policy, current=None, profile=None, drops=None, rate=
     current = dict({"custom_set": [], "repair": False, "all": False}, **(current or {}))
     choice = _Choice(rules, release, policy, current)
     volume = volumes.measured(release, choice.before, profile, drops, rate)
-    entries, repair, reasons = entries_of(current["custom_set"]), bool(current["repair"]), []
+    entries, repair, reasons = syscalls.entries_of(current["custom_set"]), bool(current["repair"]), []
     frontier = []
     if policy["base_syscalls"]:
         entries, repair = _fixed(choice, policy, current)
@@ -134,8 +126,8 @@ def choose(rules, release, policy, current=None, profile=None, drops=None, rate=
 
 def _fixed(choice, policy, current):
     fixed = policy["base_syscalls"]
-    entries = entries_of(fixed.get("custom_set", current["custom_set"]))
-    for item in entries_of(fixed.get("custom_set")):
+    entries = syscalls.entries_of(fixed.get("custom_set", current["custom_set"]))
+    for item in syscalls.entries_of(fixed.get("custom_set")):
         if item.removeprefix("!") not in choice.names.events:
             raise SetError("falco_tune_base_syscalls holds %r: %s" % (item, syscalls.nearest(item, choice.release)["text"]))
     repair = fixed.get("repair", bool(current["repair"]))

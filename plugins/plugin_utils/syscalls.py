@@ -38,7 +38,7 @@ def select(release, rules, custom_set=(), repair=False, all_=False, option_all=F
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
     names = names_for(release)
-    entries = [str(item) for item in _entries(custom_set) if item is not None and str(item)]
+    entries = entries_of(custom_set)
     positive = {item for item in entries if not item.startswith("!")}
     negative = {item[1:] for item in entries if item.startswith("!")}
     everything = (bool(all_) and release.since(0, 40)) or (bool(option_all) and not release.since(0, 41))
@@ -121,11 +121,12 @@ def nearest(name, release):
     return {"name": None, "text": "no system call of Falco is called %s" % text}
 
 
-def _entries(custom_set):
-    """base_syscalls.custom_set as Falco reads it: a scalar counts as a list of one, nothing as an empty one."""
+def entries_of(custom_set):
+    """base_syscalls.custom_set as Falco reads it, a list of texts: a scalar counts as a list of one, nothing as an empty one."""
     if custom_set is None:
         return []
-    return [custom_set] if isinstance(custom_set, str) else list(custom_set)
+    given = [custom_set] if isinstance(custom_set, str) else list(custom_set)
+    return [str(item) for item in given if item is not None and str(item)]
 
 
 def _warnings(result, release, names, undone, all_, option_all, positive):
