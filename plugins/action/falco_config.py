@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
         built = request.build(state, plan, facts, policy, arguments.get("content"), host_files)
         staged = (facts.get("host") or {}).get("staged") or {}
         if waits and plan["layout"] is None:
-            return dict(result, msg="a change was broken off here, and falco_tune_restart_ok is false: nothing was changed")
+            return dict(result, msg="%s; falco_tune_restart_ok is false: nothing was changed" % changes[0]["from"])
         if waits:
             return self._stage(result, built, staged, task_vars)
         if staged:

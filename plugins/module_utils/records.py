@@ -6,6 +6,7 @@
 STATE/record.json     what was proven last: binary, process, hashes, evidence, what was measured before the change, and the
                       attempts: changes that evidence asked for, so that one that did nothing is not made again
 STATE/journal.json    a transaction that is under way, or whose keeper died
+STATE/trial.json      a trial that is under way, or that was broken off
 STATE/staged/         a change that waits for consent to a restart: its files, and manifest.json with the digest that tells it from others
 STATE/history/NNNN/   the files as they were before change NNNN, with manifest.json
 STATE/lock            held by the one run that may change the host
@@ -17,6 +18,10 @@ import os
 import shutil
 import tempfile
 import time
+
+
+# Names of what is there only while somebody holds the lock.
+PASSING = (".falcotune-", "candidate-", "token-", "trial-")
 
 
 class Locked(Exception):
@@ -97,13 +102,31 @@ def summary(record, pid, start):
 
 
 def unfinished(state):
-    """The journal of a change that nobody is working on any more, or None."""
-    journal = read_json(os.path.join(state, "journal.json"))
-    if not journal:
+    """The change or trial that nobody is working on any more, as {'phase', 'at'}; the phase of a trial is 'trial'. Or None."""
+    change, trial = (read_json(os.path.join(state, name)) for name in ("journal.json", "trial.json"))
+    if not change and not trial:
         return None
     if held(state):
         return None
-    return {"phase": journal.get("phase"), "at": journal.get("at")}
+    if change:
+        return {"phase": change.get("phase"), "at": change.get("at")}
+    return {"phase": "trial", "at": trial.get("at")}
+
+
+def sweep(state):
+    """Take away what a killed writer left half done. By whoever holds the lock, once no journal speaks of it any more."""
+    try:
+        names = os.listdir(state)
+    except OSError:
+        return
+    for name in names:
+        whole = os.path.join(state, name)
+        if not name.startswith(PASSING):
+            continue
+        if os.path.isdir(whole) and not os.path.islink(whole):
+            shutil.rmtree(whole, ignore_errors=True)
+        else:
+            os.unlink(whole)
 
 
 def staged(state):

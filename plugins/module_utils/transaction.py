@@ -149,10 +149,11 @@ class Transaction(object):
         records.write_json(self.journal, self.plan)
 
     def keep(self):
-        """The previous files, outside any directory that Falco reads."""
+        """The previous files, outside any directory that Falco reads. The journal knows of them before they are there."""
         numbers = records.history(self.state)
         number = (numbers[-1] if numbers else 0) + 1
-        folder = os.path.join(self.state, "history", "%04d" % number)
+        folder = self.plan["kept"] = os.path.join(self.state, "history", "%04d" % number)
+        self.note("staged")
         os.makedirs(folder, 0o700)
         # What proved the state that is left now would prove it again after a rollback.
         before = records.load(self.state) or {}
@@ -166,7 +167,6 @@ class Transaction(object):
                 records.write_atomic(os.path.join(folder, entry["old"]), base64.b64decode(item["old"]))
             manifest["files"].append(entry)
         records.write_json(os.path.join(folder, "manifest.json"), manifest)
-        self.plan["kept"] = folder
 
     # -- Falco
 
@@ -390,7 +390,9 @@ class Transaction(object):
                 self.start()
                 self.await_process()
             shutil.rmtree(self.plan.get("kept") or os.devnull, ignore_errors=True)
-            os.unlink(self.journal)
+            if os.path.exists(self.journal):
+                os.unlink(self.journal)
+            records.sweep(self.state)
             answer["undone"] = True
             answer["touched"] = interrupted
             if interrupted and self.stopped_at:
@@ -443,6 +445,7 @@ def recover(state):
     """Finish or undo what an earlier run left. Returns a note for the user, or None."""
     journal = records.read_json(os.path.join(state, "journal.json"))
     if not journal:
+        records.sweep(state)
         return None
     work = Transaction(journal)
     if journal.get("phase") == "started":
@@ -456,6 +459,17 @@ def recover(state):
     if not answer["undone"]:
         raise Failed(answer["msg"])
     return answer["msg"]
+
+
+def killed(work):
+    """The answer for a keeper that was killed: its change is undone, unless it had come to its end."""
+    journal = records.read_json(work.journal)
+    if journal:
+        return Transaction(journal).undo(Failed("the change was killed in phase %s" % journal.get("phase")))
+    record = records.load(work.state) or {}
+    if record.get("at", 0) >= work.plan["at"]:
+        return dict({"changed": True, "failed": False}, **({} if work.plan["apply"] == "quiet" else {"evidence": record["evidence"]}))
+    return work.undo(Failed("the change was killed before anything was touched"))
 
 
 def detached(work, result_path):
@@ -475,13 +489,7 @@ def detached(work, result_path):
         os._exit(0)
     dummy, status = os.waitpid(keeper, 0)
     if status != 0:
-        answer = None
-        journal = records.read_json(work.journal)
-        if journal:
-            again = Transaction(journal)
-            answer = again.undo(Failed("the change was killed in phase %s" % journal.get("phase")))
-        records.write_json(result_path, answer or {"changed": False, "failed": True, "undone": True,
-                                                   "msg": "the change was killed before anything was touched"})
+        records.write_json(result_path, killed(work))
     if os.getppid() != waiting:
         # Nobody will come for the answer; the record and the journal have told it.
         os.unlink(result_path)

@@ -19,7 +19,6 @@ import ctypes
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -74,14 +73,7 @@ def clean(state):
         end(left.get("pid"), left.get("start"))
         if left.get("stopped"):
             bring_back(left)
-    if os.path.isdir(state):
-        for name in os.listdir(state):
-            # Also what a killed writer of this journal left. A change's own files are elsewhere while the lock is ours.
-            whole = os.path.join(state, name)
-            if name.startswith("trial-") and os.path.isdir(whole):
-                shutil.rmtree(whole, ignore_errors=True)
-            elif name.startswith(".falcotune-") and os.path.isfile(whole):
-                os.unlink(whole)
+    records.sweep(state)
     if os.path.exists(path):
         os.unlink(path)
     return left

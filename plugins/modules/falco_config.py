@@ -132,7 +132,7 @@ rollout:
   returned: with O(state=planned)
   type: dict
 recovered:
-  description: What was done about an earlier change that had been broken off.
+  description: What was done about an earlier change or trial that had been broken off.
   returned: when there was one
   type: str
 log:
@@ -160,7 +160,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils import (
-    candidate, evidence, host, records, systemd, transaction, yaml_text,
+    candidate, evidence, host, records, systemd, transaction, trial, yaml_text,
 )
 
 UNITS = "/etc/systemd/"
@@ -416,8 +416,8 @@ class Change(object):
         """Stage, ask Falco, hand over to the keeper and wait for its answer."""
         lock = self.lock()
         try:
-            recovered = transaction.recover(self.state)
-        except (transaction.Failed, systemd.ManagerError) as error:
+            recovered = transaction.recover(self.state) or trial.recover(self.state)
+        except (transaction.Failed, trial.Failed, systemd.ManagerError) as error:
             self.fail(str(error), undone=False)
         if recovered:
             # What the facts saw is no longer so.

@@ -191,11 +191,12 @@ def _metrics(draft, policy, release, facts):
 
 
 def _recovery(facts, release):
-    """The plan for a host on which a change was broken off: finish or undo that one, nothing else."""
-    left = facts["host"]["unfinished"]
+    """The plan for a host on which a change or a trial was broken off: finish or undo that one, nothing else."""
+    phase = facts["host"]["unfinished"].get("phase")
+    broken_off = "a trial that was broken off" if phase == "trial" else "a change that was broken off (%s)" % phase
     return {
         "release": str(release), "driver": facts["driver"]["kind"], "layout": None, "target": None, "settings": {},
-        "changes": [{"key": "(unfinished)", "from": "a change that was broken off (%s)" % left.get("phase"), "to": "finished or undone",
+        "changes": [{"key": "(unfinished)", "from": broken_off, "to": "finished or undone",
                      "why": "nobody is working on it any more"}],
         "buffers": None, "seconds_bridged": None, "metrics_file": None, "sysctls": {}, "directories": [], "rotate": None,
         "unit_dropin": None, "warnings": [], "restart_required": True, "verdict": None, "rung": None, "syscalls": None, "coverage": None,

@@ -14,7 +14,7 @@ import direct
 from conftest import falco_files, leftovers, ring_bytes, starts_of, unit, wait_for
 from playbooks import TUNE, play
 
-PHASES = ("kept", "stopping", "stopped", "swapped", "started")
+PHASES = ("staged", "kept", "stopping", "stopped", "swapped", "started")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 
 import direct
 from conftest import everything, log_of, starts_of, unit, wait_for
-from playbooks import TRIAL, environment, play
+from playbooks import TRIAL, TUNE, environment, play
 
 KILLS = int(os.environ.get("FALCOTUNE_KILLS", "3"))
 METRICS = {"enabled": True, "interval": "500ms", "output_file": "{root}/var/log/falco/metrics.jsonl", "resource_utilization_enabled": True,
@@ -46,7 +46,7 @@ def fleet(fleet_of):
         "silent": {"fault": {"never_opens": True, "when": {"webserver.enabled": False}}},
         "deaf": {"fault": {"hang_on_term": True, "when": {"webserver.enabled": False}}},
         "instead": {}, "check": {}, "stopped": {"running": False}, "locked": {}, "kills": {"config": {"metrics": METRICS}},
-        "controller": {},
+        "controller": {}, "left": {},
     }
     return fleet_of(hosts, load={"events_per_second": 8000})
 
@@ -292,6 +292,24 @@ def killed(host, victim, seconds, mode):
 def test_a_kill_in_the_middle(hosts, victim):
     """Instead of the host's own Falco, which must run again: all that there is to leave behind."""
     killed(hosts["kills"], victim, 3.5, "instead")
+
+
+def test_a_tune_brings_back_what_a_killed_trial_stopped(fleet, hosts):
+    """Nobody need know that trials exist for Falco to come back: the next tune of the host does it."""
+    host = hosts["left"]
+    process = direct.started(host, "falco_trial", {"request": direct.trial_request(host, mode="instead", seconds=30)})
+    wait_for(lambda: unit(host)["ActiveState"] != "active" and private(host), what="the stop")
+    _kill(process, "everyone")
+    process.communicate()
+    wait_for(lambda: not private(host), what="the end of the trial's Falco")
+    assert unit(host)["ActiveState"] != "active"
+    run = play(TUNE, fleet.inventory, "--limit", "left", "--check")
+    assert run.result("left", "falco_config")["changes"][0]["from"] == "a trial that was broken off"
+    run = play(TUNE, fleet.inventory, "--limit", "left")
+    assert "was started again. Run again." in run.failure("left")
+    assert unit(host)["ActiveState"] == "active" and left(host) == []
+    run = play(TUNE, fleet.inventory, "--limit", "left")
+    assert run.failures == {} and run.changed == {"left"}
 
 
 def test_kills_at_random(hosts):

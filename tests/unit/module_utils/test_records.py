@@ -136,6 +136,34 @@ def test_an_unfinished_change_is_one_that_nobody_works_on(state):
     os.close(handle)
 
 
+def test_an_unfinished_trial_is_one_too_and_a_change_comes_first(state):
+    records.write_json(os.path.join(state, "trial.json"), {"at": 4.0, "stopped": True})
+    assert records.unfinished(state) == {"phase": "trial", "at": 4.0}
+    handle = records.lock(state)
+    assert records.unfinished(state) is None
+    os.close(handle)
+    records.write_json(os.path.join(state, "journal.json"), {"phase": "swapped", "at": 5.0})
+    assert records.unfinished(state)["phase"] == "swapped"
+
+
+def test_a_sweep_takes_what_killed_writers_left_and_nothing_else(state, tmp_path):
+    kept = {"record.json", "journal.json", "trial.json", "lock", "staged", "history", "result-token-1.json"}
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("")
+    for name in kept | {".falcotune-abc"}:
+        with open(os.path.join(state, name), "w") as stream:
+            stream.write("{}")
+    for name in (".falcotune-token-1", ".falcotune-staged-1", "candidate-1", "token-1", "trial-1"):
+        os.mkdir(os.path.join(state, name))
+        with open(os.path.join(state, name, "falco.yaml"), "w") as stream:
+            stream.write("")
+    os.symlink(str(outside), os.path.join(state, "candidate-link"))
+    records.sweep(state)
+    assert set(os.listdir(state)) - {"outside"} == kept and os.listdir(str(outside)) == ["precious"]
+    records.sweep(os.path.join(state, "nothing"))
+
+
 RECORD = {"process": {"pid": 7, "start_ticks": 9}, "at": 5.0, "files": {"/a": "0"}, "evidence": {"events": 1}}
 
 

@@ -111,7 +111,7 @@ def test_what_is_taken_away_and_what_is_not(tmp_path):
         records.write_json(trial.journal_of(str(tmp_path)), {"pid": child.pid, "start": start + 1, "folder": "trial-1", "stopped": False})
         trial.clean(str(tmp_path))
         assert child.poll() is None  # another process of the same number
-        assert sorted(os.listdir(tmp_path)) == [".falcotune-token", "history", "lock", "record.json"]
+        assert sorted(os.listdir(tmp_path)) == ["history", "lock", "record.json"]
         records.write_json(trial.journal_of(str(tmp_path)), {"pid": child.pid, "start": start, "folder": "trial-1", "stopped": False})
         assert "what it left was taken away" in trial.recover(str(tmp_path))
         assert child.wait(5) == -9
