@@ -67,11 +67,11 @@ class ActionModule(ActionBase):
         return self._send(result, built, task_vars, self._sight(plan) if built["selected"] is not None else [])
 
     def _look_back(self, result, state, arguments, policy, task_vars):
-        """Undo the last change, or look at it again. In check mode there is none to look at."""
+        """Undo the last change, or look at it again. Where Falco was only proven anew, or in check mode, there is none to look at."""
         built = request.build(state, None, None, policy, None, [])
         if state == "proven":
             evidence = arguments.get("evidence")
-            if not isinstance(evidence, dict) or self._task.check_mode:
+            if not isinstance(evidence, dict) or evidence.get("adopted") or self._task.check_mode:
                 return dict(result, changed=False, skipped=True, msg="there is no change to look at")
             built.update(rollback_to="previous", proof={name: evidence.get(name) for name in ("pid", "start_ticks", "restarts", "events")})
         return self._send(result, built, task_vars)

@@ -35,10 +35,11 @@ def explain(result, plan=None):
     evidence = result.get("evidence")
     if evidence:
         rings = evidence.get("buffers") or {}
-        lines.append("proof: process %s counted %s events (%s)%s; no event was seen for at most %s s" % (
+        lines.append("proof: process %s counted %s events (%s)%s; %s" % (
             evidence.get("pid"), evidence.get("events"), evidence.get("source"),
             ", rings of %s (%s)" % (human(rings["bytes_each"]), rings.get("source")) if rings.get("source") else "",
-            evidence.get("blind_seconds_at_most")))
+            "it was not interrupted" if evidence.get("adopted")
+            else "no event was seen for at most %s s" % evidence.get("blind_seconds_at_most")))
     elif result.get("msg"):
         lines.append(str(result["msg"]))
     return lines

@@ -16,6 +16,9 @@ STEP = 0.25
 ENOUGH_EVENTS = 1000
 ENOUGH_SECONDS = 5
 
+# Hot reloads by others that a second look waits out. Each makes it begin anew.
+MOST_RELOADS = 3
+
 # Share of MemoryMax, page cache left out, above which the next burst would end Falco.
 MOST_MEMORY = 0.95
 
@@ -161,13 +164,12 @@ class Watch(object):
         self.first_counted = None
 
     def wait(self):
-        deadline = self.began + self.params["healthy_deadline"]
         seen = "nothing"
         while True:
             state, seen = self._look()
             if state:
                 return state
-            if time.time() >= deadline:
+            if time.time() >= self.began + self.params["healthy_deadline"]:
                 raise NoEvidence("no evidence within %s (%d s): %s" % (self.limit, self.params["healthy_deadline"], seen))
             time.sleep(STEP)
 
@@ -289,6 +291,7 @@ class SecondLook(Watch):
         super(SecondLook, self).__init__(params, unit, None, marks["started"], time.time())
         self.process = host.Process(params["host_root"].rstrip("/"), proof["pid"])
         self.start, self.restarts, self.events = proof["start_ticks"], proof["restarts"], proof["events"]
+        self.reloads = 0
         self.since = marks["proven"]  # the end of the metrics file when the proof was complete
         # Two snapshots, and what writing them may take.
         self.params = dict(params, healthy_deadline=2 * params.get("interval", 30) + 5)
@@ -302,6 +305,9 @@ class SecondLook(Watch):
         counted, source = self._counted()
         if source.startswith("process only"):
             return self._state(unit, counted, source), None
+        if counted is not None and counted < self.events and self.reloads < MOST_RELOADS:
+            # Somebody else's hot reload, of new rules say: the same process, which counts from 0 again.
+            self.events, self.began, self.reloads = counted, time.time(), self.reloads + 1
         if counted is None or counted <= self.events:
             return None, "its counters stand still at %s since its proof" % self.events
         if self._stale():

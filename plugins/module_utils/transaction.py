@@ -28,6 +28,10 @@ MAX_ATTEMPTS = 12
 BY_HAND = 4
 
 
+# Ways to apply that neither restart nor reload Falco.
+UNINTERRUPTED = ("quiet", "adopt")
+
+
 class Failed(Exception):
     """A step of the transaction did not work; the text says which and why."""
 
@@ -282,9 +286,11 @@ class Transaction(object):
     def run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo. Never raises."""
         try:
+            if self.plan["apply"] == "adopt" and not self.writes():
+                return self.prove(time.time(), self.mark())
             self.keep()
             self.note("kept")
-            if self.plan["apply"] == "quiet":
+            if self.plan["apply"] in UNINTERRUPTED:
                 return self.run_quietly()
             self.settle()
             self.note("stopping")
@@ -294,9 +300,7 @@ class Transaction(object):
             else:
                 self.stopped_at = time.time()
                 self.interruptions += 1
-            mark = evidence.file_mark(self.params["metrics_file"]) if self.params["metrics_file"] else [0, 0]
-            self.plan["mark"] = mark
-            began = time.time()
+            mark, began = self.mark(), time.time()
             self.make_directories()
             self.swap()
             self.note("swapped")
@@ -308,13 +312,24 @@ class Transaction(object):
             return self.undo(error)
 
     def run_quietly(self):
-        """Nothing here that Falco reads: it is not interrupted, and what was proven of it still holds."""
+        """Nothing here that Falco reads: it is not interrupted, and what was proven of it still holds, or is proven anew."""
         self.note("stopping")
+        mark, began = self.mark(), time.time()
         self.make_directories()
         self.swap()
         self.note("swapped")
+        if self.plan["apply"] == "adopt":
+            return self.prove(began, mark)
         self.commit(None)
         return {"changed": True, "failed": False}
+
+    def writes(self):
+        return bool(self.plan["files"] or self.plan["made"] or self.plan["sysctls"])
+
+    def mark(self):
+        """Where the metrics file ends now, kept in the journal for whoever must finish this."""
+        self.plan["mark"] = evidence.file_mark(self.params["metrics_file"]) if self.params["metrics_file"] else [0, 0]
+        return self.plan["mark"]
 
     def make_directories(self):
         for folder in self.plan["made"]:
@@ -328,6 +343,8 @@ class Transaction(object):
             proof["blind_seconds_at_most"] = round(began - self.stopped_at + proof["seconds_to_evidence"], 2)
         proof["interruptions"] = self.interruptions
         proof["notes"] = self.log
+        if self.plan["apply"] == "adopt":
+            proof["adopted"] = True
         self.commit(proof)
         return {"changed": True, "failed": False, "evidence": proof}
 
@@ -352,7 +369,8 @@ class Transaction(object):
         records.write_json(os.path.join(self.state, "record.json"), {
             "at": time.time(), "unit": self.plan["unit"], "evidence": proof or before.get("evidence"), "process": process,
             "binary": binary, "files": self.plan["hashes"], "watch": self.params if proof else before.get("watch"),
-            "before": self.plan.get("before") if proof else before.get("before"), "written": sorted(written),
+            "before": self.plan.get("before") if self.plan["apply"] not in UNINTERRUPTED else before.get("before"),
+            "written": sorted(written),
             "attempts": attempts[-MAX_ATTEMPTS:],
             "marks": self.marks() if proof else before.get("marks"),
         })
@@ -362,7 +380,8 @@ class Transaction(object):
             for number in self.plan["forget"]:
                 shutil.rmtree(os.path.join(self.state, "history", "%04d" % number), ignore_errors=True)
             shutil.rmtree(self.plan["kept"], ignore_errors=True)
-        os.unlink(self.journal)
+        if os.path.exists(self.journal):
+            os.unlink(self.journal)
 
     def marks(self):
         """Where the metrics file ended before the start, and where it ends at the proof: a second look reads on from there."""
@@ -375,10 +394,10 @@ class Transaction(object):
         answer = {"changed": False, "failed": True, "notes": self.log, "log": self.falco_log()}
         try:
             touched = self.plan["phase"] not in ("kept", "staged")
-            interrupted = touched and self.plan["apply"] != "quiet"
+            interrupted = touched and self.plan["apply"] not in UNINTERRUPTED
             if interrupted and (self.plan["apply"] == "restart" or not self.same_process()):
                 self.stop()
-            if isinstance(error, evidence.Died):
+            if interrupted and isinstance(error, evidence.Died):
                 said = self.by_hand()
                 if said:
                     reason = "%s. Falco said: %s" % (reason.rstrip("."), said)

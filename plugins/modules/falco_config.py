@@ -92,7 +92,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 evidence:
-  description: What proved the change.
+  description:
+    - What proved the change. C(adopted) is true where nothing that Falco reads was changed - what runs since a package upgrade, say, was
+      proven as it is, without an interruption.
   returned: when something changed
   type: dict
   sample:
@@ -166,6 +168,10 @@ from ansible_collections.falcotune.fleet.plugins.module_utils import (
 UNITS = "/etc/systemd/"
 # Folders whose files neither Falco nor its unit reads.
 QUIET = ("/etc/logrotate.d/", "/etc/sysctl.d/")
+
+
+def _hashes(files):
+    return "".join("%s sha256 %s\n" % item for item in sorted(files.items()))
 
 
 class Change(object):
@@ -298,21 +304,34 @@ class Change(object):
 
     @property
     def needed(self):
-        return bool(self.items or self.made or self.sysctls or self.params["restart"])
+        return bool(self.items or self.made or self.sysctls or self.params["restart"] or self.params["adopt"])
 
     @property
     def apply_mode(self):
-        """restart, reload (Falco's own, where policy says so), or quiet: nothing that Falco or its unit reads."""
+        """restart, reload (Falco's own, where policy says so), or quiet: nothing that Falco or its unit reads. adopt is quiet, and proves
+        the Falco that runs.
+        """
         quiet = tuple(self.root + folder for folder in QUIET)
         if not self.params["restart"] and all(item.path.startswith(quiet) for item in self.items):
-            return "quiet"
+            return "adopt" if self.params["adopt"] else "quiet"
         return self.params["apply"] if not self.daemon_reload and self.process else "restart"
+
+    def hashes(self):
+        """Every file that Falco reads or that is ours, as it is once this is done: {path: sha256}."""
+        found = dict(self.params["expected"])
+        found.update({item.path: host.digest(item.new) for item in self.items + self.ours if item.new is not None})
+        return found
 
     def diff(self):
         shown = []
         for item in self.items:
             shown.append({"before_header": item.path, "after_header": item.path,
                           "before": (item.old or b"").decode("utf-8", "replace"), "after": (item.new or b"").decode("utf-8", "replace")})
+        if self.apply_mode == "adopt":
+            before = records.load(self.state) or {}
+            known = "Falco %s\n" % (before.get("binary") or {}).get("version")
+            shown.append({"before_header": "proven", "after_header": "proven", "before": known + _hashes(before.get("files") or {}),
+                          "after": "Falco %s\n" % self.params["version"] + _hashes(self.hashes())})
         for path in self.made:
             shown.append({"before_header": path, "after_header": path, "before": "", "after": "directory, mode 0750\n"})
         for name, value in sorted(self.sysctls.items()):
@@ -348,8 +367,6 @@ class Change(object):
             owner = [os.getuid(), os.getgid()]
         if os.getuid() != 0:
             owner = [os.getuid(), os.getgid()]
-        hashes = dict(self.params["expected"])
-        hashes.update({item.path: host.digest(item.new) for item in self.items + self.ours if item.new is not None})
         watched = list(self.params["expected"]) + self.params["watched"]
         binary = systemd.argv(self.unit)[0] if systemd.argv(self.unit) else "/usr/bin/falco"
         return {
@@ -363,7 +380,7 @@ class Change(object):
             "forget_since": self.forget_since, "attempt": self.params["attempt"], "before": self.params["before"],
             "was_running": self.process is not None, "old_pid": self.process.pid if self.process else 0,
             "binary": {"identity": records.identity(binary), "version": self.params["version"]},
-            "hashes": hashes, "written": self.written if self.forget else [item.path for item in self.ours],
+            "hashes": self.hashes(), "written": self.written if self.forget else [item.path for item in self.ours],
             "watch": dict(self.params["watch"], host_root=self.root),
         }
 

@@ -35,8 +35,9 @@ EVIDENCE = ("events", "restarts", "seconds_to_evidence", "blind_seconds_at_most"
 PROOFS = ("metrics.output_file", "/metrics", "memory map", "log")
 PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_stats_enabled")
 # What plans and findings say in always the same words.
-SAID = ("(running)", "(unfinished)", "configuration", "driver", "Falco's release", "bytes of each ring buffer", "number of ring buffers",
-        "Nice of the process", "CPUWeight of the process", "changed since", "missing", "as it was when Falco was proven with it",
+SAID = ("(running)", "(record)", "(unfinished)", "configuration", "driver", "Falco's release", "bytes of each ring buffer",
+        "number of ring buffers", "Nice of the process", "CPUWeight of the process", "changed since", "missing",
+        "as it was when Falco was proven with it",
         "decided by this file", "an older one", "what is on disk")
 # The guide's own tests, by name and by number; a user's may be called anything.
 TESTS = tuple(name for test in trials.GUIDE for name in (test["name"], test["name"].split()[0]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers
 
-AGAIN = "run tune_falco.yml: it puts this back, or plans for what is there now"
+AGAIN = "run tune_falco.yml: it puts this back, or proves Falco with what is there now"
 
 
 def _finding(kind, what, found, expected, advice=AGAIN):
@@ -26,10 +26,16 @@ def find(facts, plan=None, current=None):
     record = (facts.get("host") or {}).get("record")
     found = _running(facts, current)
     if record:
-        found = _driver(facts, record) + _disk(facts, record) + _overridden(facts, record) + found
+        found = unproven(facts) + _overridden(facts, record) + found
         if plan and not plan.get("reason"):
             found += _planned(plan)
     return found
+
+
+def unproven(facts):
+    """The findings about what differs from what Falco was proven with: its driver, its release, the files on disk."""
+    record = (facts.get("host") or {}).get("record")
+    return _driver(facts, record) + _disk(facts, record) if record else []
 
 
 def _disk(facts, record):
@@ -102,8 +108,10 @@ def _running(facts, current):
 
 
 def _planned(plan):
-    """What policy asks for now and the host does not have. What evidence asks for anew is a proposal, not drift."""
+    """What policy asks for now and the host does not have. What evidence asks for anew is a proposal, not drift, and what runs or is
+    proven is a finding of its own.
+    """
     if plan.get("rung"):
         return []
     return [_finding("disk", change["key"], change["from"], change["to"]) for change in plan["changes"]
-            if not change["key"].startswith("(running)")]
+            if change["key"] not in ("(running)", "(record)")]

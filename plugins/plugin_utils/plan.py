@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import posixpath
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, ladder, releases, syscall_set, syscalls
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, drift, ladder, releases, syscall_set, syscalls
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import config as falco_config
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import driver as falco_driver
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
@@ -38,7 +38,7 @@ def _release(facts):
 
 
 # Changes that Falco need not be interrupted for.
-WITHOUT_RESTART = ("(directory)", "(sysctl)")
+WITHOUT_RESTART = ("(directory)", "(sysctl)", "(record)")
 
 # A process younger than this, of a unit that systemd has restarted, keeps dying.
 YOUNG_SECONDS = 20
@@ -268,6 +268,12 @@ def make(facts, given):
     if stale:
         plan["changes"].append({"key": "(running)", "from": "an older configuration", "to": "what is on disk", "why": stale})
     plan["restart_required"] = any(not change["key"].startswith(WITHOUT_RESTART) for change in plan["changes"])
+    unproven = drift.unproven(facts)
+    if unproven and not plan["restart_required"]:
+        # A package was upgraded, or somebody changed what is no matter of ours. A restart would prove it too.
+        before, now = ("; ".join("%s: %s" % (item["what"], item[name]) for item in unproven) for name in ("expected", "found"))
+        plan["changes"].append({"key": "(record)", "from": before, "to": now,
+                                "why": "Falco is proven with what is there now: it is watched, not interrupted"})
     return plan
 
 

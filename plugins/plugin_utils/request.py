@@ -72,7 +72,7 @@ def build(state, plan, facts, policy, content, host_files):
         "apply": policy["apply"], "rollback_to": policy["rollback_to"], "content": "", "layout": None, "target": "/nonexistent",
         "main": None, "expected": {}, "watched": [], "load_order": [], "host_files": [], "directories": [], "sysctls": {},
         "stage": "", "proof": None, "auto_revert": policy["auto_revert"], "selected": None,
-        "restart": False, "dry_run": "--dry-run", "version": None, "attempt": None, "before": None,
+        "restart": False, "adopt": False, "dry_run": "--dry-run", "version": None, "attempt": None, "before": None,
         "watch": {"healthy_deadline": policy["healthy_deadline"], "min_healthy_time": policy["min_healthy_time"],
                   "metrics_file": "", "scrape_url": "", "driver": None, "buffers": None, "unit_settings": {},
                   "drops_at_most": None, "counters": policy["evidence"] != "process",
@@ -90,15 +90,20 @@ def build(state, plan, facts, policy, content, host_files):
         expected={item["path"]: item["sha256"] for item in config["files"]},
         watched=[item["path"] for item in config["folders"]] + _rules(after), load_order=_load_order(facts, plan),
         host_files=host_files, directories=plan["directories"], sysctls=plan["sysctls"], restart=plan["restart_required"],
-        dry_run=release.dry_run, version=facts["falco"]["version"], selected=_selected(plan), **_measured(plan),
+        dry_run=release.dry_run, version=facts["falco"]["version"], selected=_selected(plan), adopt=_adopts(plan), **_measured(plan),
     )
     request["watch"].update(
         metrics_file=plan["metrics_file"] or "", scrape_url=scrape_url(after, release), driver=plan["driver"],
         buffers={"count": plan["buffers"]["count"], "bytes_each": plan["buffers"]["bytes_each"]},
         unit_settings={name: value for name, value in (plan["unit_dropin"] or {}).items() if name in ("Nice", "CPUWeight", "CPUQuota")},
-        drops_at_most=drops_at_most(plan["verdict"], policy),
+        drops_at_most=None if _adopts(plan) else drops_at_most(plan["verdict"], policy),
     )
     return request
+
+
+def _adopts(plan):
+    """Whether what runs already is to be proven anew."""
+    return any(change["key"] == "(record)" for change in plan["changes"])
 
 
 def _selected(plan):

@@ -167,6 +167,28 @@ def test_a_second_look_wants_them_to_be_written_still(monkeypatch, tmp_path):
     assert again.look._look()[1] == "it has ceased to write metrics, 500 events after its proof"
 
 
+def test_a_second_look_counts_anew_after_a_hot_reload(monkeypatch, tmp_path):
+    """Rules that somebody else brought meanwhile are no failure of the change."""
+    again = Again(monkeypatch, tmp_path)
+    began = again.look.began = again.look.began - 3
+    again.write(30)
+    assert again.look._look()[1] == "its counters stand still at 30 since its proof"
+    assert again.look.began > began + 2.9  # with all of its time
+    assert again.look._look()[0] is None
+    again.write(60)
+    assert again.look._look()[0]["events"] == 60
+
+
+def test_a_second_look_does_not_wait_for_reload_after_reload(monkeypatch, tmp_path):
+    again = Again(monkeypatch, tmp_path)
+    for number in (90, 80, 70, 60, 50):
+        again.write(number)
+        assert again.look._look()[0] is None
+    assert again.look.events == 70 and again.look.reloads == 3
+    with pytest.raises(evidence.NoEvidence, match="stand still at 70"):
+        again.look.wait()
+
+
 def test_a_second_look_wants_the_same_process(monkeypatch, tmp_path):
     again = Again(monkeypatch, tmp_path)
     again.write(900)

@@ -436,6 +436,23 @@ def test_a_change_that_was_broken_off_comes_first(host):
     assert set(made) == set(plan(Host()))
 
 
+def test_what_was_never_proven_is_proven_without_an_interruption():
+    """A package that is upgraded under a tuned host, and an edit that is no matter of ours."""
+    host = Host()
+    tuned = host.after(plan(host))
+    tuned = tuned.but(record=dict(tuned.record, version="0.44.1", driver="modern_ebpf"))
+    assert plan(tuned)["changes"] == []
+    upgraded = tuned.with_file(MAIN, tuned.files[MAIN] + "# as packaged\n").but(record=dict(tuned.record, version="0.43.1"))
+    made = plan(upgraded)
+    assert [(item["key"], item["from"], item["to"]) for item in made["changes"]] == [(
+        "(record)", "Falco's release: 0.43.1; %s: as it was when Falco was proven with it" % MAIN,
+        "Falco's release: 0.44.1; %s: changed since" % MAIN)]
+    assert made["settings"] == {} and made["restart_required"] is False
+    # Whatever restarts Falco proves it as well.
+    assert [item["key"] for item in plan(upgraded, buf_size_preset=6)["changes"] if item["key"] == "(record)"] == []
+    assert "(record)" in [item["key"] for item in plan(upgraded, bpf_stats=True)["changes"]]
+
+
 def test_the_units_own_rings_do_not_count_against_its_limit():
     # 4 rings of 8 MiB are charged to a unit that uses 60 MiB: the rest is 100 - 28 MiB.
     made = plan(Host(limit=100 << 20, used=60 << 20))
