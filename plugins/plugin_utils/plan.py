@@ -268,13 +268,21 @@ def make(facts, given):
     if stale:
         plan["changes"].append({"key": "(running)", "from": "an older configuration", "to": "what is on disk", "why": stale})
     plan["restart_required"] = any(not change["key"].startswith(WITHOUT_RESTART) for change in plan["changes"])
-    unproven = drift.unproven(facts)
+    unproven = _unproven(facts)
     if unproven and not plan["restart_required"]:
         # A package was upgraded, or somebody changed what is no matter of ours. A restart would prove it too.
         before, now = ("; ".join("%s: %s" % (item["what"], item[name]) for item in unproven) for name in ("expected", "found"))
         plan["changes"].append({"key": "(record)", "from": before, "to": now,
                                 "why": "Falco is proven with what is there now: it is watched, not interrupted"})
     return plan
+
+
+def _unproven(facts):
+    """What Falco was not proven with. Our files that it does not read (logrotate's, say) are no part of a proof, and are put back."""
+    config, record = facts["config"], (facts.get("host") or {}).get("record") or {}
+    read = {posixpath.dirname(config["order"][0])} | {item["path"].rstrip("/") for item in config["folders"]}
+    return [item for item in drift.unproven(facts)
+            if item["kind"] != "disk" or item["what"] not in (record.get("written") or []) or posixpath.dirname(item["what"]) in read]
 
 
 def current_syscalls(effective, release):

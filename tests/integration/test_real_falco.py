@@ -60,6 +60,23 @@ def test_tune_converge_and_roll_back(host):
     assert falco_files(host) == before
 
 
+def test_an_edit_by_somebody_else_is_proven_as_it_runs(host):
+    """The edit makes this Falco reload; the process stays, and is proven with what it has read."""
+    assert play(TUNE, host.inventory).failures == {}
+    main, process = host.root / "etc/falco/falco.yaml", unit(host)["MainPID"]
+    text = main.read_text()
+    main.write_text(text + "\n# by somebody else\n")
+    run = play(TUNE, host.inventory)
+    assert run.failures == {}, run.output
+    proof = run.result("real", "falco_config")["evidence"]
+    assert proof["adopted"] and proof["interruptions"] == 0 and proof["events"] > 0 and proof["buffers"]["source"] == "memory map"
+    assert unit(host)["MainPID"] == process and leftovers(host) == []
+    assert play(TUNE, host.inventory).changed == set()
+    main.write_text(text)
+    time.sleep(3)
+    assert play(ROLLBACK, host.inventory).failures == {}
+
+
 def test_fewer_system_calls_as_the_host_itself_selects_them(host):
     """What the plan predicts is what this Falco's own dry run selects, or the change would be refused."""
     wanted = json.dumps({"falco_tune_base_syscalls": {"custom_set": ["!dup"], "repair": True}, "falco_tune_protected_priority": "none"})

@@ -448,6 +448,9 @@ def test_what_was_never_proven_is_proven_without_an_interruption():
         "(record)", "Falco's release: 0.43.1; %s: as it was when Falco was proven with it" % MAIN,
         "Falco's release: 0.44.1; %s: changed since" % MAIN)]
     assert made["settings"] == {} and made["restart_required"] is False
+    # A file of ours that Falco does not read.
+    lost = tuned.but(record=dict(tuned.record, files={"/etc/logrotate.d/falcotune": "0" * 64}, written=["/etc/logrotate.d/falcotune"]))
+    assert plan(lost)["changes"] == []
     # Whatever restarts Falco proves it as well.
     assert [item["key"] for item in plan(upgraded, buf_size_preset=6)["changes"] if item["key"] == "(record)"] == []
     assert "(record)" in [item["key"] for item in plan(upgraded, bpf_stats=True)["changes"]]
