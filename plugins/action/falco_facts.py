@@ -60,7 +60,8 @@ class ActionModule(ActionBase):
                 if made["needs"] == "syscalls":
                     # Only where Falco loses events that fewer system calls may save, or policy changes what is selected.
                     more = self._gather(dict(arguments, rules=True, dry_run=releases.release_for(assembled["falco"]["version"]).dry_run,
-                                             profile_seconds=complete["profile_seconds"], extra_files=asked, observe_seconds=0), task_vars)
+                                             profile_seconds=complete["profile_seconds"], extra_files=asked, observe_seconds=0,
+                                             metrics_sources=[]), task_vars)
                     if more.get("failed"):
                         return more
                     assembled["syscalls"] = facts.assemble(more["ansible_facts"]["falco"])["syscalls"]

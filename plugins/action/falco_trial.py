@@ -70,7 +70,8 @@ class ActionModule(ActionBase):
 
     def _campaign(self, tests, selections, requests, facts, release, chosen, task_vars):
         """(one entry a test, warnings)."""
-        done, warnings, rules, stopped = [], [], None, None
+        free = trial.unbounded(facts)
+        done, warnings, rules, stopped = [], [free] if free else [], None, None
         for test, selection, request in zip(tests, selections, requests, strict=True):
             reason = stopped or trial.skipped(test, selection, done)
             if reason:

@@ -179,6 +179,10 @@ class Watch(object):
         except (systemd.ManagerError, IndexError) as error:
             return None, "systemd did not answer: %s" % error
         self._alive(unit)
+        return self._judge(unit)
+
+    def _judge(self, unit):
+        """What proves it, or None and what is missing."""
         if self.process is None:
             return None, "unit %s is %s, no process yet" % (self.unit, unit.get("ActiveState"))
         counted, source = self._counted()
@@ -296,12 +300,7 @@ class SecondLook(Watch):
         # Two snapshots, and what writing them may take.
         self.params = dict(params, healthy_deadline=2 * params.get("interval", 30) + 5)
 
-    def _look(self):
-        try:
-            unit = systemd.show([self.unit])[0]
-        except (systemd.ManagerError, IndexError) as error:
-            return None, "systemd did not answer: %s" % error
-        self._alive(unit)
+    def _judge(self, unit):
         counted, source = self._counted()
         if source.startswith("process only"):
             return self._state(unit, counted, source), None

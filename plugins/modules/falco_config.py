@@ -56,6 +56,7 @@ options:
       - The policy as completed by P(falcotune.fleet.policy#filter).
     type: dict
 extends_documentation_fragment:
+  - falcotune.fleet.attributes
   - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
@@ -64,10 +65,6 @@ attributes:
   diff_mode:
     support: full
     description: Shows every file before and after.
-  platform:
-    platforms: linux
-    support: full
-    description: Linux with systemd.
 author:
   - falcotune contributors (@falcotune)
 seealso:

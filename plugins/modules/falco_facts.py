@@ -13,16 +13,6 @@ description:
   - The configuration is merged on the controller by the rules of the host's own release, so hosts need no PyYAML.
   - Read-only. Where a piece can't be had it is V(null) with a reason; only what makes every decision impossible fails the host.
 options:
-  host_root:
-    description:
-      - Prefix for C(/proc), C(/sys) and C(/etc), as Falco's own E(HOST_ROOT).
-    type: str
-    default: ""
-  unit:
-    description:
-      - Falco's systemd unit. Empty looks at the packages' units and takes the running one, else the enabled one.
-    type: str
-    default: ""
   config_file:
     description:
       - Falco's main configuration file. Empty takes it from the process, else from the unit, else C(/etc/falco/falco.yaml).
@@ -118,18 +108,10 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
+  - falcotune.fleet.attributes
+  - falcotune.fleet.attributes.reads
+  - falcotune.fleet.host
   - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Reads only.
-  diff_mode:
-    support: N/A
-    description: Changes nothing.
-  platform:
-    platforms: linux
-    support: full
-    description: Linux with systemd.
 author:
   - falcotune contributors (@falcotune)
 seealso:

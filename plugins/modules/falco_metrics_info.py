@@ -17,16 +17,6 @@ description:
   - Only regular files are read, and symlinks to one. A FIFO, a device or a directory is refused unread.
   - P(falcotune.fleet.falco_facts#module) brings the same among its facts.
 options:
-  host_root:
-    description:
-      - Prefix for C(/proc), C(/sys) and the default of O(syslog), as Falco's own E(HOST_ROOT).
-    type: str
-    default: ""
-  unit:
-    description:
-      - Falco's systemd unit. Empty looks at the packages' units and takes the running one, else the enabled one.
-    type: str
-    default: ""
   metrics_file:
     description:
       - The file of C(metrics.output_file), as Falco sees it. Empty finds it.
@@ -81,18 +71,10 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
+  - falcotune.fleet.attributes
+  - falcotune.fleet.attributes.reads
+  - falcotune.fleet.host
   - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: Reads only.
-  diff_mode:
-    support: N/A
-    description: Changes nothing.
-  platform:
-    platforms: linux
-    support: full
-    description: Linux with systemd.
 author:
   - falcotune contributors (@falcotune)
 seealso:

@@ -87,31 +87,19 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
+  - falcotune.fleet.attributes.controller
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.conn
   - ansible.builtin.action_common_attributes.flow
 attributes:
-  action:
-    support: full
-  async:
-    support: none
-  become:
-    support: none
-  bypass_host_loop:
-    support: none
   check_mode:
     support: full
     description: Says everything and writes nothing.
-  connection:
-    support: none
   delegation:
     support: none
   diff_mode:
     support: N/A
     description: Changes nothing on any host.
-  platform:
-    platforms: all
-    support: full
 author:
   - falcotune contributors (@falcotune)
 seealso:

@@ -24,31 +24,19 @@ options:
     required: true
     choices: [planned, admitted, gated, concluded]
 extends_documentation_fragment:
+  - falcotune.fleet.attributes.controller
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.conn
   - ansible.builtin.action_common_attributes.flow
 attributes:
-  action:
-    support: full
-  async:
-    support: none
-  become:
-    support: none
-  bypass_host_loop:
-    support: none
   check_mode:
     support: full
     description: Plans, and lets every host show what would change.
-  connection:
-    support: none
   delegation:
     support: full
   diff_mode:
     support: N/A
     description: Changes nothing on any host.
-  platform:
-    platforms: all
-    support: full
 author:
   - falcotune contributors (@falcotune)
 seealso:

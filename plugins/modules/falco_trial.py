@@ -17,6 +17,8 @@ description:
   - A test ends before its time where the load, the memory or the losses of the host's own Falco pass a limit, or where the
     controller is gone. Nothing is left behind then, whatever was killed.
   - A test whose set holds all that a losing test watches is not run.
+  - The private Falco has the priority of the host's own, and is not held to its unit's C(CPUQuota), C(CPUWeight) or C(MemoryMax). Where
+    the unit has one, a warning says so.
 options:
   tests:
     description:
@@ -77,6 +79,7 @@ options:
       - One test as the controller half sends it to the host. Not for use in a task.
     type: dict
 extends_documentation_fragment:
+  - falcotune.fleet.attributes
   - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
@@ -85,10 +88,6 @@ attributes:
   diff_mode:
     support: N/A
     description: Changes no file.
-  platform:
-    platforms: linux
-    support: full
-    description: Linux with systemd.
 author:
   - falcotune contributors (@falcotune)
 seealso:

@@ -194,6 +194,18 @@ def request(test, facts, plan, chosen, given, release, list_rules):
     }
 
 
+def unbounded(facts):
+    """What the unit of the host's own Falco bounds and a trial's Falco is free of, as a sentence; or None.
+
+    A trial's Falco runs in the session of the task, at the priority of the host's own.
+    """
+    limits = (facts.get("service") or {}).get("limits") or {}
+    texts = (("cpu_quota", "CPUQuota %.10g %%"), ("cpu_weight", "CPUWeight %d"), ("memory_max", "MemoryMax %d"))
+    found = [text % limits[name] for name, text in texts if isinstance(limits.get(name), (int, float))]
+    return "the trial's Falco is not held to %s, as the unit of the host's own is: that may lose more than the trial did" % (
+        ", ".join(found)) if found else None
+
+
 def configuration(test, effective, kind, old, release, interval):
     """A whole falco.yaml as data: this host's driver and buffers, one set of system calls, and nothing that others would notice.
 

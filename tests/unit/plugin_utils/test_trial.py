@@ -161,6 +161,15 @@ def test_a_falco_that_may_not_be_stopped_is_not():
     assert asked(Host(), given={"restart_ok": False})["mode"] == "beside"
 
 
+@pytest.mark.parametrize("host, said", [
+    (Host(), None), (Host(unit=None), None), (Host(quota=20.0), "CPUQuota 20 %,"),
+    (Host(quota=12.5, weight=200, limit=1 << 30), "CPUQuota 12.5 %, CPUWeight 200, MemoryMax 1073741824,"),
+])
+def test_what_bounds_the_hosts_own_and_not_the_trials(host, said):
+    text = trial.unbounded(host.facts())
+    assert (text is None) if said is None else ("not held to %s as the unit of the host's own" % said in text)
+
+
 def test_a_host_whose_falco_cannot_be_tried():
     with pytest.raises(trial.Impossible, match="nodriver"):
         asked(Host(options=("engine.kind=nodriver",)), with_plan=False)
