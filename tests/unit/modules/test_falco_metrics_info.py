@@ -10,6 +10,7 @@ import os
 import pytest
 import yaml
 from ansible_collections.falcotune.fleet.plugins.action import falco_metrics_info as action
+from ansible_collections.falcotune.fleet.plugins.doc_fragments import host
 from ansible_collections.falcotune.fleet.plugins.module_utils import journal, snapshots, sources, systemd
 from ansible_collections.falcotune.fleet.plugins.modules import falco_metrics_info
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics
@@ -39,8 +40,9 @@ def root(tmp_path, monkeypatch):
 
 
 def params(root, **given):
-    defaults = {name: option.get("default") for name, option in yaml.safe_load(falco_metrics_info.DOCUMENTATION)["options"].items()}
-    return dict(defaults, host_root=str(root), **given)
+    options = {name: option for text in (falco_metrics_info.DOCUMENTATION, host.ModuleDocFragment.DOCUMENTATION)
+               for name, option in yaml.safe_load(text)["options"].items()}
+    return dict({name: option.get("default") for name, option in options.items()}, host_root=str(root), **given)
 
 
 def gather(root, **given):
