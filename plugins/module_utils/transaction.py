@@ -487,7 +487,10 @@ def killed(work):
         return Transaction(journal).undo(Failed("the change was killed in phase %s" % journal.get("phase")))
     record = records.load(work.state) or {}
     if record.get("at", 0) >= work.plan["at"]:
-        return dict({"changed": True, "failed": False}, **({} if work.plan["apply"] == "quiet" else {"evidence": record["evidence"]}))
+        answer = {"changed": True, "failed": False}
+        if work.plan["apply"] != "quiet":
+            answer["evidence"] = record["evidence"]
+        return answer
     return work.undo(Failed("the change was killed before anything was touched"))
 
 
