@@ -63,6 +63,7 @@ $(COLLECTIONS)/.stamp: $(VENV)/.stamp $(SOURCES)
 .PHONY: lint
 lint: setup ## ruff, ansible-lint with yamllint, documentation, changelog, ansible-test sanity
 	ruff check .
+	ruff format --check .
 	ansible-lint --offline --profile production playbooks roles molecule
 	antsibull-docs lint-collection-docs --plugin-docs .
 	antsibull-changelog lint

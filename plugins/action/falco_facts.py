@@ -8,11 +8,28 @@ from __future__ import annotations
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts, plan, policy, releases, request, verdict
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    assembly,
+    planner,
+    policies,
+    requests,
+    verdicts,
+)
 
 
-_FROM_POLICY = ("host_root", "unit", "config_file", "state_dir", "metrics_dir", "observe_seconds", "metrics_sources", "metrics_max_bytes",
-                "min_observation", "prometheus_seconds")
+_FROM_POLICY = (
+    "host_root",
+    "unit",
+    "config_file",
+    "state_dir",
+    "metrics_dir",
+    "observe_seconds",
+    "metrics_sources",
+    "metrics_max_bytes",
+    "min_observation",
+    "prometheus_seconds",
+)
 
 
 class ActionModule(ActionBase):
@@ -29,12 +46,12 @@ class ActionModule(ActionBase):
         given, refusal = arguments.pop("policy", None), arguments.get("refusal", "fail")
         if given is not None:
             try:
-                complete = policy.complete(given)
-            except policy.PolicyError as error:
+                complete = policies.complete(given)
+            except policies.PolicyError as error:
                 return dict(result, failed=True, msg=str(error))
             for name in _FROM_POLICY:
                 arguments.setdefault(name, complete[name])
-            arguments.setdefault("window_seconds", policy.duration_ms(complete["window"]) / 1000.0)
+            arguments.setdefault("window_seconds", policies.duration_ms(complete["window"]) / 1000.0)
         answer = self._gather(arguments, task_vars)
         if answer.get("failed") or "ansible_facts" not in answer:
             return answer
@@ -46,33 +63,56 @@ class ActionModule(ActionBase):
             if answer.get("failed"):
                 return answer
             gathered = answer["ansible_facts"]["falco"]
-        assembled = facts.assemble(gathered)
+        assembled = assembly.assemble(gathered)
         scrape = self._scrape(assembled, arguments)
         if scrape:
             # Rare: /metrics is all there is, and only the merged configuration tells where. Two scrapes, in a trip of their own.
-            again = self._gather(dict(arguments, metrics_sources=["prometheus"], extra_files=asked, **scrape), task_vars)
+            again = self._gather(
+                dict(arguments, metrics_sources=["prometheus"], extra_files=asked, **scrape), task_vars
+            )
             if not again.get("failed"):
-                assembled = facts.assemble(again["ansible_facts"]["falco"])
+                assembled = assembly.assemble(again["ansible_facts"]["falco"])
         result.update(changed=False, invocation=answer.get("invocation"), ansible_facts={"falco": assembled})
         if given is not None:
             try:
-                made = plan.make(assembled, complete)
+                made = planner.make(assembled, complete)
                 if made["needs"] == "syscalls":
                     # Only where Falco loses events that fewer system calls may save, or policy changes what is selected.
-                    more = self._gather(dict(arguments, rules=True, dry_run=releases.release_for(assembled["falco"]["version"]).dry_run,
-                                             profile_seconds=complete["profile_seconds"], extra_files=asked, observe_seconds=0,
-                                             metrics_sources=[]), task_vars)
+                    more = self._gather(
+                        dict(
+                            arguments,
+                            rules=True,
+                            dry_run=releases.release_for(assembled["falco"]["version"]).dry_run,
+                            profile_seconds=complete["profile_seconds"],
+                            extra_files=asked,
+                            observe_seconds=0,
+                            metrics_sources=[],
+                        ),
+                        task_vars,
+                    )
                     if more.get("failed"):
                         return more
-                    assembled["syscalls"] = facts.assemble(more["ansible_facts"]["falco"])["syscalls"]
-                    made = plan.make(assembled, complete)
+                    assembled["syscalls"] = assembly.assemble(more["ansible_facts"]["falco"])["syscalls"]
+                    made = planner.make(assembled, complete)
                 result["ansible_facts"]["falco_plan"] = made
-            except plan.PlanError as error:
+            except planner.PlanError as error:
                 if refusal != "report":
                     # Whether it sees events all the same is what a rollout counts.
-                    return dict(result, ansible_facts={}, failed=True, msg=str(error), running=bool(assembled["falco"]["running"]))
-                result["ansible_facts"]["falco_plan"] = {"reason": str(error), "changes": [], "warnings": [], "restart_required": False,
-                                                         "verdict": verdict.judge(assembled, complete), "rung": None}
+                    return dict(
+                        result,
+                        ansible_facts={},
+                        failed=True,
+                        msg=str(error),
+                        running=bool(assembled["falco"]["running"]),
+                    )
+                result["ansible_facts"]["falco_plan"] = {
+                    "reason": str(error),
+                    "changes": [],
+                    "warnings": [],
+                    "restart_required": False,
+                    "verdict": verdicts.judge(assembled, complete),
+                    "rung": None,
+                }
         warning = assembled["falco"].get("warning")
         if warning:
             result.setdefault("warnings", []).append(warning)
@@ -81,19 +121,27 @@ class ActionModule(ActionBase):
     @staticmethod
     def _scrape(assembled, arguments):
         """Arguments for scraping where no other source has metrics, or None."""
-        if not assembled["metrics"]["voided"] or not assembled["falco"]["running"] or arguments.get("prometheus_url"):
+        if (
+            not assembled["metrics"]["voided"]
+            or not assembled["falco"]["running"]
+            or arguments.get("prometheus_url")
+        ):
             return None
-        if "prometheus" not in arguments.get("metrics_sources", ["prometheus"]) or not assembled["config"].get("effective"):
+        if "prometheus" not in arguments.get("metrics_sources", ["prometheus"]) or not assembled[
+            "config"
+        ].get("effective"):
             return None
         try:
             release = releases.release_for(assembled["falco"]["version"])
         except releases.UnsupportedRelease:
             return None
-        url = request.scrape_url(assembled["config"]["effective"], release, early=False)
+        url = requests.scrape_url(assembled["config"]["effective"], release, early=False)
         return {"prometheus_url": url, "scrape_ok": release.scrape_before_capture} if url else None
 
     def _gather(self, arguments, task_vars):
-        return self._execute_module(module_name="falcotune.fleet.falco_facts", module_args=arguments, task_vars=task_vars)
+        return self._execute_module(
+            module_name="falcotune.fleet.falco_facts", module_args=arguments, task_vars=task_vars
+        )
 
     @staticmethod
     def _more(gathered):
@@ -101,4 +149,4 @@ class ActionModule(ActionBase):
             release = releases.release_for(gathered["falco"].get("version"))
         except releases.UnsupportedRelease:
             return []
-        return facts.missing(gathered["sources"], release)
+        return assembly.missing(gathered["sources"], release)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 
 
 class ActionModule(ActionBase):
@@ -18,9 +18,11 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        answer = self._execute_module(module_name="falcotune.fleet.falco_metrics_info", module_args=self._task.args, task_vars=task_vars)
+        answer = self._execute_module(
+            module_name="falcotune.fleet.falco_metrics_info", module_args=self._task.args, task_vars=task_vars
+        )
         if answer.get("failed") or "pair" not in answer:
             return answer
-        answer["metrics"] = metrics.window(answer.pop("pair"), None, answer.pop("cpus", None))
+        answer["metrics"] = windows.window(answer.pop("pair"), None, answer.pop("cpus", None))
         result.update(answer)
         return result

@@ -11,13 +11,25 @@ import tempfile
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import (
-    anonymise, audit, history, policy as policies, report, report_forms, report_html,
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
+    anonymise,
+    audit,
+    forms,
+    history,
+    html,
+    models,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 FORMS = ("json", "csv", "openmetrics", "html")
 # A trial and a rollout lie beside the audit's report. The gauges are the audit's alone: one host has one state.
-NAMES = {"json": "%s.json", "csv": "%s.csv", "openmetrics": "falcotune.prom", "html": "%s.html", "bundle": "bundle.json"}
+NAMES = {
+    "json": "%s.json",
+    "csv": "%s.csv",
+    "openmetrics": "falcotune.prom",
+    "html": "%s.html",
+    "bundle": "bundle.json",
+}
 OTHERS = ("trial", "rollout")
 COLLECTION = "falcotune.fleet"
 
@@ -32,8 +44,24 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS = frozenset(("kind", "hosts", "gathered", "directory", "forms", "textfile_dir", "history", "retention_days", "fail_on",
-                             "min_observation", "accepted_drops_percent", "accepted_hosts_percent", "bundle_hosts", "rollout"))
+    _VALID_ARGS = frozenset(
+        (
+            "kind",
+            "hosts",
+            "gathered",
+            "directory",
+            "forms",
+            "textfile_dir",
+            "history",
+            "retention_days",
+            "fail_on",
+            "min_observation",
+            "accepted_drops_percent",
+            "accepted_hosts_percent",
+            "bundle_hosts",
+            "rollout",
+        )
+    )
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
@@ -44,31 +72,60 @@ class ActionModule(ActionBase):
             return dict(result, failed=True, msg=str(error))
 
     def _arguments(self, task_vars):
-        given = {"kind": "audit", "hosts": None, "gathered": "", "directory": "falco-reports", "forms": list(FORMS), "textfile_dir": "",
-                 "history": "", "retention_days": 400, "fail_on": [], "min_observation": 60, "accepted_drops_percent": 1.0,
-                 "accepted_hosts_percent": 5.0, "bundle_hosts": [], "rollout": None}
+        given = {
+            "kind": "audit",
+            "hosts": None,
+            "gathered": "",
+            "directory": "falco-reports",
+            "forms": list(FORMS),
+            "textfile_dir": "",
+            "history": "",
+            "retention_days": 400,
+            "fail_on": [],
+            "min_observation": 60,
+            "accepted_drops_percent": 1.0,
+            "accepted_hosts_percent": 5.0,
+            "bundle_hosts": [],
+            "rollout": None,
+        }
         unknown = sorted(set(self._task.args) - self._VALID_ARGS)
         if unknown:
-            raise Wrong("unsupported parameters: %s; supported are %s" % (", ".join(unknown), ", ".join(sorted(self._VALID_ARGS))))
+            raise Wrong(
+                "unsupported parameters: %s; supported are %s"
+                % (", ".join(unknown), ", ".join(sorted(self._VALID_ARGS)))
+            )
         given.update(self._task.args)
         wrong = [form for form in given["forms"] if form not in FORMS]
         if wrong:
-            raise Wrong("forms holds %r%s; the forms are %s" % (wrong[0], policies.nearest(str(wrong[0]), FORMS), ", ".join(FORMS)))
+            raise Wrong(
+                "forms holds %r%s; the forms are %s"
+                % (wrong[0], policies.nearest(str(wrong[0]), FORMS), ", ".join(FORMS))
+            )
         if given["hosts"] is None:
             given["hosts"] = task_vars.get("ansible_play_hosts_all") or []
-        for name, low, high, kind in (("min_observation", 1, 30 * 86400, float), ("accepted_drops_percent", 0, 100, float),
-                                      ("accepted_hosts_percent", 0, 100, float), ("retention_days", 1, 36500, int)):
+        for name, low, high, kind in (
+            ("min_observation", 1, 30 * 86400, float),
+            ("accepted_drops_percent", 0, 100, float),
+            ("accepted_hosts_percent", 0, 100, float),
+            ("retention_days", 1, 36500, int),
+        ):
             try:
                 given[name] = kind(given[name])
             except (TypeError, ValueError):
-                raise Wrong("%s is %r: expected a number from %s to %s" % (name, given[name], low, high)) from None
+                raise Wrong(
+                    "%s is %r: expected a number from %s to %s" % (name, given[name], low, high)
+                ) from None
             if not low <= given[name] <= high:
                 raise Wrong("%s is %r: expected a number from %s to %s" % (name, given[name], low, high))
-        report.fail_on(given["fail_on"])
-        if (given["kind"] == "rollout") != bool(given["rollout"]) or not isinstance(given["rollout"] or {}, dict):
+        models.fail_on(given["fail_on"])
+        if (given["kind"] == "rollout") != bool(given["rollout"]) or not isinstance(
+            given["rollout"] or {}, dict
+        ):
             found = "a %s" % type(given["rollout"]).__name__ if given["rollout"] else "not given"
-            raise Wrong("kind is %r and rollout is %s: kind rollout, and no other, takes the record of a rollout, a dict with its "
-                        "batches" % (given["kind"], found))
+            raise Wrong(
+                "kind is %r and rollout is %s: kind rollout, and no other, takes the record of a rollout, a dict with its "
+                "batches" % (given["kind"], found)
+            )
         return given
 
     def _report(self, given, task_vars):
@@ -79,8 +136,11 @@ class ActionModule(ActionBase):
         writes = not self._task.check_mode
         if writes:
             _make(directory)
-        past = history.History(os.path.expanduser(database), given["retention_days"]) if database and database != "none" and (
-            writes or os.path.exists(os.path.expanduser(database))) else None
+        past = (
+            history.History(os.path.expanduser(database), given["retention_days"])
+            if database and database != "none" and (writes or os.path.exists(os.path.expanduser(database)))
+            else None
+        )
         try:
             return self._written(given, task_vars, directory, past, writes)
         finally:
@@ -92,11 +152,21 @@ class ActionModule(ActionBase):
         older = past.snapshots(names) if past is not None else {}
         now = time.time()
         began, entries = self._entries(names, given, task_vars, older)
-        meta = {"kind": given["kind"], "collection": COLLECTION, "made_at": _iso(now),
-                "seconds": round(now - min([now] + began), 1)}
-        wanted = {"accepted_drops_percent": given["accepted_drops_percent"], "accepted_hosts_percent": given["accepted_hosts_percent"],
-                  "min_observation_seconds": given["min_observation"], "fail_on": given["fail_on"]}
-        model = report.assemble(entries, wanted, meta, past.last() if past is not None else None, given["rollout"])
+        meta = {
+            "kind": given["kind"],
+            "collection": COLLECTION,
+            "made_at": _iso(now),
+            "seconds": round(now - min([now] + began), 1),
+        }
+        wanted = {
+            "accepted_drops_percent": given["accepted_drops_percent"],
+            "accepted_hosts_percent": given["accepted_hosts_percent"],
+            "min_observation_seconds": given["min_observation"],
+            "fail_on": given["fail_on"],
+        }
+        model = models.assemble(
+            entries, wanted, meta, past.last() if past is not None else None, given["rollout"]
+        )
         paths = {}
         if past is not None:
             if writes:
@@ -104,11 +174,14 @@ class ActionModule(ActionBase):
             series = past.series(names)
             for host in model["hosts"]:
                 host["history"] = series.get(host["name"]) or []
-        public = report.public(model)
+        public = models.public(model)
         if writes:
             paths = self._write(given, directory, public)
         breaches = public["fleet"]["breaches"]
-        answer = {"report": {"paths": paths, "fleet": public["fleet"]}, "summary": report_forms.to_terminal(public).splitlines()}
+        answer = {
+            "report": {"paths": paths, "fleet": public["fleet"]},
+            "summary": forms.to_terminal(public).splitlines(),
+        }
         if breaches:
             answer.update(failed=True, msg="; ".join(item["text"] for item in breaches))
         return answer
@@ -116,7 +189,10 @@ class ActionModule(ActionBase):
     def _entries(self, names, given, task_vars, older):
         """(when the hosts were looked at, one entry a host); a host that brought nothing is unreachable or failed."""
         found, began, hostvars = [], [], task_vars["hostvars"]
-        policy = {"min_observation": given["min_observation"], "accepted_drops_percent": given["accepted_drops_percent"]}
+        policy = {
+            "min_observation": given["min_observation"],
+            "accepted_drops_percent": given["accepted_drops_percent"],
+        }
         for name in names:
             values = _values(hostvars, name)
             gathered = values.get(given["gathered"]) if given["gathered"] else None
@@ -133,14 +209,20 @@ class ActionModule(ActionBase):
                 plan = (values.get("ansible_facts") or {}).get("falco_plan")
                 known = older.get(name)
                 found.append(audit.entry(name, facts, plan, policy, known[2] if known else None))
-            trial = (values.get("ansible_facts") or {}).get("falco_trial") if given["kind"] == "trial" else None
+            trial = (
+                (values.get("ansible_facts") or {}).get("falco_trial") if given["kind"] == "trial" else None
+            )
             if isinstance(trial, dict):
                 found[-1] = audit.tried(name, trial, found[-1])
         return began, found
 
     def _write(self, given, directory, model):
-        makers = {"json": report_forms.to_json, "csv": report_forms.to_csv, "openmetrics": report_forms.to_openmetrics,
-                  "html": report_html.render}
+        makers = {
+            "json": forms.to_json,
+            "csv": forms.to_csv,
+            "openmetrics": forms.to_openmetrics,
+            "html": html.render,
+        }
         paths = {}
         stem = given["kind"] if given["kind"] in OTHERS else "report"
         for form in given["forms"]:
@@ -155,7 +237,11 @@ class ActionModule(ActionBase):
                 _replace(paths["textfile"], text, 0o644)
         if given["bundle_hosts"]:
             paths["bundle"] = os.path.join(directory, NAMES["bundle"])
-            _replace(paths["bundle"], report_forms.to_json(anonymise.bundle(model, [str(name) for name in given["bundle_hosts"]])), 0o600)
+            _replace(
+                paths["bundle"],
+                forms.to_json(anonymise.bundle(model, [str(name) for name in given["bundle_hosts"]])),
+                0o600,
+            )
         return paths
 
 
@@ -175,7 +261,9 @@ def _make(directory):
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Wrong("the report can't be written to %s: %s; set falco_audit_report_dir" % (directory, error.strerror)) from None
+        raise Wrong(
+            "the report can't be written to %s: %s; set falco_audit_report_dir" % (directory, error.strerror)
+        ) from None
 
 
 def _replace(path, text, mode):

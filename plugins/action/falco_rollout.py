@@ -13,17 +13,24 @@ import os
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import rollout, rollout_host, rollout_record
-from ansible_collections.falcotune.fleet.plugins.plugin_utils.policy import FLEET
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, hosts, records
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import FLEET
 
 # Registered by the role's tasks.
 GATHERED, PLANNED, CONSENT = "__falco_tune_gathered", "__falco_tune_planned", "__falco_tune_consent"
-WAVE, APPLIED, LOOKED, PROMOTED = "__falco_tune_wave", "__falco_tune_applied", "__falco_tune_looked", "__falco_tune_promoted"
+WAVE, APPLIED, LOOKED, PROMOTED = (
+    "__falco_tune_wave",
+    "__falco_tune_applied",
+    "__falco_tune_looked",
+    "__falco_tune_promoted",
+)
 FACT, KEEPER = "falco_tune_rollout", "localhost"
 
 NOT_CONFIRMED = "falco_tune_confirm is true and nobody answered yes: nothing was changed"
-NOT_PROMOTED = ("falco_tune_promote is manual, the canaries are done, and nobody answered yes: look at them, then run again with "
-                "falco_tune_promote: auto")
+NOT_PROMOTED = (
+    "falco_tune_promote is manual, the canaries are done, and nobody answered yes: look at them, then run again with "
+    "falco_tune_promote: auto"
+)
 STATES = ("planned", "admitted", "gated", "concluded")
 
 
@@ -40,14 +47,18 @@ class ActionModule(ActionBase):
         result["changed"] = False
         unknown = sorted(set(self._task.args) - self._VALID_ARGS)
         if unknown:
-            return dict(result, failed=True, msg="unsupported parameters: %s; supported is state" % ", ".join(unknown))
+            return dict(
+                result, failed=True, msg="unsupported parameters: %s; supported is state" % ", ".join(unknown)
+            )
         state = self._task.args.get("state")
         if state not in STATES:
-            return dict(result, failed=True, msg="state is %r: expected one of %s" % (state, ", ".join(STATES)))
+            return dict(
+                result, failed=True, msg="state is %r: expected one of %s" % (state, ", ".join(STATES))
+            )
         self.hostvars, self.task_vars = task_vars["hostvars"], task_vars
         try:
             return dict(result, **getattr(self, "_" + state)())
-        except rollout.RolloutError as error:
+        except batching.RolloutError as error:
             return dict(result, failed=True, msg=str(error))
 
     # -- what the hosts brought
@@ -65,7 +76,9 @@ class ActionModule(ActionBase):
         """The rollout that state planned left behind."""
         kept = self._of(KEEPER, "ansible_facts").get(FACT)
         if not kept or "plan" not in kept:
-            raise rollout.RolloutError("no rollout is planned: run the role's entry point plan in a play before this one")
+            raise batching.RolloutError(
+                "no rollout is planned: run the role's entry point plan in a play before this one"
+            )
         return kept
 
     # -- planned
@@ -74,14 +87,29 @@ class ActionModule(ActionBase):
         names = [str(name) for name in self.task_vars.get("ansible_play_hosts_all") or []]
         policy = self._policy(names)
         hosts = {name: self._host(name, policy) for name in names}
-        plan = rollout.plan(hosts, policy)
+        plan = batching.plan(hosts, policy)
         order = [name for wave in plan["waves"] for name in wave["hosts"]]
         # In check mode nobody is interrupted: all at once.
-        sizes = [len(wave["hosts"]) for wave in plan["waves"]] if not self._task.check_mode else [len(order)] if order else []
-        summary = rollout_record.summary(plan, hosts)
-        kept = {"hosts": order or ["all", "!all"], "serial": sizes or [1], "failed": {}, "summary": summary, "plan": plan, "of": hosts,
-                "policy": policy, "began": time.time(), "interactive": bool(policy["confirm"] and order and not self._task.check_mode),
-                "id": "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.urandom(2).hex())}
+        sizes = (
+            [len(wave["hosts"]) for wave in plan["waves"]]
+            if not self._task.check_mode
+            else [len(order)]
+            if order
+            else []
+        )
+        summary = records.summary(plan, hosts)
+        kept = {
+            "hosts": order or ["all", "!all"],
+            "serial": sizes or [1],
+            "failed": {},
+            "summary": summary,
+            "plan": plan,
+            "of": hosts,
+            "policy": policy,
+            "began": time.time(),
+            "interactive": bool(policy["confirm"] and order and not self._task.check_mode),
+            "id": "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.urandom(2).hex()),
+        }
         return {"ansible_facts": {FACT: kept}, "summary": summary}
 
     def _policy(self, names):
@@ -95,11 +123,14 @@ class ActionModule(ActionBase):
                 found, first = policy, name
             for key in FLEET:
                 if policy[key] != found[key]:
-                    raise rollout.RolloutError(
+                    raise batching.RolloutError(
                         "falco_tune_%s is %r for %s and %r for %s: a rollout has one value for all its hosts; set it in group_vars/all or "
-                        "with -e. Nothing was changed." % (key, found[key], first, policy[key], name))
+                        "with -e. Nothing was changed." % (key, found[key], first, policy[key], name)
+                    )
         if found is None:
-            raise rollout.RolloutError("no host could be planned for: see what each one failed with. Nothing was changed.")
+            raise batching.RolloutError(
+                "no host could be planned for: see what each one failed with. Nothing was changed."
+            )
         return found
 
     def _host(self, name, policy):
@@ -111,9 +142,16 @@ class ActionModule(ActionBase):
         result = self._of(name, PLANNED) if "failed" in self._of(name, PLANNED) else gathered
         lost = gathered.get("unreachable")
         # Known where the host's plan was refused, and where its part in the rollout was.
-        running = gathered.get("running") or self._of(name, "ansible_facts").get("falco", {}).get("falco", {}).get("running")
-        return dict(rollout_host.UNKNOWN, state="unreachable" if lost else "refused", healthy=bool(running),
-                    domain=self._domain(name, policy["failure_domain"]), reason=str(result.get("msg") or "it brought no facts"))
+        running = gathered.get("running") or self._of(name, "ansible_facts").get("falco", {}).get(
+            "falco", {}
+        ).get("running")
+        return dict(
+            hosts.UNKNOWN,
+            state="unreachable" if lost else "refused",
+            healthy=bool(running),
+            domain=self._domain(name, policy["failure_domain"]),
+            reason=str(result.get("msg") or "it brought no facts"),
+        )
 
     def _domain(self, name, variable):
         """The failure domain of a host that could not be planned for."""
@@ -128,13 +166,30 @@ class ActionModule(ActionBase):
         """({host: outcome} of all whose turn has come, [waves that began, with 'began', 'ended', 'hosts', 'deferred'])."""
         outcomes, begun = {}, []
         for wave in kept["plan"]["waves"]:
-            mark = next((mark for mark in (self._of(name, WAVE) for name in wave["hosts"]) if mark.get("number") == wave["number"]), None)
+            mark = next(
+                (
+                    mark
+                    for mark in (self._of(name, WAVE) for name in wave["hosts"])
+                    if mark.get("number") == wave["number"]
+                ),
+                None,
+            )
             if mark is None or mark.get("stop"):
                 continue
             for name in mark["hosts"]:
-                outcomes[name] = rollout_host.outcome(self._of(name, APPLIED), self._of(name, LOOKED), self._task.check_mode)
-            begun.append({"number": wave["number"], "stage": wave["stage"], "began": mark["began"], "ended": None,
-                          "hosts": list(mark["hosts"]), "deferred": mark["deferred"]})
+                outcomes[name] = hosts.outcome(
+                    self._of(name, APPLIED), self._of(name, LOOKED), self._task.check_mode
+                )
+            begun.append(
+                {
+                    "number": wave["number"],
+                    "stage": wave["stage"],
+                    "began": mark["began"],
+                    "ended": None,
+                    "hosts": list(mark["hosts"]),
+                    "deferred": mark["deferred"],
+                }
+            )
         return outcomes, begun
 
     def _this(self, kept):
@@ -143,9 +198,10 @@ class ActionModule(ActionBase):
         wave = next((wave for wave in kept["plan"]["waves"] if name in wave["hosts"]), None)
         others = set(self.task_vars.get("ansible_play_batch") or []) - set(wave["hosts"] if wave else [])
         if wave is None or (others and not self._task.check_mode):
-            raise rollout.RolloutError(
+            raise batching.RolloutError(
                 "this play's batch is not a wave of the rollout that was planned: give the play the hosts and the serial of "
-                "hostvars.localhost.ansible_facts.%s" % FACT)
+                "hostvars.localhost.ansible_facts.%s" % FACT
+            )
         return wave
 
     def _stop(self, kept, outcomes, number):
@@ -157,40 +213,64 @@ class ActionModule(ActionBase):
         for wave in kept["plan"]["waves"]:
             if wave["number"] >= number:
                 break
-            reason = rollout.halt(kept["plan"], outcomes, wave)
+            reason = batching.halt(kept["plan"], outcomes, wave)
             if reason:
                 return "stopped", reason
-            if kept["policy"]["promote"] == "manual" and rollout.last_canary(kept["plan"], wave) and not self._yes(wave["hosts"], PROMOTED):
+            if (
+                kept["policy"]["promote"] == "manual"
+                and batching.last_canary(kept["plan"], wave)
+                and not self._yes(wave["hosts"], PROMOTED)
+            ):
                 return "awaiting_promotion", NOT_PROMOTED
         return None, None
 
     def _yes(self, names, variable):
-        return any(str(self._of(name, variable).get("user_input", "")).strip().lower() in ("y", "yes") for name in names)
+        return any(
+            str(self._of(name, variable).get("user_input", "")).strip().lower() in ("y", "yes")
+            for name in names
+        )
 
     def _admitted(self):
         kept = self._kept()
         wave = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
         state, reason = self._stop(kept, outcomes, wave["number"])
-        found = {"number": wave["number"], "of": len(kept["plan"]["waves"]), "stage": wave["stage"], "began": time.time(),
-                 "stop": reason or "", "hosts": [], "deferred": {}}
+        found = {
+            "number": wave["number"],
+            "of": len(kept["plan"]["waves"]),
+            "stage": wave["stage"],
+            "began": time.time(),
+            "stop": reason or "",
+            "hosts": [],
+            "deferred": {},
+        }
         if state:
             return dict(found, msg="no further batch begins: %s" % reason)
         if self._task.check_mode:
             return dict(found, hosts=list(self.task_vars.get("ansible_play_batch") or []))
-        found["hosts"], found["deferred"] = rollout.admit(kept["plan"], outcomes, wave)
+        found["hosts"], found["deferred"] = batching.admit(kept["plan"], outcomes, wave)
         return found
 
     def _gated(self):
         kept = self._kept()
         wave = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
-        reason = None if self._task.check_mode else rollout.halt(kept["plan"], outcomes, wave)
-        line = rollout_record.wave_line(kept["plan"], wave, outcomes, reason)
-        return {"number": wave["number"], "of": len(kept["plan"]["waves"]), "ended": time.time(), "stop": reason or "", "msg": line,
-                "blind": sorted(name for name, item in outcomes.items() if item["blind"]),
-                "ask": bool(not reason and not self._task.check_mode and kept["policy"]["promote"] == "manual"
-                            and rollout.last_canary(kept["plan"], wave))}
+        reason = None if self._task.check_mode else batching.halt(kept["plan"], outcomes, wave)
+        line = records.wave_line(kept["plan"], wave, outcomes, reason)
+        return {
+            "number": wave["number"],
+            "of": len(kept["plan"]["waves"]),
+            "ended": time.time(),
+            "stop": reason or "",
+            "msg": line,
+            "blind": sorted(name for name, item in outcomes.items() if item["blind"]),
+            "ask": bool(
+                not reason
+                and not self._task.check_mode
+                and kept["policy"]["promote"] == "manual"
+                and batching.last_canary(kept["plan"], wave)
+            ),
+        }
 
     # -- concluded
 
@@ -199,11 +279,34 @@ class ActionModule(ActionBase):
         outcomes, begun = self._outcomes(kept)
         reached = max([wave["number"] for wave in begun] or [0])
         state, reason = self._stop(kept, outcomes, reached + 1)
-        record = rollout_record.record(kept["plan"], kept["of"], {
-            "id": kept["id"], "state": state or "finished", "reason": reason, "began": kept["began"], "ended": time.time(),
-            "outcomes": outcomes, "waves": begun})
-        failed = {entry["name"]: "%s: %s" % (entry["outcome"], entry["reason"]) for batch in record["batches"] for entry in batch["hosts"]
-                  if entry["outcome"] in rollout.BAD or entry["outcome"] == "skipped" and entry["began"]}
-        return {"ansible_facts": {FACT: {"hosts": ["all", "!all"], "serial": [1], "failed": failed,
-                                         "unhappy": list(failed) or ["all", "!all"]}},
-                "record": record, "summary": rollout_record.conclusion(record)}
+        record = records.record(
+            kept["plan"],
+            kept["of"],
+            {
+                "id": kept["id"],
+                "state": state or "finished",
+                "reason": reason,
+                "began": kept["began"],
+                "ended": time.time(),
+                "outcomes": outcomes,
+                "waves": begun,
+            },
+        )
+        failed = {
+            entry["name"]: "%s: %s" % (entry["outcome"], entry["reason"])
+            for batch in record["batches"]
+            for entry in batch["hosts"]
+            if entry["outcome"] in batching.BAD or entry["outcome"] == "skipped" and entry["began"]
+        }
+        return {
+            "ansible_facts": {
+                FACT: {
+                    "hosts": ["all", "!all"],
+                    "serial": [1],
+                    "failed": failed,
+                    "unhappy": list(failed) or ["all", "!all"],
+                }
+            },
+            "record": record,
+            "summary": records.conclusion(record),
+        }

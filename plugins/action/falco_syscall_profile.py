@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import releases, syscall_profile
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_profile
 
 
 class ActionModule(ActionBase):
@@ -23,8 +24,11 @@ class ActionModule(ActionBase):
             syscall_profile.read(None, release)  # a wrong release is told before the host counts
         except releases.UnsupportedRelease as error:
             return dict(result, failed=True, msg=str(error))
-        answer = self._execute_module(module_name="falcotune.fleet.falco_syscall_profile", module_args=self._task.args,
-                                      task_vars=task_vars)
+        answer = self._execute_module(
+            module_name="falcotune.fleet.falco_syscall_profile",
+            module_args=self._task.args,
+            task_vars=task_vars,
+        )
         if answer.get("failed") or "measured" not in answer:
             return answer
         answer["profile"] = syscall_profile.read(answer.pop("measured"), release)

@@ -16,9 +16,9 @@ import zlib
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import trial
-from ansible_collections.falcotune.fleet.plugins.plugin_utils.report_text import visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 
 display = Display()
 MAX_LIST = 1 << 24
@@ -31,69 +31,114 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS = frozenset(("tests", "facts", "plan", "policy", *trial.OPTIONS))
+    _VALID_ARGS = frozenset(("tests", "facts", "plan", "policy", *campaigns.OPTIONS))
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         arguments = self._task.args
         unknown = sorted(set(arguments) - self._VALID_ARGS)
         if unknown:
-            return dict(result, failed=True, msg="unsupported parameters: %s; supported are %s" % (
-                ", ".join(unknown), ", ".join(sorted(self._VALID_ARGS))))
+            return dict(
+                result,
+                failed=True,
+                msg="unsupported parameters: %s; supported are %s"
+                % (", ".join(unknown), ", ".join(sorted(self._VALID_ARGS))),
+            )
         began = time.time()
         facts = arguments.get("facts")
         if not isinstance(facts, dict):
             return dict(result, failed=True, msg="falco_trial needs facts, as falco_facts returned them")
         try:
             given = policies.complete(arguments.get("policy"))
-            chosen = trial.options({name: arguments[name] for name in trial.OPTIONS if name in arguments})
-            tests = trial.shaped(arguments.get("tests"))
-        except (policies.PolicyError, trial.TrialError) as error:
+            chosen = campaigns.options(
+                {name: arguments[name] for name in campaigns.OPTIONS if name in arguments}
+            )
+            tests = campaigns.shaped(arguments.get("tests"))
+        except (policies.PolicyError, campaigns.TrialError) as error:
             return dict(result, failed=True, msg=str(error))
         self._host = (task_vars or {}).get("inventory_hostname") or "host"
         try:
-            release = trial.release_of(facts)
-            selections = trial.predicted(tests, release)
-            requests = [trial.request(test, facts, arguments.get("plan"), chosen, given, release, test is tests[0]) for test in tests]
-        except trial.TrialError as error:
+            release = campaigns.release_of(facts)
+            selections = campaigns.predicted(tests, release)
+            requests = [
+                campaigns.request(
+                    test, facts, arguments.get("plan"), chosen, given, release, test is tests[0]
+                )
+                for test in tests
+            ]
+        except campaigns.TrialError as error:
             return dict(result, failed=True, msg=str(error))
-        except trial.Impossible as error:
-            done, warnings = [trial.unrun(test, str(error), "failed") for test in tests], []
+        except campaigns.Impossible as error:
+            done, warnings = [campaigns.unrun(test, str(error), "failed") for test in tests], []
         else:
             with _together_with_the_controller():
-                done, warnings = self._campaign(tests, selections, requests, facts, release, chosen, task_vars)
-        found = {**trial.verdict(done, chosen["accepted_drops_percent"]), "accepted_drops_percent": chosen["accepted_drops_percent"],
-                 "mode": chosen["mode"], "began": began, "ended": time.time(), "tests": done}
+                done, warnings = self._campaign(
+                    tests, selections, requests, facts, release, chosen, task_vars
+                )
+        found = {
+            **campaigns.verdict(done, chosen["accepted_drops_percent"]),
+            "accepted_drops_percent": chosen["accepted_drops_percent"],
+            "mode": chosen["mode"],
+            "began": began,
+            "ended": time.time(),
+            "tests": done,
+        }
         # A Falco that was stopped and started is a change, even though nothing looks different now.
-        changed = chosen["mode"] == "instead" and (self._task.check_mode or any(item["seconds"] is not None for item in done))
-        return dict(result, changed=changed, ansible_facts={"falco_trial": found}, summary=trial.lines(found), warnings=warnings)
+        changed = chosen["mode"] == "instead" and (
+            self._task.check_mode or any(item["seconds"] is not None for item in done)
+        )
+        return dict(
+            result,
+            changed=changed,
+            ansible_facts={"falco_trial": found},
+            summary=campaigns.lines(found),
+            warnings=warnings,
+        )
 
     def _campaign(self, tests, selections, requests, facts, release, chosen, task_vars):
         """(one entry a test, warnings)."""
-        free = trial.unbounded(facts)
+        free = campaigns.unbounded(facts)
         done, warnings, rules, stopped = [], [free] if free else [], None, None
         for test, selection, request in zip(tests, selections, requests, strict=True):
-            reason = stopped or trial.skipped(test, selection, done)
+            reason = stopped or campaigns.skipped(test, selection, done)
             if reason:
-                done.append(trial.unrun(test, reason))
+                done.append(campaigns.unrun(test, reason))
                 continue
-            self._say("%s: %d system calls, %s" % (test["name"], len(selection["selected"]), "dry run" if self._task.check_mode else (
-                "%d s %s the host's own Falco" % (chosen["seconds"], chosen["mode"] + (" of" if chosen["mode"] == "instead" else "")))))
-            response = self._execute_module(module_name="falcotune.fleet.falco_trial", module_args={"request": request},
-                                            task_vars=task_vars)
+            self._say(
+                "%s: %d system calls, %s"
+                % (
+                    test["name"],
+                    len(selection["selected"]),
+                    "dry run"
+                    if self._task.check_mode
+                    else (
+                        "%d s %s the host's own Falco"
+                        % (chosen["seconds"], chosen["mode"] + (" of" if chosen["mode"] == "instead" else ""))
+                    ),
+                )
+            )
+            response = self._execute_module(
+                module_name="falcotune.fleet.falco_trial",
+                module_args={"request": request},
+                task_vars=task_vars,
+            )
             answer = response.get("trial") if isinstance(response.get("trial"), dict) else None
             if answer is None:
                 stopped = "not run: %s" % (response.get("msg") or "the host gave no answer")
-                done.append(trial.unrun(test, str(response.get("msg") or "the host gave no answer"), "failed"))
+                done.append(
+                    campaigns.unrun(test, str(response.get("msg") or "the host gave no answer"), "failed")
+                )
                 continue
             if request["list_rules"]:
-                rules, problem = trial.production_rules(_text(answer.get("rules")), facts, release)
+                rules, problem = campaigns.production_rules(_text(answer.get("rules")), facts, release)
                 if problem:
                     rules = None
                     warnings.append("which rules would lose events is not known: %s" % problem)
             warnings.extend(self._warnings(response, answer, warnings))
-            done.append(trial.result(test, answer, selection, release, chosen["accepted_drops_percent"], rules))
-            self._say(trial.line(done[-1]))
+            done.append(
+                campaigns.result(test, answer, selection, release, chosen["accepted_drops_percent"], rules)
+            )
+            self._say(campaigns.line(done[-1]))
             if answer.get("blind"):
                 stopped = "not run: %s" % done[-1]["reason"]
         return done, warnings
@@ -103,7 +148,10 @@ class ActionModule(ActionBase):
         found = [response["recovered"]] if response.get("recovered") else []
         production = answer.get("production")
         if isinstance(production, dict) and not production.get("watched"):
-            found.append("the losses of the host's own Falco could not be watched during the trial: %s" % production.get("reason"))
+            found.append(
+                "the losses of the host's own Falco could not be watched during the trial: %s"
+                % production.get("reason")
+            )
         return [text for text in (visible(str(item)) for item in found) if text not in known]
 
     def _say(self, text):
@@ -114,7 +162,11 @@ def _text(packed):
     """What the host packed, or None."""
     try:
         inflate = zlib.decompressobj()
-        return inflate.decompress(base64.b64decode(packed), MAX_LIST).decode("utf-8", "replace") if packed else None
+        return (
+            inflate.decompress(base64.b64decode(packed), MAX_LIST).decode("utf-8", "replace")
+            if packed
+            else None
+        )
     except (binascii.Error, zlib.error, TypeError, ValueError):
         return None
 

@@ -24,7 +24,7 @@ import sys
 import time
 
 from ansible.plugins.callback import CallbackBase
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import rollout_host, rollout_progress
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts, progress
 
 
 class CallbackModule(CallbackBase):
@@ -37,7 +37,7 @@ class CallbackModule(CallbackBase):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.live = sys.stdout.isatty()
-        self.progress = rollout_progress.Progress()
+        self.progress = progress.Progress()
         self.shown = False  # a live line is on the terminal
 
     # -- what is shown
@@ -98,8 +98,15 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats):
         self._clear()
         hosts = sorted(stats.processed)
-        bad = [host for host in hosts if stats.summarize(host)["failures"] or stats.summarize(host)["unreachable"]]
-        self._say("%d hosts, %d of them failed or unreachable%s" % (len(hosts), len(bad), ": " + ", ".join(bad) if bad else ""))
+        bad = [
+            host
+            for host in hosts
+            if stats.summarize(host)["failures"] or stats.summarize(host)["unreachable"]
+        ]
+        self._say(
+            "%d hosts, %d of them failed or unreachable%s"
+            % (len(hosts), len(bad), ": " + ", ".join(bad) if bad else "")
+        )
 
     def _decided(self, found):
         kept = (found.get("ansible_facts") or {}).get("falco_tune_rollout") or {}
@@ -117,14 +124,18 @@ class CallbackModule(CallbackBase):
     def _host(self, result):
         found = result._result
         if "rollout" not in found and self.progress.number:
-            self.progress.host(result._host.get_name(), rollout_host.outcome(found, {}) if "look" not in found else None)
+            self.progress.host(
+                result._host.get_name(), hosts.outcome(found, {}) if "look" not in found else None
+            )
             self._line()
 
     def _failed(self, word, result):
         name, found = result._host.get_name(), result._result
         if self.progress.number and result._task.action.endswith("falco_config"):
             looked = "reverted" in found
-            self.progress.host(name, rollout_host.outcome({"evidence": {}} if looked else found, found if looked else {}))
+            self.progress.host(
+                name, hosts.outcome({"evidence": {}} if looked else found, found if looked else {})
+            )
         if result._task.action.endswith("fail") and name in self.progress.outcomes:
             return  # it was said when it happened
         self._say("%s: %s: %s" % (name, word, found.get("msg")))

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 
 def buffer_settings(driver, cpus, memory=None, release="0.44.1", policy=None, current=None, page_size=4096):
@@ -15,22 +16,34 @@ def buffer_settings(driver, cpus, memory=None, release="0.44.1", policy=None, cu
     try:
         known = releases.release_for(release)
         if driver not in known.drivers:
-            raise AnsibleFilterError("buffer_settings: driver %r is not one of Falco %s's: %s"
-                                     % (driver, known, ", ".join(known.drivers)))
+            raise AnsibleFilterError(
+                "buffer_settings: driver %r is not one of Falco %s's: %s"
+                % (driver, known, ", ".join(known.drivers))
+            )
         if isinstance(cpus, bool) or not isinstance(cpus, int) or not 1 <= cpus <= 65536:
-            raise AnsibleFilterError("buffer_settings: cpus is %r: expected a number from 1 to 65536" % (cpus,))
+            raise AnsibleFilterError(
+                "buffer_settings: cpus is %r: expected a number from 1 to 65536" % (cpus,)
+            )
         if not isinstance(memory, dict):
             memory = {"total": memory, "available": None}
         for name, size in memory.items():
             if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
-                raise AnsibleFilterError("buffer_settings: memory is %r: expected bytes, or a mapping of total, available, limit "
-                                         "and used in bytes" % (size if name == "total" else {name: size},))
-        if current is not None and not (isinstance(current, dict) and current.get("buf_size_preset") in range(1, 11)):
-            raise AnsibleFilterError("buffer_settings: current is %r: expected a mapping of buf_size_preset (1 to 10) and "
-                                     "cpus_for_each_buffer" % (current,))
+                raise AnsibleFilterError(
+                    "buffer_settings: memory is %r: expected bytes, or a mapping of total, available, limit "
+                    "and used in bytes" % (size if name == "total" else {name: size},)
+                )
+        if current is not None and not (
+            isinstance(current, dict) and current.get("buf_size_preset") in range(1, 11)
+        ):
+            raise AnsibleFilterError(
+                "buffer_settings: current is %r: expected a mapping of buf_size_preset (1 to 10) and "
+                "cpus_for_each_buffer" % (current,)
+            )
         if current is not None:
             current = {"cpus_for_each_buffer": 2, **current}
-        return buffers.choose(driver, cpus, memory, policies.buffer_policy(policies.complete(policy)), current, page_size)
+        return buffers.choose(
+            driver, cpus, memory, policies.buffer_policy(policies.complete(policy)), current, page_size
+        )
     except (releases.UnsupportedRelease, policies.PolicyError, buffers.BufferError) as error:
         raise AnsibleFilterError("buffer_settings: %s" % error) from None
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils.buffers import human
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.buffers import human
 
 
 def _value(value):
@@ -23,23 +23,43 @@ def explain(result, plan=None):
     if not isinstance(result, dict):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
     lines = _measured(plan)
-    lines.extend("%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
-                 for change in result.get("changes", []))
+    lines.extend(
+        "%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
+        for change in result.get("changes", [])
+    )
     keys = " ".join(change["key"] for change in result.get("changes", []))
     if plan and plan["buffers"] and ("buf_size_preset" in keys or "cpus_for_each" in keys):
         rings, bridged = plan["buffers"], plan["seconds_bridged"]
-        lines.append("buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU" % (
-            rings["count"], human(rings["bytes_each"]), human(rings["bytes_total"]),
-            "?" if rings["budget"]["bytes"] is None else human(rings["budget"]["bytes"]), rings["budget"]["bound"],
-            bridged["after"], bridged["before"], bridged["at_events_per_second_per_cpu"]))
+        lines.append(
+            "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU"
+            % (
+                rings["count"],
+                human(rings["bytes_each"]),
+                human(rings["bytes_total"]),
+                "?" if rings["budget"]["bytes"] is None else human(rings["budget"]["bytes"]),
+                rings["budget"]["bound"],
+                bridged["after"],
+                bridged["before"],
+                bridged["at_events_per_second_per_cpu"],
+            )
+        )
     evidence = result.get("evidence")
     if evidence:
         rings = evidence.get("buffers") or {}
-        lines.append("proof: process %s counted %s events (%s)%s; %s" % (
-            evidence.get("pid"), evidence.get("events"), evidence.get("source"),
-            ", rings of %s (%s)" % (human(rings["bytes_each"]), rings.get("source")) if rings.get("source") else "",
-            "it was not interrupted" if evidence.get("adopted")
-            else "no event was seen for at most %s s" % evidence.get("blind_seconds_at_most")))
+        lines.append(
+            "proof: process %s counted %s events (%s)%s; %s"
+            % (
+                evidence.get("pid"),
+                evidence.get("events"),
+                evidence.get("source"),
+                ", rings of %s (%s)" % (human(rings["bytes_each"]), rings.get("source"))
+                if rings.get("source")
+                else "",
+                "it was not interrupted"
+                if evidence.get("adopted")
+                else "no event was seen for at most %s s" % evidence.get("blind_seconds_at_most"),
+            )
+        )
     elif result.get("msg"):
         lines.append(str(result["msg"]))
     return lines
@@ -50,7 +70,13 @@ def _measured(plan):
     verdict = (plan or {}).get("verdict")
     if not verdict or verdict["state"] == "unmeasured":
         return []
-    lines = ["verdict: %s%s" % (verdict["state"], "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"])]
+    lines = [
+        "verdict: %s%s"
+        % (
+            verdict["state"],
+            "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"],
+        )
+    ]
     lines.extend("because: %s" % reason for reason in verdict["reasons"])
     if plan["rung"]:
         lines.append("expected: %s" % plan["rung"]["expected"])

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as planner
-from ansible_collections.falcotune.fleet.plugins.plugin_utils.policy import PolicyError
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import PolicyError
 
 
 def plan(facts, policy=None):
     """The plan contract for one host's facts."""
     if not isinstance(facts, dict) or "falco" not in facts:
-        raise AnsibleFilterError("plan: expected the facts of falcotune.fleet.falco_facts (ansible_facts.falco)")
+        raise AnsibleFilterError(
+            "plan: expected the facts of falcotune.fleet.falco_facts (ansible_facts.falco)"
+        )
     try:
         return planner.make(facts, policy)
     except (planner.PlanError, PolicyError) as error:

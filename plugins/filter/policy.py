@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 
 def policy(given, prefix="falco_tune_"):

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import verdict as verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
 
 
 def verdict(facts, policy=None):
     """The verdict contract for one host's facts."""
     if not isinstance(facts, dict) or "falco" not in facts:
-        raise AnsibleFilterError("verdict: expected the facts of falcotune.fleet.falco_facts (ansible_facts.falco)")
+        raise AnsibleFilterError(
+            "verdict: expected the facts of falcotune.fleet.falco_facts (ansible_facts.falco)"
+        )
     try:
         return verdicts.judge(facts, policies.complete(policy))
     except policies.PolicyError as error:

@@ -158,9 +158,15 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils import (
-    candidate, evidence, host, records, systemd, transaction, trial, yaml_text,
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
+    candidate,
+    evidence,
+    records,
+    transaction,
+    yaml_text,
 )
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import trial
 
 UNITS = "/etc/systemd/"
 # Folders whose files neither Falco nor its unit reads.
@@ -218,7 +224,10 @@ class Change(object):
             except (IOError, OSError) as error:
                 self.fail("%s can't be read: %s; run with become" % (path, error.strerror))
             if found != expected:
-                self.fail("%s changed since the facts were gathered (sha256 %s, was %s): run again" % (path, found[:12], expected[:12]))
+                self.fail(
+                    "%s changed since the facts were gathered (sha256 %s, was %s): run again"
+                    % (path, found[:12], expected[:12])
+                )
         if params["content"]:
             new = params["content"].encode("utf-8")
             if params["layout"] == "full":
@@ -226,15 +235,24 @@ class Change(object):
                     self.fail("%s does not exist" % params["target"])
                 try:
                     text = target.old.decode("utf-8")
-                    blocks = {key: yaml_text.block(params["content"], key) for key, dummy, dummy2 in yaml_text.spans(params["content"])}
+                    blocks = {
+                        key: yaml_text.block(params["content"], key)
+                        for key, dummy, dummy2 in yaml_text.spans(params["content"])
+                    }
                     new = yaml_text.replace(text, blocks).encode("utf-8")
                 except ValueError as error:
-                    self.fail("%s %s: it can't be changed block by block; use the layout dropin or write it in block style"
-                              % (params["target"], error))
+                    self.fail(
+                        "%s %s: it can't be changed block by block; use the layout dropin or write it in block style"
+                        % (params["target"], error)
+                    )
             target.new = new
             self.ours.append(target)
         for entry in params["host_files"]:
-            self.ours.append(transaction.Item(self.root + entry["path"], entry["content"].encode("utf-8"), int(entry["mode"], 8)))
+            self.ours.append(
+                transaction.Item(
+                    self.root + entry["path"], entry["content"].encode("utf-8"), int(entry["mode"], 8)
+                )
+            )
         self.items = [item for item in self.ours if item.changed]
         self.daemon_reload = any(item.path.startswith(self.root + UNITS) for item in self.items)
         self.made = [path for path in params["directories"] if not os.path.isdir(path)]
@@ -265,7 +283,9 @@ class Change(object):
             self.written = manifest.get("written") or []
             # The oldest state that comes back is the one to be proven, by what proved it then.
             proved = manifest.get("watch") or {}
-            self.params["watch"].update({key: proved.get(key) for key in ("metrics_file", "scrape_url", "driver", "buffers")})
+            self.params["watch"].update(
+                {key: proved.get(key) for key in ("metrics_file", "scrape_url", "driver", "buffers")}
+            )
             for entry in manifest["files"]:
                 if entry["path"] not in wanted:
                     order.append(entry["path"])
@@ -296,8 +316,10 @@ class Change(object):
         except (IOError, OSError):
             now = None
         if now is not None and entry["new_sha256"] is not None and now != entry["new_sha256"]:
-            self.fail("%s was changed by somebody else since (sha256 %s, written was %s): put it right by hand; nothing was changed"
-                      % (entry["path"], now[:12], entry["new_sha256"][:12]))
+            self.fail(
+                "%s was changed by somebody else since (sha256 %s, written was %s): put it right by hand; nothing was changed"
+                % (entry["path"], now[:12], entry["new_sha256"][:12])
+            )
 
     @property
     def needed(self):
@@ -316,24 +338,46 @@ class Change(object):
     def hashes(self):
         """Every file that Falco reads or that is ours, as it is once this is done: {path: sha256}."""
         found = dict(self.params["expected"])
-        found.update({item.path: host.digest(item.new) for item in self.items + self.ours if item.new is not None})
+        found.update(
+            {item.path: host.digest(item.new) for item in self.items + self.ours if item.new is not None}
+        )
         return found
 
     def diff(self):
         shown = []
         for item in self.items:
-            shown.append({"before_header": item.path, "after_header": item.path,
-                          "before": (item.old or b"").decode("utf-8", "replace"), "after": (item.new or b"").decode("utf-8", "replace")})
+            shown.append(
+                {
+                    "before_header": item.path,
+                    "after_header": item.path,
+                    "before": (item.old or b"").decode("utf-8", "replace"),
+                    "after": (item.new or b"").decode("utf-8", "replace"),
+                }
+            )
         if self.apply_mode == "adopt":
             before = records.load(self.state) or {}
             known = "Falco %s\n" % (before.get("binary") or {}).get("version")
-            shown.append({"before_header": "proven", "after_header": "proven", "before": known + _hashes(before.get("files") or {}),
-                          "after": "Falco %s\n" % self.params["version"] + _hashes(self.hashes())})
+            shown.append(
+                {
+                    "before_header": "proven",
+                    "after_header": "proven",
+                    "before": known + _hashes(before.get("files") or {}),
+                    "after": "Falco %s\n" % self.params["version"] + _hashes(self.hashes()),
+                }
+            )
         for path in self.made:
-            shown.append({"before_header": path, "after_header": path, "before": "", "after": "directory, mode 0750\n"})
+            shown.append(
+                {"before_header": path, "after_header": path, "before": "", "after": "directory, mode 0750\n"}
+            )
         for name, value in sorted(self.sysctls.items()):
-            shown.append({"before_header": name, "after_header": name, "before": "%s\n" % self.old_sysctls.get(name, ""),
-                          "after": "%s\n" % value})
+            shown.append(
+                {
+                    "before_header": name,
+                    "after_header": name,
+                    "before": "%s\n" % self.old_sysctls.get(name, ""),
+                    "after": "%s\n" % value,
+                }
+            )
         return shown
 
     def ask_falco(self, where):
@@ -346,13 +390,28 @@ class Change(object):
         environment = (self.process.environment() if self.process else None) or {}
         order = [item for item in params["load_order"] if item["path"] != params["main"]]
         try:
-            candidate.dry_run(arguments, environment, params["dry_run"], params["main"], order, files,
-                              {"bytes_each": params["watch"]["buffers"] and params["watch"]["buffers"]["bytes_each"],
-                               "selected": params["selected"]}, params["watch"]["metrics_file"], where)
+            candidate.dry_run(
+                arguments,
+                environment,
+                params["dry_run"],
+                params["main"],
+                order,
+                files,
+                {
+                    "bytes_each": params["watch"]["buffers"] and params["watch"]["buffers"]["bytes_each"],
+                    "selected": params["selected"],
+                },
+                params["watch"]["metrics_file"],
+                where,
+            )
         except candidate.Refused as error:
             self.fail("%s. Nothing was changed." % str(error).rstrip("."), undone=True)
         except (IOError, OSError) as error:
-            self.fail("the candidate can't be tried: %s: %s. Nothing was changed." % (error.filename, error.strerror), undone=True)
+            self.fail(
+                "the candidate can't be tried: %s: %s. Nothing was changed."
+                % (error.filename, error.strerror),
+                undone=True,
+            )
 
     def plan(self, token, staged, stages):
         """Plain data for the journal and the keeper."""
@@ -367,17 +426,39 @@ class Change(object):
         watched = list(self.params["expected"]) + self.params["watched"]
         binary = systemd.argv(self.unit)[0] if systemd.argv(self.unit) else "/usr/bin/falco"
         return {
-            "state": self.state, "token": token, "unit": self.unit["Id"], "phase": "staged", "at": time.time(),
+            "state": self.state,
+            "token": token,
+            "unit": self.unit["Id"],
+            "phase": "staged",
+            "at": time.time(),
             "apply": self.apply_mode,
-            "files": [{"path": item.path, "staged": staged.get(item.path), "old_meta": item.old_meta,
-                       "old": base64.b64encode(item.old).decode("ascii") if item.old is not None else None,
-                       "new_sha256": host.digest(item.new) if item.new is not None else None} for item in self.items],
-            "stages": stages, "made": self.made, "owner": owner, "sysctls": self.sysctls, "old_sysctls": self.old_sysctls,
-            "daemon_reload": self.daemon_reload, "watched": watched, "stop_timeout": 45, "forget": self.forget,
-            "forget_since": self.forget_since, "attempt": self.params["attempt"], "before": self.params["before"],
-            "was_running": self.process is not None, "old_pid": self.process.pid if self.process else 0,
+            "files": [
+                {
+                    "path": item.path,
+                    "staged": staged.get(item.path),
+                    "old_meta": item.old_meta,
+                    "old": base64.b64encode(item.old).decode("ascii") if item.old is not None else None,
+                    "new_sha256": host.digest(item.new) if item.new is not None else None,
+                }
+                for item in self.items
+            ],
+            "stages": stages,
+            "made": self.made,
+            "owner": owner,
+            "sysctls": self.sysctls,
+            "old_sysctls": self.old_sysctls,
+            "daemon_reload": self.daemon_reload,
+            "watched": watched,
+            "stop_timeout": 45,
+            "forget": self.forget,
+            "forget_since": self.forget_since,
+            "attempt": self.params["attempt"],
+            "before": self.params["before"],
+            "was_running": self.process is not None,
+            "old_pid": self.process.pid if self.process else 0,
             "binary": {"identity": records.identity(binary), "version": self.params["version"]},
-            "hashes": self.hashes(), "written": self.written if self.forget else [item.path for item in self.ours],
+            "hashes": self.hashes(),
+            "written": self.written if self.forget else [item.path for item in self.ours],
             "watch": dict(self.params["watch"], host_root=self.root),
         }
 
@@ -386,7 +467,10 @@ class Change(object):
         try:
             return records.lock(self.state)
         except records.Locked as error:
-            self.fail("another run is changing Falco on this host (%s): nothing was changed; run again when it is done" % error)
+            self.fail(
+                "another run is changing Falco on this host (%s): nothing was changed; run again when it is done"
+                % error
+            )
 
     def stage(self):
         """Keep the change for when it may be made, in a place that neither Falco nor systemd reads or watches."""
@@ -394,7 +478,11 @@ class Change(object):
         self.still_so()
         self.ask_falco(self.state)
         try:
-            records.keep_staged(self.state, self.params["stage"], [(item.path, item.new, item.mode or 0o640) for item in self.items])
+            records.keep_staged(
+                self.state,
+                self.params["stage"],
+                [(item.path, item.new, item.mode or 0o640) for item in self.items],
+            )
         except (IOError, OSError) as error:
             self.fail("the change can't be kept in %s: %s" % (self.state, error.strerror), undone=True)
         os.close(lock)
@@ -408,9 +496,15 @@ class Change(object):
         """Whether the change that was proven still is; what fails is rolled back where policy says so."""
         record, proof = records.load(self.state) or {}, self.params["proof"]
         process = record.get("process") or {}
-        if (process.get("pid"), process.get("start_ticks")) != (proof["pid"], proof["start_ticks"]) or not record.get("marks"):
-            self.fail("the record in %s is not of the change that was to be looked at again: another run came in between; it was left as "
-                      "it is" % self.state, reverted=False)
+        if (process.get("pid"), process.get("start_ticks")) != (
+            proof["pid"],
+            proof["start_ticks"],
+        ) or not record.get("marks"):
+            self.fail(
+                "the record in %s is not of the change that was to be looked at again: another run came in between; it was left as "
+                "it is" % self.state,
+                reverted=False,
+            )
         found, reason = None, ""
         try:
             found = evidence.SecondLook(record["watch"], record["unit"], proof, record["marks"]).wait()
@@ -419,12 +513,18 @@ class Change(object):
         if found:
             self.module.exit_json(changed=False, look=found)
         if not self.params["auto_revert"]:
-            self.fail("%s. falco_tune_auto_revert is false: the change was left as it is" % reason, reverted=False)
+            self.fail(
+                "%s. falco_tune_auto_revert is false: the change was left as it is" % reason, reverted=False
+            )
         self.collect_rollback()
         answer = self.apply()
         if answer.get("failed"):
             self.fail("%s. It could not be rolled back: %s" % (reason, answer["msg"]), reverted=False)
-        self.fail("%s. The change was rolled back, and Falco runs as before" % reason, reverted=True, evidence=answer.get("evidence"))
+        self.fail(
+            "%s. The change was rolled back, and Falco runs as before" % reason,
+            reverted=True,
+            evidence=answer.get("evidence"),
+        )
 
     def apply(self):
         """Stage, ask Falco, hand over to the keeper and wait for its answer."""
@@ -435,7 +535,9 @@ class Change(object):
             self.fail(str(error), undone=False)
         if recovered:
             # What the facts saw is no longer so.
-            self.module.fail_json(msg="%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True)
+            self.module.fail_json(
+                msg="%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True
+            )
         self.still_so()
         self.ask_falco(self.state)
         token = os.path.basename(tempfile.mkdtemp(dir=self.state, prefix="token-"))
@@ -459,8 +561,11 @@ class Change(object):
         guard = transaction.detached(work, result_path)
         os.close(lock)
         os.waitpid(guard, 0)
-        answer = records.read_json(result_path) or {"failed": True, "undone": False,
-                                                    "msg": "the transaction ended without an answer; run again to finish or undo it"}
+        answer = records.read_json(result_path) or {
+            "failed": True,
+            "undone": False,
+            "msg": "the transaction ended without an answer; run again to finish or undo it",
+        }
         if os.path.exists(result_path):
             os.unlink(result_path)
         return answer
@@ -469,8 +574,11 @@ class Change(object):
         """What was read before the lock was ours is still there: no other run has come in between."""
         for item in self.items:
             if transaction.Item(item.path, None).old != item.old:
-                self.fail("%s was changed while this run began, by another run or by somebody else: nothing was changed; run again"
-                          % item.path, undone=True)
+                self.fail(
+                    "%s was changed while this run began, by another run or by somebody else: nothing was changed; run again"
+                    % item.path,
+                    undone=True,
+                )
 
     def prepare(self):
         try:
@@ -479,14 +587,21 @@ class Change(object):
             os.chmod(self.state, 0o700)
             os.makedirs(os.path.join(self.state, "history"), 0o700, exist_ok=True)
         except OSError as error:
-            self.fail("%s: %s; run with become, or set falco_tune_state_dir" % (self.state, error.strerror), undone=True)
+            self.fail(
+                "%s: %s; run with become, or set falco_tune_state_dir" % (self.state, error.strerror),
+                undone=True,
+            )
 
 
 def main():
     # The controller half completes `plan` with everything else, so that one message holds what the host needs.
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "planned", "proven", "rolled_back"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": ["present", "planned", "proven", "rolled_back"],
+                "default": "present",
+            },
             "plan": {"type": "dict"},
             "content": {"type": "str"},
             "host_files": {"type": "list", "elements": "dict", "default": []},

@@ -222,12 +222,13 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils import (
-    evidence, host, records, rules_loaded, snapshots, sources, syscall_profile, systemd, yaml_text,
-)
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import records, yaml_text
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import rules_loaded, syscall_counts
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import rings, snapshots, sources
 
 DEFAULT_MAIN = "/etc/falco/falco.yaml"
-# Seconds up to which the totals of a process say enough about now (plugin_utils/verdict.py has the same line).
+# Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/verdicts.py has the same line).
 LONG_LIFE = 86400
 
 
@@ -237,7 +238,7 @@ def main_file(arguments):
         if argument in ("-c", "--config") and position + 1 < len(arguments):
             return arguments[position + 1]
         if argument.startswith("--config="):
-            return argument[len("--config="):]
+            return argument[len("--config=") :]
         if re.match(r"^-c[^-]", argument):
             return argument[2:]
     return None
@@ -257,8 +258,10 @@ def version_of(binary, record):
         return match.group(1), None
     if status is None:
         return None, err
-    return None, ("%s --version does not say 'Falco version:' (exit %s, first line: %r): that is another program of the same "
-                  "name, or a broken Falco" % (binary, status, (out or err).strip().splitlines()[:1]))
+    return None, (
+        "%s --version does not say 'Falco version:' (exit %s, first line: %r): that is another program of the same "
+        "name, or a broken Falco" % (binary, status, (out or err).strip().splitlines()[:1])
+    )
 
 
 def config_files(main, arguments, extra):
@@ -280,7 +283,12 @@ def config_files(main, arguments, extra):
             try:
                 names = sorted(os.listdir(word))
             except OSError as error:
-                found.append({"path": word, "reason": "%s can't be listed: %s; run with become" % (word, error.strerror)})
+                found.append(
+                    {
+                        "path": word,
+                        "reason": "%s can't be listed: %s; run with become" % (word, error.strerror),
+                    }
+                )
                 continue
             for name in names:
                 path = os.path.join(word, name)
@@ -322,9 +330,17 @@ def alerts_file(files):
 
 def measure(params, root, unit, files):
     """Two snapshots of Falco's metrics, or a reason; never more than a failed fact."""
-    options = {"alerts_file": alerts_file(files), "prometheus_url": params["prometheus_url"],
-               "prometheus_seconds": params["prometheus_seconds"], "scrape_ok": params["scrape_ok"]}
-    limits = {"max_bytes": params["metrics_max_bytes"], "min_seconds": params["window_seconds"], "enough": params["min_observation"]}
+    options = {
+        "alerts_file": alerts_file(files),
+        "prometheus_url": params["prometheus_url"],
+        "prometheus_seconds": params["prometheus_seconds"],
+        "scrape_ok": params["scrape_ok"],
+    }
+    limits = {
+        "max_bytes": params["metrics_max_bytes"],
+        "min_seconds": params["window_seconds"],
+        "enough": params["min_observation"],
+    }
     return sources.gather(root, unit, options, params["metrics_sources"], limits)
 
 
@@ -355,11 +371,22 @@ class Observation(object):
         found = self.process.schedule()
         if found is None:
             return None
-        return {"on": found[0] / 1e9, "waiting": found[1] / 1e9, "throttled": host.cgroup(self.root, self.group)["throttled"]}
+        return {
+            "on": found[0] / 1e9,
+            "waiting": found[1] / 1e9,
+            "throttled": host.cgroup(self.root, self.group)["throttled"],
+        }
 
     def end(self):
         """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reason'}; sleeps for what is left of the time, if it must look twice."""
-        nothing = {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": None, "reason": None}
+        nothing = {
+            "on": None,
+            "waiting": None,
+            "throttled": None,
+            "seconds": None,
+            "total": None,
+            "reason": None,
+        }
         if self.process is None:
             return dict(nothing, reason="not running")
         if self.first is None:
@@ -369,7 +396,12 @@ class Observation(object):
             return dict(nothing, total=total, reason="not looked at twice")
         time.sleep(max(0, self.began + self.seconds - time.time()))
         second, took = self.look(), time.time() - self.began
-        if second is None or took <= 0 or second["on"] < self.first["on"] or second["waiting"] < self.first["waiting"]:
+        if (
+            second is None
+            or took <= 0
+            or second["on"] < self.first["on"]
+            or second["waiting"] < self.first["waiting"]
+        ):
             return dict(nothing, total=total, reason="Falco's threads changed between the two looks")
         found = dict(nothing, total=total, seconds=round(took, 2))
         for name, value in second.items():
@@ -378,11 +410,11 @@ class Observation(object):
         return found
 
 
-def rings(process):
+def ring_buffers(process):
     """The ring buffers that the process has mapped: {'driver', 'bytes_each', 'count'}, or None."""
     maps = (host.read(process.path + "/maps", 1 << 22) if process else None) or ""
     for driver in ("modern_ebpf", "kmod", "ebpf"):
-        found = evidence.rings_mapped(maps, driver, os.sysconf("SC_PAGE_SIZE"))
+        found = rings.mapped(maps, driver, os.sysconf("SC_PAGE_SIZE"))
         if found:
             return {"driver": driver, "bytes_each": max(found), "count": found[max(found)]}
     return None
@@ -399,8 +431,14 @@ def gather(params):
     result = {"cpus": host.cpus(root), "kernel": host.kernel(root), "memory": host.memory(root)}
     try:
         unit = systemd.find(params["unit"] or None)
-        reason = None if unit else (
-            "systemd has no unit %s" % (params["unit"] or "of Falco's packages (%s)" % ", ".join(systemd.UNITS)))
+        reason = (
+            None
+            if unit
+            else (
+                "systemd has no unit %s"
+                % (params["unit"] or "of Falco's packages (%s)" % ", ".join(systemd.UNITS))
+            )
+        )
     except systemd.ManagerError as error:
         unit, reason = None, "systemd did not answer: %s" % error
     result["service"] = systemd.service(unit) if unit else {"manager": None, "unit": None, "reason": reason}
@@ -417,19 +455,24 @@ def gather(params):
     if not arguments and unit:
         arguments = systemd.argv(unit)
     if not environment and unit:
-        environment = dict(item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item)
+        environment = dict(
+            item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item
+        )
     binary = systemd.argv(unit)[0] if unit and systemd.argv(unit) else "/usr/bin/falco"
     record = records.load(root + params["state_dir"])
     version, version_reason = version_of(binary, record)
     result["falco"] = {
-        "version": version, "reason": version_reason, "binary": binary, "running": bool(process),
+        "version": version,
+        "reason": version_reason,
+        "binary": binary,
+        "running": bool(process),
         "pid": process.pid if process else None,
         "since": host.started_at(root, start) if process else None,
         "age": age,
         "start_ticks": start,
         "restarts": host.integer(unit.get("NRestarts")) if unit else None,
         "nice": process.stat()[2] if process and process.stat() else None,
-        "rings": rings(process),
+        "rings": ring_buffers(process),
     }
     main = params["config_file"] or main_file(arguments) or DEFAULT_MAIN
     files, folders = config_files(main, arguments, params["extra_files"])
@@ -437,8 +480,14 @@ def gather(params):
     result["metrics"] = measure(params, root, unit, files)
     for item in files:
         item.pop("text", None)
-    result["sources"] = {"main": main, "files": files, "folders": folders, "arguments": arguments, "environment": used,
-                         "probe": "FALCO_BPF_PROBE" in environment}
+    result["sources"] = {
+        "main": main,
+        "files": files,
+        "folders": folders,
+        "arguments": arguments,
+        "environment": used,
+        "probe": "FALCO_BPF_PROBE" in environment,
+    }
     result["host"] = {
         "metrics_dir_exists": os.path.isdir(params["metrics_dir"]),
         "files": on_disk(record),
@@ -451,7 +500,9 @@ def gather(params):
         result["rules"] = rules_loaded.ask(arguments or [binary], environment, params["dry_run"])
         if params["profile_seconds"]:
             # perf would take the kernel many seconds to let go of, on a host that is busy already.
-            result["rules"]["profile"] = syscall_profile.measure(root, params["profile_seconds"], means=("tracefs",))
+            result["rules"]["profile"] = syscall_counts.measure(
+                root, params["profile_seconds"], means=("tracefs",)
+            )
     result["falco"]["cpu"] = observation.end()
     return result
 
@@ -465,7 +516,12 @@ def main():
             "state_dir": {"type": "str", "default": "/var/lib/falcotune"},
             "metrics_dir": {"type": "str", "default": "/var/log/falco"},
             "observe_seconds": {"type": "float", "default": 1.0},
-            "metrics_sources": {"type": "list", "elements": "str", "choices": list(snapshots.ORDER), "default": list(snapshots.ORDER)},
+            "metrics_sources": {
+                "type": "list",
+                "elements": "str",
+                "choices": list(snapshots.ORDER),
+                "default": list(snapshots.ORDER),
+            },
             "metrics_max_bytes": {"type": "int", "default": 2 << 20},
             "window_seconds": {"type": "float", "default": 3600.0},
             "min_observation": {"type": "float", "default": 60.0},
@@ -483,9 +539,12 @@ def main():
     )
     if not 0 <= module.params["observe_seconds"] <= 60:
         module.fail_json(msg="observe_seconds is %s: expected 0 to 60" % module.params["observe_seconds"])
-    shortest, longest = syscall_profile.SECONDS
+    shortest, longest = syscall_counts.SECONDS
     if module.params["profile_seconds"] and not shortest <= module.params["profile_seconds"] <= longest:
-        module.fail_json(msg="profile_seconds is %s: expected 0, or %s to %s" % (module.params["profile_seconds"], shortest, longest))
+        module.fail_json(
+            msg="profile_seconds is %s: expected 0, or %s to %s"
+            % (module.params["profile_seconds"], shortest, longest)
+        )
     module.exit_json(changed=False, ansible_facts={"falco": gather(module.params)})
 
 

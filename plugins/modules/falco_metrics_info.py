@@ -232,7 +232,8 @@ metrics:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils import host, snapshots, sources, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots, sources
 
 RANGES = {"max_bytes": (65536, 1 << 30), "min_seconds": (0, 31622400), "prometheus_seconds": (0.1, 600)}
 
@@ -245,8 +246,10 @@ def gather(params):
         unit = None  # files can be read without systemd
     options = {name: params[name] for name in sources.OPTIONS}
     limits = {name: params[name] for name in ("max_bytes", "min_seconds")}
-    return {"pair": sources.gather(params["host_root"], unit, options, params["order"], limits),
-            "cpus": host.cpus(params["host_root"].rstrip("/"))["online"]}
+    return {
+        "pair": sources.gather(params["host_root"], unit, options, params["order"], limits),
+        "cpus": host.cpus(params["host_root"].rstrip("/"))["online"],
+    }
 
 
 def main():
@@ -257,7 +260,12 @@ def main():
             "metrics_file": {"type": "str", "default": ""},
             "alerts_file": {"type": "str", "default": ""},
             "syslog": {"type": "list", "elements": "str"},
-            "order": {"type": "list", "elements": "str", "choices": list(snapshots.ORDER), "default": list(snapshots.ORDER)},
+            "order": {
+                "type": "list",
+                "elements": "str",
+                "choices": list(snapshots.ORDER),
+                "default": list(snapshots.ORDER),
+            },
             "max_bytes": {"type": "int", "default": 8388608},
             "min_seconds": {"type": "float", "default": 60},
             "prometheus_url": {"type": "str", "default": ""},

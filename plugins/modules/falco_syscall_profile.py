@@ -139,7 +139,7 @@ profile:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts
 
 
 def main():
@@ -147,13 +147,20 @@ def main():
         argument_spec={
             "host_root": {"type": "str", "default": ""},
             "seconds": {"type": "float", "default": 5},
-            "means": {"type": "list", "elements": "str", "choices": list(syscall_profile.MEANS), "default": list(syscall_profile.MEANS)},
+            "means": {
+                "type": "list",
+                "elements": "str",
+                "choices": list(syscall_counts.MEANS),
+                "default": list(syscall_counts.MEANS),
+            },
             "release": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     try:
-        measured = syscall_profile.measure(module.params["host_root"], module.params["seconds"], module.params["means"])
+        measured = syscall_counts.measure(
+            module.params["host_root"], module.params["seconds"], module.params["means"]
+        )
     except ValueError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, measured=measured)

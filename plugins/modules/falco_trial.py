@@ -210,7 +210,9 @@ import tempfile
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils import host, records, systemd, trial
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import trial
 
 # Beside the time of the test itself: dry run, start, an end that was not heard, the host's own Falco that stops and starts.
 AROUND = 600
@@ -233,14 +235,24 @@ def planned(module):
         process = None
     environment = process.environment() if process else None
     if not environment:
-        environment = dict(item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item)
+        environment = dict(
+            item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item
+        )
     arguments = (process.arguments() if process else []) or systemd.argv(unit) or ["/usr/bin/falco"]
     state = root + request["state_dir"]
     if module.check_mode:
         # Nothing of the host's is touched, not even our own directory.
         state = os.path.join(tempfile.gettempdir(), "falcotune-" + host.digest(os.urandom(16))[:16])
-    return {"request": request, "root": root, "state": state, "unit": unit, "arguments": arguments, "environment": environment,
-            "binary": (systemd.argv(unit) or arguments)[0], "dry": module.check_mode}
+    return {
+        "request": request,
+        "root": root,
+        "state": state,
+        "unit": unit,
+        "arguments": arguments,
+        "environment": environment,
+        "binary": (systemd.argv(unit) or arguments)[0],
+        "dry": module.check_mode,
+    }
 
 
 def hold(module, state):
@@ -250,13 +262,17 @@ def hold(module, state):
         os.chmod(state, 0o700)
         lock = records.lock(state)
     except records.Locked as error:
-        module.fail_json(msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again when it is done"
-                         % error)
+        module.fail_json(
+            msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again when it is done"
+            % error
+        )
     except OSError as error:
         module.fail_json(msg="%s: %s; run with become, or set falco_tune_state_dir" % (state, error.strerror))
     if records.read_json(os.path.join(state, "journal.json")):
-        module.fail_json(msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which finishes or "
-                             "undoes it" % state)
+        module.fail_json(
+            msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which finishes or "
+            "undoes it" % state
+        )
     try:
         return lock, trial.recover(state)
     except trial.Failed as error:

@@ -12,7 +12,7 @@ import statistics
 import time
 from pathlib import Path
 
-from ansible_collections.falcotune.fleet.plugins.module_utils import snapshots
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots
 
 FIXTURES = Path(__file__).resolve().parents[1] / "unit" / "fixtures" / "metrics"
 MIB = 1 << 20

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import synthetic_audit
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_html
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import html
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
 from chromium import Chromium, find  # noqa: E402
@@ -42,7 +42,7 @@ def measure(folder: Path, hosts: int, times: int = 7) -> list[str]:
         page.size(1280)
         for number in (SMALL, hosts):
             path = folder / f"{number}.html"
-            path.write_text(report_html.render(synthetic_audit.audit_model(number, history=60)), "utf-8")
+            path.write_text(html.render(synthetic_audit.audit_model(number, history=60)), "utf-8")
             opened[number] = _opened(page, path.as_uri(), times)
             lines.append(f"page of {number} hosts: {path.stat().st_size / 1e6:.2f} MB, can be used after {opened[number]:.0f} ms "
                          f"(median of {times})")

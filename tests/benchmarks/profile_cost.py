@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts
 
 # dd makes two of the cheapest calls for each byte: the worst that the profile can do to anybody.
 CALLS = 200_000
@@ -38,8 +38,8 @@ def measure(pairs: int, seconds: float = 4) -> list[str]:
     if os.geteuid() != 0:
         return ["the profile: not measured, only root may count system calls"]
     lines = []
-    for means in syscall_profile.MEANS:
-        lacking = syscall_profile.measure("", 0.5, (means,))["reason"]
+    for means in syscall_counts.MEANS:
+        lacking = syscall_counts.measure("", 0.5, (means,))["reason"]
         if lacking:
             lines.append(f"profile by {means}: not measured: {lacking}")
             continue
@@ -48,7 +48,7 @@ def measure(pairs: int, seconds: float = 4) -> list[str]:
             pair = {}
             for counts in sorted((False, True), reverse=number % 2 == 1):
                 answer = {}
-                counting = threading.Thread(target=lambda: answer.update(syscall_profile.measure("", seconds + BEGIN, (means,))))  # noqa: B023
+                counting = threading.Thread(target=lambda: answer.update(syscall_counts.measure("", seconds + BEGIN, (means,))))  # noqa: B023
                 if counts:
                     counting.start()
                     time.sleep(BEGIN)

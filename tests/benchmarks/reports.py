@@ -25,8 +25,8 @@ def peak() -> float:
 
 
 def work(hosts: int, points: int) -> dict:
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import report, report_forms, report_html
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils.history import History
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import forms, html, models
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history import History
 
     results = synthetic_audit.audit_results(hosts, history=points)
     previous = synthetic_audit.previous_of(results)
@@ -44,11 +44,11 @@ def work(hosts: int, points: int) -> dict:
             step(title, lambda: (folder / title).write_text(make(model), "utf-8"))
             found["bytes"][title] = (folder / title).stat().st_size
 
-        model = step("model", lambda: report.assemble(results, synthetic_audit.POLICY, synthetic_audit.META, previous))
+        model = step("model", lambda: models.assemble(results, synthetic_audit.POLICY, synthetic_audit.META, previous))
         # The model is what the forms read; an audit has nothing else of its hosts by then.
         results = previous = None
-        for title, make in (("json", report_forms.to_json), ("csv", report_forms.to_csv), ("openmetrics", report_forms.to_openmetrics),
-                            ("terminal", report_forms.to_terminal), ("html", report_html.render)):
+        for title, make in (("json", forms.to_json), ("csv", forms.to_csv), ("openmetrics", forms.to_openmetrics),
+                            ("terminal", forms.to_terminal), ("html", html.render)):
             write(title, make)
 
         def remember():

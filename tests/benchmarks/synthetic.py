@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from ansible_collections.falcotune.fleet.plugins.filter.plan import plan
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly
 from hosts import config_text, packaged_config
 
 RELEASES = ("0.36.2", "0.37.1", "0.38.2", "0.39.2", "0.40.0", "0.41.3", "0.42.1", "0.43.0", "0.44.1")
@@ -59,7 +59,7 @@ def measure(hosts: int) -> list[str]:
     chance = random.Random(1)
     messages = [message(number, chance) for number in range(hosts)]
     before = time.perf_counter()
-    found = [facts.assemble(item) for item in messages]
+    found = [assembly.assemble(item) for item in messages]
     assembled = time.perf_counter()
     made = [plan(item, {}) for item in found]
     planned = time.perf_counter()

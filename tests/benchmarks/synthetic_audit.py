@@ -67,7 +67,7 @@ RULES = {
 
 
 def _window(chance, cpus, release, rate, percent, falco_cpu):
-    """The window contract (plugin_utils/metrics.py) of a host: rate in events/s per CPU as counted."""
+    """The window contract (plugin_utils/_tuning/windows.py) of a host: rate in events/s per CPU as counted."""
     seconds = round(60 + chance.random() * 5, 3)
     events = int(rate * cpus * seconds)
     drops = int(events * percent / 100)
@@ -293,7 +293,7 @@ def previous_of(results, at="2026-11-23T13:00:00Z"):
 
 def audit_model(n, seed=1, history=20, policy=None):
     """The whole report model of n hosts."""
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
 
     results = audit_results(n, seed, history)
-    return report.assemble(results, dict(POLICY, **(policy or {})), dict(META), previous_of(results))
+    return models.assemble(results, dict(POLICY, **(policy or {})), dict(META), previous_of(results))

@@ -58,7 +58,7 @@ def page(chromium):
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """made(name, model) → its url, path and model; each page is rendered once."""
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import report_html
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import html
 
     folder, known = tmp_path_factory.mktemp("pages"), {}
 
@@ -66,7 +66,7 @@ def made(tmp_path_factory):
         if name not in known:
             path = folder / f"{name}.html"
             given = model()
-            path.write_text(report_html.render(given), "utf-8")
+            path.write_text(html.render(given), "utf-8")
             known[name] = SimpleNamespace(url=path.as_uri(), path=path, model=given)
         return known[name]
 
@@ -111,9 +111,9 @@ def hostile_rollout(made):
 
 
 def report_of(kind: str, hosts: list, record: dict | None = None) -> dict:
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
 
-    return report.assemble(hosts, dict(audits.POLICY, fail_on=[]), dict(audits.META, kind=kind), None, record)
+    return models.assemble(hosts, dict(audits.POLICY, fail_on=[]), dict(audits.META, kind=kind), None, record)
 
 
 def rolled(number: int, **more) -> dict:

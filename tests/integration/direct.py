@@ -24,7 +24,7 @@ name, arguments, gate = json.load(sys.stdin)
 if gate:
     # Hold the module where it is about to take the host's lock.
     import os, time
-    from ansible_collections.falcotune.fleet.plugins.module_utils import records
+    from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
     take = records.lock
     def wait(state):
         open(gate + ".there", "w").close()
@@ -62,31 +62,32 @@ def finished(process: subprocess.Popen) -> dict:
 
 def request(host, **policy) -> dict:
     """What the controller would ask of falco_config now: facts, plan and rendering."""
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts, plan
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import request as requests
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import requests
 
     given = {**host.hostvars(), **policy}
     complete = policies.complete({key: value for key, value in given.items() if not key.startswith("ansible_")})
     arguments = {name: complete[name] for name in ("host_root", "unit", "config_file", "state_dir", "metrics_dir")}
     gathered = finished(started(host, "falco_facts", {**arguments, "observe_seconds": 0}))
     assert "ansible_facts" in gathered, gathered
-    found = facts.assemble(gathered["ansible_facts"]["falco"])
-    made = plan.make(found, complete)
+    found = assembly.assemble(gathered["ansible_facts"]["falco"])
+    made = planner.make(found, complete)
     return requests.build("present", made, found, complete, yaml.safe_dump(made["settings"], sort_keys=False), [])
 
 
 def trial_request(host, test: dict | None = None, **options) -> dict:
     """What the controller would ask of falco_trial for one test; the guide's first without one."""
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts, trial
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
     given = {key: value for key, value in host.hostvars().items() if key.startswith("falco_tune_")}
     complete = policies.complete(given)
     arguments = {name: complete[name] for name in ("host_root", "unit", "config_file", "state_dir", "metrics_dir")}
-    found = facts.assemble(finished(started(host, "falco_facts", {**arguments, "observe_seconds": 0}))["ansible_facts"]["falco"])
-    chosen = trial.options({"seconds": 5, "max_load_per_cpu": 1000})
-    made = trial.request(test or trial.GUIDE[0], found, None, chosen, complete, trial.release_of(found), False)
+    found = assembly.assemble(finished(started(host, "falco_facts", {**arguments, "observe_seconds": 0}))["ansible_facts"]["falco"])
+    chosen = campaigns.options({"seconds": 5, "max_load_per_cpu": 1000})
+    made = campaigns.request(test or campaigns.GUIDE[0], found, None, chosen, complete, campaigns.release_of(found), False)
     return {**made, **options}
 
 

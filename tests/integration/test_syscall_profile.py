@@ -25,8 +25,8 @@ from playbooks import COLLECTIONS, environment
 
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
-from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile as profile  # noqa: E402
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import syscall_names  # noqa: E402
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts  # noqa: E402
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import syscall_names  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 RATE = int(os.environ.get("FALCOTUNE_LOAD", "1500"))
@@ -34,7 +34,7 @@ RATE = int(os.environ.get("FALCOTUNE_LOAD", "1500"))
 MODULE = """\
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile as profile
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts as profile
 if sys.argv[3] == "instance":
     # A kernel without histograms: hold an instance for as long, with everything around it.
     def hold(root, tracing, seconds, life, notes):
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may count s
 
 def counted(seconds: float, means: str) -> dict:
     """A profile, or a skipped test that says what this kernel lacks."""
-    found = profile.measure("", seconds, (means,))
+    found = syscall_counts.measure("", seconds, (means,))
     if found["means"] is None:
         pytest.skip(found["reason"])
     return found
@@ -98,17 +98,17 @@ def held_against(found: dict, least: float, most: float, capsys) -> None:
 
 def test_a_known_load_in_a_histogram(load, monkeypatch, capsys):
     """The load's count is read before and after the histogram is set going, and before and after it is halted."""
-    seen, trigger = mmap.mmap(-1, 64), profile.Instance.trigger
+    seen, trigger = mmap.mmap(-1, 64), syscall_counts.Instance.trigger
 
     def between(self, what, action, notes=None):
         place = {":cont": 0, ":pause": 16}.get(action)
         before = load.rounds()
         done = trigger(self, what, action, notes)
-        if what is profile.CALLS:
+        if what is syscall_counts.CALLS:
             seen[place:place + 16] = struct.pack("<QQ", before, load.rounds())
         return done
 
-    monkeypatch.setattr(profile.Instance, "trigger", between)
+    monkeypatch.setattr(syscall_counts.Instance, "trigger", between)
     for _attempt in range(3):
         found = counted(5, "tracefs")
         first, going, last, halted = struct.unpack("<4Q", seen[:32])
@@ -135,13 +135,13 @@ def test_a_known_load_by_perf(load, capsys):
 def test_every_call_of_this_kernel_has_a_name_of_falcos(tmp_path):
     """In a mount namespace of the test's own, so that tracefs may be mounted."""
     program = ("import json, os, sys; sys.path.insert(0, sys.argv[1])\n"
-               "from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile as p\n"
+               "from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts as p\n"
                "print(json.dumps(sorted(os.listdir(p.folder('') + '/events/syscalls'))))")
     done = subprocess.run([sys.executable, "-c", program, str(COLLECTIONS)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(done.stderr.splitlines()[-1])
     events = [name for name in json.loads(done.stdout) if name.startswith("sys_enter_")]
-    names = {profile.call_name(name, "sys_enter_") for name in events}
+    names = {syscall_counts.call_name(name, "sys_enter_") for name in events}
     # Newer kernels may know calls that this Falco doesn't; functions with names of their own would be here too.
     unknown = names - syscall_names.names_for("0.44.1").kernel
     assert len(events) > 250 and len(unknown) <= 10 and not [name for name in unknown if name.startswith(("new", "old", "arm64"))], unknown
@@ -203,12 +203,12 @@ def guard_of(pid: int) -> int | None:
 def instances(guard: int) -> list[str]:
     """A guard's instances, seen from a mount namespace that is gone afterwards; other tests have theirs."""
     program = ("import os, sys; sys.path.insert(0, sys.argv[1])\n"
-               "from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile as p\n"
+               "from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts as p\n"
                "print(*[name for name in os.listdir(p.folder('') + '/instances') if name.startswith(p.PREFIX)])")
     done = subprocess.run([sys.executable, "-c", program, str(COLLECTIONS)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(done.stderr.splitlines()[-1])
-    return [name for name in done.stdout.split() if name.startswith("%s%d-" % (profile.PREFIX, guard))]
+    return [name for name in done.stdout.split() if name.startswith("%s%d-" % (syscall_counts.PREFIX, guard))]
 
 
 def gone(pids, seconds: float = 60) -> bool:
@@ -224,7 +224,7 @@ def test_killed_at_a_random_moment(means, victim, capsys):
     number = int(os.environ.get("FALCOTUNE_KILLS", "0")) or {"tracefs": 8, "perf": 3}[means]
     share = len(range(["module", "guard", "both"].index(victim), number, 3))
     began = time.monotonic()
-    if profile.measure("", 0.5, (means,))["means"] is None:
+    if syscall_counts.measure("", 0.5, (means,))["means"] is None:
         if means == "perf":
             pytest.skip("no perf here")
         instances(0)
@@ -255,7 +255,7 @@ def test_killed_at_a_random_moment(means, victim, capsys):
         left = instances(guard)
         if victim == "both":
             caught["left an instance"] += len(left)
-            profile.measure("", 0.5, ("tracefs",) if means == "instance" else (means,) if means == "tracefs" else ())
+            syscall_counts.measure("", 0.5, ("tracefs",) if means == "instance" else (means,) if means == "tracefs" else ())
             left = instances(guard)
         elif victim == "guard" and said:
             found = json.loads(said)
@@ -267,7 +267,7 @@ def test_killed_at_a_random_moment(means, victim, capsys):
 
 def test_a_run_leaves_the_living_alone():
     """Two at once: the second sweeps, and the first goes on counting in its instance."""
-    probe = profile.measure("", 0.5, ("tracefs",))
+    probe = syscall_counts.measure("", 0.5, ("tracefs",))
     means = "tracefs" if probe["means"] else "instance"
     if means == "instance":
         instances(0)
@@ -276,7 +276,7 @@ def test_a_run_leaves_the_living_alone():
     while guard is None or not instances(guard):
         guard = guard_of(first.pid)
         assert first.poll() is None
-    profile.measure("", 0.5, ("tracefs",))
+    syscall_counts.measure("", 0.5, ("tracefs",))
     assert len(instances(guard)) == 1
     first.kill()
     first.wait()

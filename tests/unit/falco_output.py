@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 
-from ansible_collections.falcotune.fleet.plugins.module_utils import falco_lines, snapshots, tail
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import falco_lines, snapshots, tail
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
 

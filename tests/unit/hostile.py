@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 
 TEXTS = (
@@ -73,7 +73,7 @@ def rollout(number=60, seed=3):
 
 
 def model(number=60, seed=3, kind="audit"):
-    return report.assemble(results(number, seed), dict(synthetic_audit.POLICY, fail_on=list(report.RULES)), dict(
+    return models.assemble(results(number, seed), dict(synthetic_audit.POLICY, fail_on=list(models.RULES)), dict(
         synthetic_audit.META, kind=kind), rollout=rollout(number, seed) if kind == "rollout" else None, previous={
         text: {"at": "2026-11-23T13:00:00Z", "state": "healthy", "drops_percent": 0.0, "rate_per_cpu_guide": 1.0} for text in TEXTS})
 

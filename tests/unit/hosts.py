@@ -16,8 +16,9 @@ from pathlib import Path
 import jinja2
 import yaml
 from ansible.plugins.filter.core import to_nice_yaml
-from ansible_collections.falcotune.fleet.plugins.module_utils import yaml_text
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import buffers, config, driver, facts, releases
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import yaml_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration, drivers, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, buffers
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "/etc/falco/falco.yaml"
@@ -174,12 +175,12 @@ class Host:
         }
 
     def facts(self):
-        return facts.assemble(self.message())
+        return assembly.assemble(self.message())
 
     def effective(self):
         """The configuration as Falco merges it."""
         release = releases.release_for(self.version)
-        merged = config.merge(MAIN, self.files, driver.options_of(self.argv), self.environment, release)
+        merged = configuration.merge(MAIN, self.files, drivers.options_of(self.argv), self.environment, release)
         return merged["effective"]
 
     def rings(self):
@@ -187,7 +188,7 @@ class Host:
         kind, effective, release = self.facts()["driver"]["kind"], self.effective(), releases.release_for(self.version)
 
         def value(path):
-            return config.value_in_force(effective, path, release)["value"]
+            return configuration.value_in_force(effective, path, release)["value"]
 
         # 0.37 reads the old keys while its engine block says what the code's defaults say.
         old = release.has("syscall_buf_size_preset") and (

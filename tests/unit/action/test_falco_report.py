@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.action import falco_report
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 
@@ -22,7 +22,7 @@ CHOSEN = {"repair": True, "custom_set": ["!close"], "all": False, "selected": ["
 
 def facts_of(**more):
     facts = Host().facts()
-    return {"ansible_facts": dict({"falco": facts, "falco_plan": dict(plan.make(facts, {}), syscalls=CHOSEN)}, **more)}
+    return {"ansible_facts": dict({"falco": facts, "falco_plan": dict(planner.make(facts, {}), syscalls=CHOSEN)}, **more)}
 
 
 def run(folder, hostvars, check_mode=False, **args):

@@ -7,9 +7,9 @@ import copy
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy, syscall_set, verdict
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import plan as planner
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy as policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import verdict as verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
 from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, MIB, ROOT, Host, measured
 
 

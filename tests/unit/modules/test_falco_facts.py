@@ -7,9 +7,10 @@ import os
 import sys
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.module_utils import host, records, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
 from ansible_collections.falcotune.fleet.plugins.modules import falco_facts
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import facts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly
 from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 
 FALCO = """#!/bin/sh
@@ -81,7 +82,7 @@ def test_gather(root):
     assert found["sources"]["folders"] == [str(root / "etc/falco/config.d")]
     assert [os.path.basename(item["path"]) for item in found["sources"]["files"]] == ["falco.yaml", "a.yaml"]
     assert found["sources"]["environment"] == {"KIND": "kmod"}  # nothing else of Falco's environment
-    assembled = facts.assemble(found)
+    assembled = assembly.assemble(found)
     assert assembled["driver"]["kind"] == "kmod" and assembled["config"]["effective"]["metrics"] == {"enabled": True}
 
 

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from ansible_collections.falcotune.fleet.plugins.action import falco_metrics_info as action
 from ansible_collections.falcotune.fleet.plugins.doc_fragments import host
-from ansible_collections.falcotune.fleet.plugins.module_utils import journal, snapshots, sources, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import journalctl, snapshots, sources
 from ansible_collections.falcotune.fleet.plugins.modules import falco_metrics_info
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import metrics
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 from ansible_collections.falcotune.fleet.tests.unit.falco_output import START, alert_line, line, minutes, text_line
 
 UNIT = {"Id": "falco-modern-bpf.service", "LoadState": "loaded", "ActiveState": "active", "MainPID": "812"}
@@ -35,7 +36,7 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "proc/812/fd").mkdir()
     (tmp_path / "proc/812/fd/7").symlink_to(tmp_path / "proc/812/root/tmp/metrics.jsonl")
     monkeypatch.setattr(systemd, "show", lambda names: [UNIT])
-    monkeypatch.setattr(journal.Journal, "__iter__", lambda self: iter(()))
+    monkeypatch.setattr(journalctl.Journal, "__iter__", lambda self: iter(()))
     return tmp_path
 
 
@@ -113,9 +114,9 @@ def run(monkeypatch):
 def test_the_controller_half_makes_the_window(root, run):
     sent = json.loads(json.dumps(gather(root)))
     result = run(dict(sent, changed=False, warnings=["one"]))
-    assert result["metrics"] == metrics.window(sent["pair"], None, 4) and result["metrics"]["drops_percent"] == 1.0
+    assert result["metrics"] == windows.window(sent["pair"], None, 4) and result["metrics"]["drops_percent"] == 1.0
     assert result["changed"] is False and result["warnings"] == ["one"] and not {"pair", "cpus"} & set(result)
-    assert set(result["metrics"]) == set(metrics.EMPTY)
+    assert set(result["metrics"]) == set(windows.EMPTY)
 
 
 @pytest.mark.parametrize("answer", [{"failed": True, "msg": "no"}, {"unreachable": True}, {"failed": True, "pair": {}}])
@@ -128,6 +129,6 @@ def test_the_documentation_is_the_argument_spec():
     assert documented["order"]["choices"] == documented["order"]["default"] == list(snapshots.ORDER)
     for name, value in sources.OPTIONS.items():
         assert (documented[name].get("default") or None) == (value or None)
-    assert set(yaml.safe_load(falco_metrics_info.RETURN)["metrics"]["contains"]) == set(metrics.EMPTY)
+    assert set(yaml.safe_load(falco_metrics_info.RETURN)["metrics"]["contains"]) == set(windows.EMPTY)
     assert documented["max_bytes"]["default"] == snapshots.LIMITS["max_bytes"]
     assert documented["min_seconds"]["default"] == snapshots.LIMITS["min_seconds"]

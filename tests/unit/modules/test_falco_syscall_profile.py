@@ -9,9 +9,9 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.falcotune.fleet.plugins.action import falco_syscall_profile as action
-from ansible_collections.falcotune.fleet.plugins.module_utils import syscall_profile as counting
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts
 from ansible_collections.falcotune.fleet.plugins.modules import falco_syscall_profile
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import syscall_profile
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_profile
 
 MEASURED = {"means": "tracefs", "seconds": 2.0, "counts": {"openat": 20, "listns": 2}, "reason": None, "notes": []}
 
@@ -19,7 +19,7 @@ MEASURED = {"means": "tracefs", "seconds": 2.0, "counts": {"openat": 20, "listns
 def module(capsys, monkeypatch, check=False, **arguments):
     """What the module prints, with a host that counts on paper."""
     called = []
-    monkeypatch.setattr(counting, "measure", lambda *given: [called.append(given), MEASURED][1])
+    monkeypatch.setattr(syscall_counts, "measure", lambda *given: [called.append(given), MEASURED][1])
     with patch_module_args(dict(arguments, _ansible_check_mode=check)), pytest.raises(SystemExit):
         falco_syscall_profile.main()
     return json.loads(capsys.readouterr().out), called
@@ -77,4 +77,4 @@ def test_the_documentation_is_the_sample_and_the_contract():
     documented = yaml.safe_load(falco_syscall_profile.RETURN)["profile"]["contains"]
     assert list(documented) == list(syscall_profile.read(MEASURED))
     options = yaml.safe_load(falco_syscall_profile.DOCUMENTATION)["options"]
-    assert options["means"]["choices"] == list(counting.MEANS) == list(syscall_profile.MEANS)
+    assert options["means"]["choices"] == list(syscall_profile.MEANS) == list(syscall_counts.MEANS)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import report
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
 ROLE = ROOT / "roles" / "audit"
@@ -34,7 +34,7 @@ def test_the_module_takes_the_same(name):
 
 
 def test_the_rules_are_those_of_the_core():
-    assert set(SPECS["main"]["options"][PREFIX + "fail_on"]["choices"]) == set(report.RULES)
+    assert set(SPECS["main"]["options"][PREFIX + "fail_on"]["choices"]) == set(models.RULES)
 
 
 def test_tasks_use_no_other_names():

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import policy
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
 ROLE = ROOT / "roles" / "tune"
@@ -18,7 +18,7 @@ RESULTS = {"falco_tune_restart_required", "falco_tune_rollout"}  # what the role
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 VARS = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 SPECS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]
-WANTED = {PREFIX + name: option.default for name, option in policy.OPTIONS.items() if name not in PLAYBOOK_ONLY}
+WANTED = {PREFIX + name: option.default for name, option in policies.OPTIONS.items() if name not in PLAYBOOK_ONLY}
 
 # Values of each kind, and the type of the specification that takes them.
 TYPES = {bool: {"bool"}, str: {"str", "raw"}, int: {"int", "float"}, float: {"float"}, list: {"list", "raw"}, dict: {"dict"}}
@@ -39,7 +39,7 @@ def test_argument_specs_take_what_the_policy_takes(name):
     assert option["description"]
     for choice in option.get("choices", []):
         choice = [choice] if option["type"] == "list" else choice
-        assert policy.complete({name: choice})[name[len(PREFIX):]] == choice
+        assert policies.complete({name: choice})[name[len(PREFIX):]] == choice
 
 
 def test_argument_specs_hold_no_template():
@@ -53,7 +53,7 @@ def test_rollback_takes_a_part_of_the_same_variables():
 
 
 def test_the_defaults_make_a_policy():
-    assert policy.complete(DEFAULTS) == policy.complete({})
+    assert policies.complete(DEFAULTS) == policies.complete({})
 
 
 def test_public_variables_carry_the_roles_name():
@@ -80,7 +80,7 @@ def test_the_playbooks_read_the_remaining_names():
     assert texts
     for text in texts:
         used = set(re.findall(r"\bfalco_tune_(\w+)", text))
-        assert PLAYBOOK_ONLY <= used <= set(policy.OPTIONS) | {name[len(PREFIX):] for name in RESULTS}
+        assert PLAYBOOK_ONLY <= used <= set(policies.OPTIONS) | {name[len(PREFIX):] for name in RESULTS}
 
 
 @pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))

@@ -1,0 +1,187 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd as the modules need it: which unit is Falco's, what it says, stop and start. No shell."""
+
+import os
+import re
+import subprocess
+import time
+
+UNITS = (
+    "falco-modern-bpf.service",
+    "falco-kmod.service",
+    "falco-bpf.service",
+    "falco-custom.service",
+    "falco.service",
+)
+
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,CPUQuotaPerSecUSec,"
+    "MemoryMax,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,Result,Environment"
+)
+
+
+class ManagerError(Exception):
+    """systemctl did not do what was asked; the text says what it printed."""
+
+
+def _environment(more=None):
+    return dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_PAGER="", SYSTEMD_COLORS="0", **(more or {}))
+
+
+def run(arguments, timeout=60, environment=None):
+    """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist. environment: more variables."""
+    try:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(environment),
+        )
+    except OSError as error:
+        return None, "", "%s: %s" % (arguments[0], error.strerror)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        return (
+            None,
+            out.decode("utf-8", "replace"),
+            "no answer after %d s from: %s" % (timeout, " ".join(arguments)),
+        )
+    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+class Begun(object):
+    """A command that takes its time, while its caller looks at other things."""
+
+    def __init__(self, process):
+        self.process, self.answer = process, None
+
+    def ended(self, seconds):
+        """(exit status, what it said) as soon as it has ended, (None, '') after so many seconds; later calls wait those too."""
+        if self.answer:
+            time.sleep(seconds)
+            return self.answer
+        try:
+            out, err = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return None, ""
+        self.answer = self.process.returncode, (err or out).decode("utf-8", "replace").strip()
+        return self.answer
+
+    def give_up(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def begin(arguments):
+    """A Begun command. Raises ManagerError where it can't be run."""
+    try:
+        return Begun(
+            subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+            )
+        )
+    except OSError as error:
+        raise ManagerError("%s: %s" % (arguments[0], error.strerror))
+
+
+def parse_show(text):
+    """Output of `systemctl show` for several units → [{property: value}]."""
+    units = []
+    for part in re.split(r"\n\s*\n", text.strip()):
+        unit = {}
+        for line in part.splitlines():
+            key, equals, value = line.partition("=")
+            if equals:
+                unit.setdefault(key, value)
+        if unit:
+            units.append(unit)
+    return units
+
+
+def show(units):
+    status, out, err = run(["systemctl", "show", "--property=" + PROPERTIES] + list(units))
+    if status is None or (status and not out.strip()):
+        raise ManagerError((err or out).strip() or "systemctl show failed")
+    return parse_show(out)
+
+
+def find(name=None):
+    """The properties of Falco's unit (the named one, else the running, else the enabled one), or None."""
+    units = [unit for unit in show([name] if name else UNITS) if unit.get("LoadState") == "loaded"]
+    seen, unique = set(), []
+    for unit in units:
+        if unit.get("Id") not in seen:
+            seen.add(unit.get("Id"))
+            unique.append(unit)
+    for wanted in (
+        lambda unit: (
+            unit.get("ActiveState") in ("active", "reloading") and unit.get("MainPID") not in (None, "0")
+        ),
+        lambda unit: unit.get("ActiveState") in ("active", "activating", "deactivating", "reloading"),
+        lambda unit: unit.get("UnitFileState") in ("enabled", "enabled-runtime"),
+        lambda unit: unit.get("ActiveState") == "failed",
+        lambda unit: True,
+    ):
+        for unit in unique:
+            if wanted(unit):
+                return unit
+    return None
+
+
+def argv(unit):
+    """The arguments of ExecStart. systemd prints them joined by blanks."""
+    match = re.search(r"argv\[\]=(.*?) ; ", unit.get("ExecStart", ""))
+    return match.group(1).split() if match else []
+
+
+def number(text):
+    """A property that may be infinity, [not set] or empty → int or None."""
+    text = (text or "").strip()
+    if not re.match(r"^-?\d+$", text):
+        return None
+    value = int(text)
+    return None if value >= (1 << 64) - 1 else value
+
+
+def quota_percent(text):
+    """CPUQuotaPerSecUSec → percent of one CPU, or None: '500ms' → 50, '1s' → 100, '2min 3s' → 12300."""
+    if not text or text == "infinity":
+        return None
+    width = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+    total = 0.0
+    for amount, unit in re.findall(r"([\d.]+)(us|ms|min|s|h)", text):
+        total += float(amount) * width[unit]
+    return round(total * 100, 3) or None
+
+
+def service(unit):
+    """The facts' service part."""
+    protect = unit.get("ProtectSystem") or "no"
+    return {
+        "manager": "systemd",
+        "unit": unit.get("Id"),
+        "state": unit.get("ActiveState"),
+        "exec_start": argv(unit),
+        "user": unit.get("User") or "root",
+        "limits": {
+            "cpu_quota": quota_percent(unit.get("CPUQuotaPerSecUSec")),
+            "cpu_weight": number(unit.get("CPUWeight")),
+            "nice": number(unit.get("Nice")),
+            "memory_max": number(unit.get("MemoryMax")),
+        },
+        "sandbox": {
+            "private_tmp": unit.get("PrivateTmp") == "yes",
+            "protect_system": protect,
+            "read_write_paths": (unit.get("ReadWritePaths") or "").split(),
+        },
+    }

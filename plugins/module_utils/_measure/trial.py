@@ -1,0 +1,604 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One trial on a host: a private Falco that runs for a while, beside the host's own or instead of it, and leaves nothing behind.
+
+Three processes. The module waits and keeps the connection; it forks a guard in a session of its own, and the guard a keeper,
+which does the work. Whichever of them is killed, another one cleans:
+
+    the module    the keeper sees its pipe closed, and ends the trial: unlike a change, it must not go on without the one who asked
+    the guard     the keeper sees that its parent is another one, and ends the trial
+    the keeper    the guard cleans
+    guard, keeper the module sees the pipe end, and cleans
+    all at once   the trial's Falco dies with its parent (PR_SET_PDEATHSIG), and the next trial cleans by the journal
+
+STATE/trial.json is that journal: the private directory, the trial's process, the unit that was stopped for it.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+import traceback
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import candidate, records, transaction
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots, sources
+
+STEP = 0.1
+LOOK = 0.5  # seconds between two looks at the limits
+JUDGED = (
+    10.0  # seconds of metrics of the host's own Falco before its losses say anything: they come in bursts
+)
+DRY_RUN = 120  # seconds that Falco may take for what it only prints
+OPENS = 90  # and from its start to its first snapshot
+WARM_UP = 2.0  # seconds after that which count for nothing: a start is no steady state
+SAY_AGAIN, KILL = 2.5, 15  # a SIGTERM that was not heard
+STOP_TIMEOUT = 45
+BEAT = 5  # seconds between two signs of life on the connection
+MAX_TEXT = 1 << 18
+MAX_LIST = 1 << 24
+MAX_METRICS = 64 << 20
+PDEATHSIG = 1  # PR_SET_PDEATHSIG, linux/prctl.h
+PLACE = "{trial}"
+
+
+class Failed(Exception):
+    """This test can't be run; the text says why."""
+
+
+class Aborted(Exception):
+    """A limit was passed; the text says which, the value and where."""
+
+
+class Gone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def journal_of(state):
+    return os.path.join(state, "trial.json")
+
+
+# --- leaving nothing behind ----------------------------------------------------------------------------------------
+
+
+def clean(state):
+    """Take away what a trial left: its process, its directory; start the unit that it stopped. Any number of times, by anybody
+    who holds the lock. Raises Failed where the unit does not start; then the journal stays, and the next run tries again.
+    """
+    path = journal_of(state)
+    left = records.read_json(path)
+    if left:
+        end(left.get("pid"), left.get("start"))
+        if left.get("stopped"):
+            bring_back(left)
+    records.sweep(state)
+    if os.path.exists(path):
+        os.unlink(path)
+    return left
+
+
+def end(pid, start):
+    """Kill the trial's Falco, if it is still the same process."""
+    process = host.Process("", pid) if pid and start else None
+    until = time.time() + 10
+    while process and process.alive(start) and time.time() < until:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+        time.sleep(0.05)
+
+
+def production(left):
+    """The unit of the host's own Falco, to be stopped and started as a change does it."""
+    return transaction.Transaction(
+        {
+            "state": left["state"],
+            "unit": left["unit"],
+            "watched": left["watched"],
+            "stop_timeout": STOP_TIMEOUT,
+            "watch": {"host_root": left["root"]},
+        }
+    )
+
+
+def bring_back(left):
+    """Start the host's own Falco again, and see that it runs."""
+    for last in (False, False, True):
+        try:
+            work = production(left)
+            work.start()
+            work.await_process()
+            return
+        except (transaction.Failed, systemd.ManagerError, IndexError) as error:
+            if last:
+                raise Failed(
+                    "the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; start it"
+                    % (left["unit"], error)
+                )
+
+
+def recover(state):
+    """What an earlier trial left is taken away. Returns a sentence about it, or None."""
+    left = clean(state)
+    if not left:
+        return None
+    return "an earlier trial was broken off: what it left was taken away%s" % (
+        ", and Falco (unit %s) was started again" % left["unit"] if left.get("stopped") else ""
+    )
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+class Limits(object):
+    """What ends a trial before its time. `told`: what is known of the host's own Falco, for the answer."""
+
+    def __init__(self, wanted, root, unit, process, start):
+        self.wanted = wanted
+        self.root = root
+        self.unit = unit
+        self.process = process
+        self.start = start
+        self.cpus = host.cpus(root)["online"] or 1
+        self.next = 0
+        self.expected_gone = process is None
+        self.first = None
+        self.before = 0.0
+        self.told = {"watched": False, "reason": "it does not run", "more_drops_percent": None}
+        if process:
+            self._baseline()
+
+    def _snapshot(self, seconds):
+        unit = dict(self.unit, MainPID=str(self.process.pid))
+        return sources.gather(
+            self.root,
+            unit,
+            {},
+            ("metrics_file", "alerts_file"),
+            {"min_seconds": seconds, "max_bytes": 1 << 20},
+        )
+
+    def _baseline(self):
+        found = self._snapshot(60.0)
+        if "last" not in found:
+            self.told["reason"] = "its drops can't be watched: %s" % found["reason"]
+            return
+        self.first = found["last"]
+        if "first" in found:
+            self.before = _lost(found["first"], found["last"]) or 0.0
+        self.told.update(watched=True, reason=None)
+
+    def check(self):
+        """Raises Aborted."""
+        now = time.time()
+        if now < self.next:
+            return
+        self.next = now + LOOK
+        load = (host.read(self.root + "/proc/loadavg", 256) or "").split()
+        if load and float(load[0]) / self.cpus > self.wanted["max_load_per_cpu"]:
+            raise Aborted(
+                "the load is %s on %d CPUs, %.2f each: the limit is max_load_per_cpu %.10g (%s/proc/loadavg)"
+                % (load[0], self.cpus, float(load[0]) / self.cpus, self.wanted["max_load_per_cpu"], self.root)
+            )
+        memory = host.memory(self.root)
+        if memory["total"] and memory["available"] is not None:
+            share = 100.0 * memory["available"] / memory["total"]
+            if share < self.wanted["min_available_percent"]:
+                raise Aborted(
+                    "%.1f %% of the memory is available: the limit is min_available_percent %.10g (%s/proc/meminfo)"
+                    % (share, self.wanted["min_available_percent"], self.root)
+                )
+        if not self.expected_gone:
+            self._production()
+
+    def _production(self):
+        if not self.process.alive(self.start):
+            raise Aborted(
+                "the host's own Falco (process %d) has ended while the trial ran: see its log"
+                % self.process.pid
+            )
+        if self.first is None:
+            return
+        found = self._snapshot(0.0)
+        last = found.get("last")
+        if not last or snapshots.broken(self.first, last):
+            # A hot reload: count from there.
+            self.first = last or self.first
+            return
+        lost = _lost(self.first, last)
+        if lost is None or last["evt.time"] - self.first["evt.time"] < JUDGED * 1e9:
+            return
+        more = self.told["more_drops_percent"] = round(lost - self.before, 3)
+        if more > self.wanted["max_more_drops_percent"]:
+            raise Aborted(
+                "the host's own Falco has lost %.3g %% of its events since the trial began, %.3g %% before: the limit is "
+                "max_more_drops_percent %.10g (its metrics)"
+                % (lost, self.before, self.wanted["max_more_drops_percent"])
+            )
+
+
+def _lost(first, last):
+    """Percent of the events between two snapshots of one run; None without events."""
+    events = last["scap.n_evts"] - first["scap.n_evts"]
+    return (
+        100.0 * (last.get("scap.n_drops", 0) - first.get("scap.n_drops", 0)) / events if events > 0 else None
+    )
+
+
+# --- the trial -----------------------------------------------------------------------------------------------------
+
+
+class Trial(object):
+    """One test, as the keeper runs it.
+
+    plan: 'state' (the directory of journal and private directory; with 'dry', which is the dry run alone, one that is made for it),
+    'root', 'unit' (properties, or None), 'binary', 'arguments' and 'environment' of the host's own Falco, and the controller's 'request'.
+    """
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.request = plan["request"]
+        self.state = plan["state"]
+        self.journal = {
+            "at": time.time(),
+            "state": self.state,
+            "root": plan["root"],
+            "unit": (plan["unit"] or {}).get("Id"),
+            "watched": self.request["watched"],
+            "folder": "trial-" + host.digest(os.urandom(16))[:16],
+            "stopped": False,
+        }
+        self.folder = os.path.join(self.state, self.journal["folder"])
+        self.process, self.start, dummy = sources.running(plan["root"], plan["unit"])
+        self.limits = None
+        self.guard = None
+        self.pipe = None
+        self.pulse = None
+        self.libc = ctypes.CDLL(None)
+        self.answer = {
+            "dry_run": None,
+            "pair": None,
+            "cpu": None,
+            "cpus": None,
+            "production": None,
+            "rules": None,
+        }
+
+    # -- bookkeeping
+
+    def note(self, **more):
+        self.journal.update(more)
+        records.write_json(journal_of(self.state), self.journal)
+
+    def watch(self):
+        """Raises Gone where nobody waits, Aborted where a limit is passed."""
+        if os.getppid() != self.guard or broken_pipe(self.pipe):
+            raise Gone()
+        if self.limits:
+            self.limits.check()
+
+    # -- Falco
+
+    def spawn(self, words, name):
+        """Start the host's Falco privately: it dies with this process, and has the priority of the host's own."""
+        keeper, libc = os.getpid(), self.libc
+        stat = self.process.stat() if self.process else None
+
+        def prepare():
+            libc.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != keeper:
+                os._exit(1)
+            os.umask(0o077)
+            if stat and stat[2]:
+                try:
+                    os.setpriority(os.PRIO_PROCESS, 0, stat[2])
+                except OSError:
+                    pass
+
+        files = [os.path.join(self.folder, name + ending) for ending in (".out", ".err")]
+        with open(files[0], "wb") as out, open(files[1], "wb") as err:
+            try:
+                return subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=self.folder,
+                    preexec_fn=prepare,
+                    env=dict(os.environ, **self.plan["environment"]),
+                )
+            except OSError as error:
+                raise Failed("%s can't be started: %s" % (words[0], error.strerror))
+
+    def said(self, name, limit=MAX_TEXT):
+        return host.read(os.path.join(self.folder, name), limit) or ""
+
+    def cause(self, name, status):
+        return candidate.cause(self.said(name + ".out"), self.said(name + ".err"), status).replace(
+            self.folder, "(trial)"
+        )
+
+    def ask(self, words, name):
+        """Let Falco print something and end: its exit status."""
+        child = self.spawn(words, name)
+        until = time.time() + DRY_RUN
+        try:
+            while child.poll() is None:
+                self.watch()
+                if time.time() > until:
+                    raise Failed("no end after %d s: %s" % (DRY_RUN, " ".join(words)))
+                time.sleep(0.02)
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        return child.returncode
+
+    # -- steps
+
+    def run(self):
+        """The answer; None where nobody waits for it. The host is clean afterwards, or the answer says what is not."""
+        answer = dict(self.answer, state="failed", reason=None)
+        try:
+            if self.plan["dry"]:
+                os.mkdir(self.state, 0o700)
+            self.note()
+            os.mkdir(self.folder, 0o700)
+            self.watch()
+            answer["state"] = self.steps()
+        except Gone:
+            answer = None
+        except Aborted as error:
+            answer.update(state="aborted", reason=str(error))
+        except (Failed, transaction.Failed, systemd.ManagerError) as error:
+            answer["reason"] = str(error)
+        except Exception as error:  # pylint: disable=broad-except
+            answer["reason"] = "".join(traceback.format_exception_only(type(error), error)).strip()
+        if answer is not None:
+            answer.update(self.answer, ended=time.time())
+            answer["production"] = self.limits.told if self.limits else None
+        try:
+            self.clean()
+        except Failed as error:
+            if answer is not None:
+                answer.update(
+                    state="failed",
+                    reason="; ".join(item for item in (answer["reason"], str(error)) if item),
+                    blind=True,
+                )
+        return answer
+
+    def clean(self):
+        clean(self.state)
+        if self.plan["dry"] and os.path.isdir(self.state):
+            os.rmdir(self.state)
+
+    def steps(self):
+        """What the trial came to: 'ran' or 'checked'."""
+        self.write()
+        main = os.path.join(self.folder, "falco.yaml")
+        words = [self.plan["binary"], "-c", main] + self.request["options"]
+        status = self.ask(words + ["-o", "log_level=debug", "--dry-run"], "dry")
+        self.answer["dry_run"] = self.said("dry.err")
+        if status != 0:
+            raise Failed("Falco refuses the trial's configuration: %s" % self.cause("dry", status))
+        if self.request["list_rules"]:
+            self.list_rules()
+        if self.plan["dry"]:
+            return "checked"
+        self.limits = Limits(
+            self.request["limits"], self.plan["root"], self.plan["unit"], self.process, self.start
+        )
+        self.watch()
+        if self.request["mode"] == "instead" and self.process:
+            self.stop_production()
+        return self.measure(words)
+
+    def write(self):
+        config = json.dumps(self.request["config"]).replace(PLACE, self.folder)
+        for name, text in (("falco.yaml", config), ("rules.yaml", self.request["rules"])):
+            handle = os.open(os.path.join(self.folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(text.encode("utf-8"))
+
+    def list_rules(self):
+        """The rules that the host's own Falco loads, as it prints them; none where it doesn't."""
+        words = [self.plan["binary"]] + self.plan["arguments"][1:]
+        if "-c" not in words and self.request["main"]:
+            words += ["-c", self.request["main"]]
+        try:
+            if self.ask(words + ["-L", "-o", "json_output=true"], "list") == 0:
+                self.answer["rules"] = self.said("list.out", MAX_LIST)
+        except Failed:
+            pass
+
+    def stop_production(self):
+        work = production(self.journal)
+        work.settle()
+        self.note(stopped=True)
+        self.limits.expected_gone = True
+        work.stop()
+
+    def measure(self, words):
+        metrics = os.path.join(self.folder, "metrics.jsonl")
+        child = self.spawn(words, "falco")
+        stat = host.Process("", child.pid).stat()
+        self.note(pid=child.pid, start=stat[0] if stat else None)
+        self.wait(
+            child,
+            OPENS,
+            lambda: host.read(metrics, 4096),
+            "no snapshot of its metrics shows within %d s that Falco captures" % OPENS,
+        )
+        self.wait(child, WARM_UP)
+        began, seen = time.time(), self.cpu(child.pid)
+        self.wait(child, self.request["seconds"] + self.request["interval"])
+        ended, now = time.time(), self.cpu(child.pid)
+        if seen and now:
+            self.answer["cpu"] = {
+                "seconds": round(ended - began, 3),
+                "on": (now[0] - seen[0]) / 1e9,
+                "waiting": (now[1] - seen[1]) / 1e9,
+            }
+        self.answer["cpus"] = self.limits.cpus
+        self.stop(child)
+        self.answer["pair"] = snapshots.gather(
+            {"metrics_file": metrics},
+            ("metrics_file",),
+            {"min_seconds": float(self.request["seconds"]), "max_bytes": MAX_METRICS},
+        )
+        return "ran"
+
+    def wait(self, child, seconds, until=None, msg=None):
+        """Let Falco run, for so long or until something is so; Failed with msg where it never is."""
+        deadline = time.time() + seconds
+        while time.time() < deadline:
+            self.watch()
+            if child.poll() is not None:
+                raise Failed("Falco ended: %s" % self.cause("falco", child.returncode))
+            if until and until():
+                return
+            self.beat()
+            time.sleep(STEP)
+        if until:
+            raise Failed(msg)
+
+    def beat(self):
+        """An event now and then: Falco writes snapshots only when there is one, and a lean set on a quiet host has none."""
+        if self.pulse is None or time.time() > self.pulse:
+            self.pulse = time.time() + LOOK
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    def cpu(self, pid):
+        """(ns on a CPU, ns waiting for one) so far, or None; as the host shows the process, if that is the same one."""
+        own, shown = host.Process("", pid), host.Process(self.plan["root"], pid)
+        stat = own.stat()
+        return (shown if stat and shown.alive(stat[0]) else own).schedule()
+
+    def stop(self, child):
+        """SIGTERM, once more where it was not heard, and SIGKILL in the end."""
+        began = again = time.time()
+        while child.poll() is None:
+            self.watch()
+            if time.time() >= again:
+                child.send_signal(signal.SIGKILL if time.time() - began > KILL else signal.SIGTERM)
+                again = time.time() + SAY_AGAIN
+            time.sleep(0.02)
+
+
+# --- the three processes -------------------------------------------------------------------------------------------
+
+
+def broken_pipe(handle):
+    """Whether nobody reads from this end any more. A file is never broken."""
+    try:
+        poll = select.poll()
+        poll.register(handle, 0)
+        return any(
+            event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for dummy, event in poll.poll(0)
+        )
+    except (OSError, ValueError):
+        return True
+
+
+def send(pipe, answer):
+    data = json.dumps(answer).encode("utf-8")
+    try:
+        while data:
+            data = data[os.write(pipe, data) :]
+    except OSError:
+        pass
+
+
+def detached(trial, deadline):
+    """Begin a trial in a keeper, guarded by its parent: (the guard's pid, where the answer is read)."""
+    reader, writer = os.pipe()
+    guard = os.fork()
+    if guard:
+        os.close(writer)
+        return guard, reader
+    try:
+        os.setsid()
+        os.close(reader)
+        null = os.open(os.devnull, os.O_RDWR)
+        for handle in (0, 1, 2):
+            os.dup2(null, handle)
+        keeper = os.fork()
+        if keeper == 0:
+            _keep(trial, writer)
+        if not _ended_well(keeper, time.time() + deadline):
+            send(writer, killed(trial))
+    finally:
+        os._exit(0)
+
+
+def _keep(trial, writer):
+    status = 1
+    try:
+        trial.guard, trial.pipe = os.getppid(), writer
+        answer = trial.run()
+        if answer is not None:
+            send(writer, answer)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def killed(trial):
+    """The answer for a trial whose keeper was killed, after it."""
+    answer = {"state": "failed", "reason": "the trial was killed"}
+    try:
+        trial.clean()
+    except Failed as error:
+        answer.update(reason=str(error), blind=True)
+    return answer
+
+
+def _ended_well(keeper, until):
+    """Wait for the keeper, and no longer than until then."""
+    while True:
+        pid, status = os.waitpid(keeper, os.WNOHANG)
+        if pid:
+            return status == 0
+        if time.time() > until:
+            os.kill(keeper, signal.SIGKILL)
+        time.sleep(STEP)
+
+
+def answer_of(guard, reader, connection):
+    """What the trial came to; None where guard and keeper were killed. Raises Gone where the connection is broken.
+
+    connection: our end of it, or None. An empty line now and then shows whether the other one is still there.
+    """
+    data, beat = [], time.time() + BEAT
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    while True:
+        if poll.poll(int(LOOK * 1000)):
+            part = os.read(reader, 1 << 16)
+            if not part:
+                break
+            data.append(part)
+        if connection is not None and time.time() >= beat:
+            beat = time.time() + BEAT
+            try:
+                os.write(connection, b"\n")
+            except OSError:
+                raise Gone()
+        if connection is not None and broken_pipe(connection):
+            raise Gone()
+    os.close(reader)
+    os.waitpid(guard, 0)
+    try:
+        answer = json.loads(b"".join(data).decode("utf-8"))
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None

@@ -1,0 +1,136 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Falco's /metrics on this host → a snapshot in the JSON's names. Stdlib only, Python 3.6+."""
+
+import re
+import time
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import tail
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lines import prefixed, snapshot
+
+_SAMPLE = re.compile(
+    r"^falcosecurity_(falco|scap|evt|plugins)_([A-Za-z0-9_]{1,160})(?:\{(.*)\})? (\S{1,40})(?: -?\d+)?$"
+)
+_LABEL = re.compile(r'([a-z_]{1,40})="((?:[^"\\]|\\.)*)"')
+_ENDINGS = (
+    (re.compile(r"_run_time_nanoseconds_total$"), ".run_time_ns"),
+    (re.compile(r"_run_cnt_total$"), ".run_cnt"),
+    (re.compile(r"_avg_time_nanoseconds$"), ".avg_time_ns"),
+    (re.compile(r"_timestamp_nanoseconds$"), "_ts"),
+    (re.compile(r"_seconds_total$"), "_sec"),
+    (re.compile(r"_total$"), ""),
+)
+
+
+def from_prometheus(text, now=None):
+    """One snapshot of a /metrics body, in the JSON's names; None without counters of the syscall source.
+
+    now: Unix time in ns of the scrape, which the body doesn't carry. 0.38 calls its kernel counters falco_…, has one family
+    per category and a total; later ones have labels and no total. Since 0.42 the enter-side drops of open and connect are
+    printed as 0 here, whatever they are. Two programs of one (cut) name are added up. No falco.num_evts, rates or percentages.
+    """
+    found = {"evt.source": "syscall", "evt.time": now if now is not None else 0}
+    for line in text.split("\n"):
+        match = (
+            _SAMPLE.match(line.rstrip("\r"))
+            if line.startswith("falcosecurity_") and len(line) <= 4096
+            else None
+        )
+        if not match:
+            continue
+        labels = dict(_LABEL.findall(match.group(3) or ""))
+        name, value = match.group(2), match.group(4)
+        if name.endswith("_info"):
+            _info(found, name[:-5], labels)
+            continue
+        try:
+            number = int(value) if re.match(r"^\d{1,20}$", value) else float(value)
+        except ValueError:
+            continue
+        _sample(found, match.group(1), name, labels, number)
+    return snapshot(found)
+
+
+def _info(found, name, labels):
+    if name == "engine_name" and labels.get("evt_source", "syscall") == "syscall":
+        found["scap.engine_name"] = labels.get("engine_name")
+    elif name == "version":
+        found["falco.version"] = labels.get("version")
+
+
+def _sample(found, prefix, name, labels, number):
+    if prefix == "plugins" or name.startswith("rules_"):
+        return
+    if name.endswith("_usage_ratio"):
+        found["falco." + name[: -len("ratio")] + "perc"] = round(number * 100, 6)
+        return
+    if name == "n_drops_buffer_total":
+        category = (
+            "%s_%s" % (labels["drop"], labels["dir"]) if "drop" in labels and "dir" in labels else "total"
+        )
+        found["scap.n_drops_buffer_" + category] = number
+        return
+    if "cpu" in labels:
+        found["scap.%s_%s" % (name[: -len("_total")], labels["cpu"])] = number
+        return
+    for ending, instead in _ENDINGS:
+        name, done = ending.subn(instead, name)
+        if done:
+            break
+    name = prefixed(name)
+    if name.endswith((".run_time_ns", ".run_cnt")):
+        number += found.get(name, 0)
+    found[name] = number
+
+
+def loopback(url):
+    """Whether a URL is http(s) on this host."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        name = (parts.hostname or "") if parts.port != 0 else ""
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and (
+        name in ("localhost", "::1") or bool(re.match(r"^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$", name))
+    )
+
+
+def _opener(url):
+    # 25 ms that hosts with a metrics file don't pay.
+    from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener
+
+    class NoRedirect(HTTPRedirectHandler):
+        def redirect_request(self, *dummy):
+            return None
+
+    handlers = [ProxyHandler({}), NoRedirect()]
+    if url.startswith("https"):
+        import ssl  # not every minimal Python has it
+        from urllib.request import HTTPSHandler
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        handlers.append(HTTPSHandler(context=context))
+    return build_opener(*handlers)
+
+
+def scrape(url, max_bytes, timeout):
+    """(text, None) or (None, reason). Loopback only, no proxy, no redirect; Falco's certificate there is its own."""
+    if not loopback(url):
+        return None, "%s is not on this host's loopback" % url
+    deadline, data = time.monotonic() + timeout, b""
+    try:
+        with _opener(url).open(url, timeout=timeout) as answer:
+            while len(data) <= max_bytes:
+                block = answer.read1(tail.BLOCK)
+                if not block:
+                    return data.decode("utf-8", "replace"), None
+                data += block
+                if time.monotonic() > deadline:
+                    return None, "%s did not end within %d s" % (url, timeout)
+    except Exception as error:  # http.client has more kinds of them than a list here would
+        return None, "%s: %s" % (url, error)
+    return None, "%s answers with more than %d bytes" % (url, max_bytes)

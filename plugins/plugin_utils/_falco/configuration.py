@@ -1,0 +1,319 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Falco's configuration as a given release reads it: files, merge rules, -o options and environment.
+
+Pure functions over texts; the facts module brings the texts. Verified against recorded merges of Falco 0.38.2 and
+0.44.1. Sources: userspace/falco/configuration.cpp, userspace/engine/yaml_helper.h.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+import yaml
+
+try:
+    from yaml import CSafeLoader as _Base
+except ImportError:  # libyaml is optional
+    from yaml import SafeLoader as _Base
+
+
+class ConfigError(ValueError):
+    """A file that Falco would refuse, or that can't be read for sure. The text names file and line."""
+
+
+class _Loader(_Base):
+    """YAML as Falco reads it: scalars stay text that reads the same back; of duplicate keys the first one counts."""
+
+
+def _mapping(loader, node):
+    loader.flatten_mapping(node)
+    result = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, (dict, list)):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a mapping or list as a key", key_node.start_mark
+            )
+        if key in result:
+            loader.duplicates.append((str(key), key_node.start_mark.line + 1))
+            continue
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+def _tagged(loader, suffix, node):
+    """An unknown tag (an unquoted !name) reads as its plain value, which yaml-cpp does too."""
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(loader, node)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_scalar(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
+_Loader.add_multi_constructor("!", _tagged)
+
+
+# A configuration has a few hundred values; aliases of aliases can make billions of a few lines.
+MAX_NODES = 100000
+
+
+def _size(value, known):
+    """How many values a document has once its aliases are written out."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MAX_NODES  # of one that holds itself
+        known[id(value)] = 1 + sum(
+            _size(item, known) for item in (value.values() if isinstance(value, dict) else value)
+        )
+    return known[id(value)]
+
+
+def load(text, name):
+    """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError."""
+    loader = None
+    try:
+        loader = _Loader(text)
+        loader.duplicates = []
+        data = loader.get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "%s line %d" % (name, mark.line + 1) if mark else name
+        raise ConfigError("%s: not YAML: %s" % (where, getattr(error, "problem", None) or error)) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("%s: not YAML that can be read: %s" % (name, error)) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+    if _size(data, {}) > MAX_NODES:
+        raise ConfigError("%s: its aliases expand to more than %d values" % (name, MAX_NODES))
+    if isinstance(data, list):
+        raise ConfigError("%s: a list at the root; Falco expects a mapping of keys" % name)
+    if not isinstance(data, dict):
+        data = {}  # empty, comments only or plain text: Falco goes on without it
+    return data, loader.duplicates
+
+
+_VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
+
+
+def expand(value, environment):
+    """${NAME} in every scalar → its value, unset → empty; $${NAME} → ${NAME}."""
+    if isinstance(value, dict):
+        return {key: expand(item, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item, environment) for item in value]
+    if not isinstance(value, str) or "$" not in value:
+        return value
+
+    def replace(match):
+        return "${%s}" % match.group(2) if match.group(1) else environment.get(match.group(2), "")
+
+    text = _VARIABLE.sub(replace, value)
+    if text == value or text != text.strip():
+        return text
+    # What a variable holds is typed when it is read: "7" is as good as 7.
+    if re.match(r"^(?:-?\d+(?:\.\d+)?|true|false)$", text):
+        return yaml.safe_load(text)
+    return text
+
+
+def set_option(config, option):
+    """Apply one -o KEY=VALUE: a.b.c=1, list[0]=x, list[]=x, key={a: b}. Returns the top-level key."""
+    path, dummy, text = option.partition("=")
+    steps = re.findall(r"[^.\[\]]+|\[\d*\]", path.strip())
+    if not steps or steps[0].startswith("["):
+        raise ConfigError("-o %s: expected KEY=VALUE" % option)
+    try:
+        # As bytes: libyaml refuses the text types that ansible-core before 2.19 wraps around what hosts send.
+        value = yaml.load(str.encode(text, "utf-8"), Loader=_Loader_plain) if text.strip() else ""
+    except (yaml.YAMLError, ValueError, RecursionError):
+        value = text
+    if isinstance(value, list):
+        value = text.strip()  # Falco takes a list in brackets as one text
+    node = config
+    for step, following in zip(steps, steps[1:] + [None], strict=True):
+        index = step.startswith("[")
+        if index:
+            position = len(node) if step == "[]" else int(step[1:-1])
+            if position > len(node) + 1000:
+                raise ConfigError("-o %s: index %d of a list of %d" % (option, position, len(node)))
+            while len(node) <= position:
+                node.append(None)
+            slot = position
+        else:
+            slot = step
+        if following is None:
+            node[slot] = value
+            break
+        wanted = list if following.startswith("[") else dict
+        inner = node[slot] if index else node.get(slot)
+        if not isinstance(inner, wanted):
+            inner = wanted()
+            node[slot] = inner
+        node = inner
+    return steps[0]
+
+
+class _Loader_plain(_Base):
+    """For the value part of -o."""
+
+
+_Loader_plain.add_constructor(
+    "tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node)
+)
+
+
+def entries(config):
+    """config_files of the main file: [(path, strategy)]; strategy is None where the entry is a plain path."""
+    value = config.get("config_files")
+    if not isinstance(value, list):
+        return []
+    found = []
+    for item in value:
+        if isinstance(item, dict):
+            found.append((str(item.get("path", "")), str(item.get("strategy", "append"))))
+        else:
+            found.append((str(item), None))
+    return found
+
+
+def listing(raw, options, environment):
+    """entries() of the main file as the release and the -o options have it; raw is changed as by those options."""
+    for option in options:
+        if top_level(option) == "config_files":
+            set_option(raw, option)
+    if isinstance(raw.get("config_files"), str):
+        raw["config_files"] = [raw["config_files"]]  # a single path counts as a list of one
+    return entries(expand({"config_files": raw.get("config_files")}, environment))
+
+
+def top_level(option):
+    """The top-level key of one -o text."""
+    return re.split(r"[.=\[]", option, maxsplit=1)[0].strip()
+
+
+def loaded_files(main, listed, present, release):
+    """The files that Falco loads after the main one, in order: [(path, strategy, number of its entry)].
+
+    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises ConfigError where Falco would exit.
+    """
+    if release.fragments is None:
+        return []
+    found = []
+    for number, (path, strategy) in enumerate(listed):
+        if strategy is not None and release.fragments == "replace":
+            raise ConfigError(
+                "%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and exits"
+                % (main, release)
+            )
+        folder = path.rstrip("/") or "/"
+        names = (
+            [folder]
+            if folder in present
+            else sorted(name for name in present if posixpath.dirname(name) == folder)
+        )
+        found.extend((name, strategy, number) for name in names)
+    if main in [item[0] for item in found]:
+        raise ConfigError("%s: config_files names the main file itself; Falco exits" % main)
+    return found
+
+
+def merge(main, files, options, environment, release):
+    """The effective configuration.
+
+    files: {path: text} of the main file and of every regular file that config_files may name. options: the -o texts
+    of the process in order. Returns {'effective', 'raw', 'order', 'entry', 'strategy', 'listed', 'keys', 'origin',
+    'duplicates'}: effective has variables expanded, raw has not; order lists the loaded files, entry the config_files
+    entry that brought each (-1: the main file) and strategy its strategy, listed all entries, keys what each file holds;
+    origin tells for each top-level key which file (or '-o') decided it.
+    """
+    raw, duplicates = load(files[main], main)
+    duplicates = [(main,) + item for item in duplicates]
+    origin = dict.fromkeys(raw, main)
+    listed = listing(raw, options, environment)
+    later = [option for option in options if top_level(option) != "config_files"]
+    if not release.options_beat_fragments:
+        for option in later:
+            origin[set_option(raw, option)] = "-o"
+    order, place, held, strategies = [main], {main: -1}, {main: sorted(str(key) for key in raw)}, {main: None}
+    for path, strategy, number in loaded_files(main, listed, set(files), release):
+        fragment, repeated = load(files[path], path)
+        duplicates += [(path,) + item for item in repeated]
+        if "config_files" in fragment:
+            raise ConfigError("%s: holds config_files, which only the main file may; Falco exits" % path)
+        order.append(path)
+        place[path], strategies[path], held[path] = number, strategy, sorted(str(key) for key in fragment)
+        for key, value in fragment.items():
+            if strategy == "add-only" and key in raw:
+                continue
+            append = release.fragments == "strategy" and strategy != "override"
+            if append and isinstance(value, list) and isinstance(raw.get(key), list):
+                raw[key] = raw[key] + value
+            else:
+                raw[key] = value
+            origin[key] = path
+    if release.options_beat_fragments:
+        for option in later:
+            origin[set_option(raw, option)] = "-o"
+    return {
+        "effective": expand(raw, environment),
+        "raw": raw,
+        "order": order,
+        "origin": origin,
+        "entry": place,
+        "strategy": strategies,
+        "listed": listed,
+        "keys": held,
+        "duplicates": duplicates,
+    }
+
+
+def lookup(config, path):
+    """(found, value) of a dotted key."""
+    node = config
+    for step in path.split("."):
+        if not isinstance(node, dict) or step not in node:
+            return False, None
+        node = node[step]
+    return True, node
+
+
+def coerce(value, key):
+    """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp as<T>)."""
+    text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
+    if value is None:
+        return False, key.default
+    if key.kind == "bool":
+        if text.lower() in ("true", "yes", "on", "y"):
+            return True, True
+        if text.lower() in ("false", "no", "off", "n"):
+            return True, False
+        return False, key.default
+    if key.kind == "int":
+        if not re.match(r"^-?\d+$", text):
+            return False, key.default
+        number = int(text)
+        if key.low is not None and not key.low <= number <= key.high:
+            return False, key.default
+        return True, number
+    if key.kind == "list":
+        return isinstance(value, list), value if isinstance(value, list) else [value]
+    return (False, key.default) if isinstance(value, (dict, list)) else (True, text)
+
+
+def value_in_force(effective, path, release):
+    """What the release makes of a key: {'value', 'set', 'legal'}; value is None where the release lacks the key."""
+    key = release.key(path)
+    if key is None:
+        return {"value": None, "set": False, "legal": True}
+    found, value = lookup(effective, path)
+    if not found:
+        return {"value": key.default, "set": False, "legal": True}
+    legal, value = coerce(value, key)
+    return {"value": value, "set": True, "legal": legal}

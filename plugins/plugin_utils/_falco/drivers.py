@@ -1,0 +1,89 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The driver that runs, and what decided it.
+
+Order: the process's arguments, its unit, the configuration, the release's default (userspace/falco/app/actions/
+load_config.cpp, configuration.cpp).
+"""
+
+from __future__ import annotations
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
+
+_UNITS = {"falco-modern-bpf": "modern_ebpf", "falco-kmod": "kmod", "falco-bpf": "ebpf"}
+
+
+def options_of(arguments):
+    """The values of -o and --option in an argument list."""
+    found, wait = [], False
+    for argument in arguments[1:]:
+        if wait:
+            found.append(argument)
+            wait = False
+        elif argument in ("-o", "--option"):
+            wait = True
+        elif argument.startswith("--option="):
+            found.append(argument[len("--option=") :])
+        elif argument.startswith("-o") and not argument.startswith("--") and len(argument) > 2:
+            found.append(argument[2:])
+    return found
+
+
+def old_form(effective, release):
+    """Whether the release reads the flags and keys of 0.36 and before.
+
+    0.37 does so while kind, kmod.buf_size_preset and kmod.drop_failed_exit have their defaults
+    (m_changes_in_engine_config in app/actions/load_config.cpp at 0.37.0).
+    """
+    if release.since(0, 38):
+        return False
+    if not release.since(0, 37):
+        return True
+    return all(
+        configuration.value_in_force(effective, key, release)["value"] == default
+        for key, default in (
+            ("engine.kind", "kmod"),
+            ("engine.kmod.buf_size_preset", 4),
+            ("engine.kmod.drop_failed_exit", False),
+        )
+    )
+
+
+def _from_arguments(arguments, environment, effective, release):
+    if old_form(effective, release):
+        if "--modern-bpf" in arguments:
+            return "modern_ebpf"
+        if "FALCO_BPF_PROBE" in environment:
+            return "ebpf"
+    kind = None
+    if release.since(0, 37):
+        for option in options_of(arguments):
+            key, dummy, value = option.partition("=")
+            if key.strip() == "engine.kind":
+                kind = value.strip().strip("'\"")
+    return kind
+
+
+def decide(arguments, environment, unit, merged, release):
+    """{'kind', 'decided_by'}: kind is kmod, ebpf, modern_ebpf or another engine's name.
+
+    arguments: of the running process, else of the unit's ExecStart. merged: what config.merge() returned, or None.
+    """
+    kind = _from_arguments(arguments, environment, (merged or {}).get("effective", {}), release)
+    origin = (merged or {}).get("origin", {}).get("engine")
+    if kind and release.since(0, 37) and not release.options_beat_fragments and origin not in (None, "-o"):
+        # Before 0.41 a fragment with an engine block beats -o (recorded on 0.38.2).
+        if merged["order"] and origin != merged["order"][0]:
+            kind = None
+    if kind:
+        return {"kind": kind, "decided_by": "process arguments"}
+    if merged and release.since(0, 37):
+        found, value = configuration.lookup(merged["effective"], "engine.kind")
+        if found and value:
+            return {"kind": str(value), "decided_by": "configuration (%s)" % (origin or "engine.kind")}
+    if not release.since(0, 37):
+        name = (unit or "").rsplit(".service", 1)[0]
+        if name in _UNITS and not arguments:
+            return {"kind": _UNITS[name], "decided_by": "unit %s" % unit}
+    return {"kind": "kmod", "decided_by": "default of release %s" % release}

@@ -1,0 +1,223 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which system calls Falco selects for given rules and base_syscalls, as its own dry run would print them. Pure.
+
+The order in which Falco adds and removes is what makes the result (userspace/falco/app/actions/configure_interesting_sets.cpp,
+0.35 to 0.44.1): an exclusion is taken from the rules' calls too, what is ignored goes before the repair, and the repair puts
+members of its minimum back that an exclusion took away.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import (
+    KERNEL_ONLY,
+    META,
+    REPAIR,
+    known_since,
+    names_for,
+)
+
+# Falco's cleanup hangs on it: it is selected whatever is configured.
+ALWAYS = "procexit"
+# Before these names a kernel or a tracer puts something of its own.
+DECORATION = re.compile(
+    r"^(?:sys_enter_|sys_exit_|__x64_sys_|__arm64_sys_|__se_sys_|__sys_|sys_|SYS_|__NR_|NR_)"
+)
+# What a name must have in common with a legal one to be taken for a slip of the pen.
+LIKENESS = 0.7
+
+
+def select(release, rules, custom_set=(), repair=False, all_=False, option_all=False):
+    """What this Falco would watch.
+
+    release: a Release or a version, 0.35 or newer. rules: event names that the enabled rules need (coverage.needs(), or those that
+    a dry run prints). custom_set, repair, all_: base_syscalls; all_ does nothing before 0.40. option_all: -A, gone since 0.41.
+    → lists of event names, sorted, each empty where Falco would print no such line:
+       {'rules', 'plugins' (always empty, as in every Falco), 'added', 'removed', 'state', 'ignored', 'repaired', 'selected',
+        'unsupported', 'invalid_positive', 'invalid_negative',
+        'kernel': what is switched on in the kernel, in its own names,
+        'warnings': [{'kind', 'names', 'text'}]}
+    """
+    if not isinstance(release, releases.Release):
+        release = releases.release_for(release)
+    names = names_for(release)
+    entries = entries_of(custom_set)
+    positive = {item for item in entries if not item.startswith("!")}
+    negative = {item[1:] for item in entries if item.startswith("!")}
+    everything = (bool(all_) and release.since(0, 40)) or (bool(option_all) and not release.since(0, 41))
+
+    wanted = names.kernel_of(rules)
+    added = names.kernel_of(positive)
+    removed = names.kernel_of(negative)
+    state, ignored, restored, chosen = stages(
+        names, wanted, added, removed, repair, bool(entries), everything
+    )
+
+    result = {
+        key: sorted(names.events_of(kernel))
+        for key, kernel in (
+            ("rules", wanted),
+            ("added", added),
+            ("removed", removed),
+            ("state", state),
+            ("ignored", ignored),
+            ("repaired", restored),
+            ("selected", chosen),
+            ("unsupported", wanted - chosen),
+        )
+    }
+    result["plugins"] = []
+    result["invalid_positive"] = sorted(positive - set(result["added"]))
+    result["invalid_negative"] = sorted(negative - set(result["removed"]))
+    result["kernel"] = sorted(chosen)
+    result["warnings"] = _warnings(
+        result, release, names, removed & chosen, bool(all_), bool(option_all), positive
+    )
+    return result
+
+
+def stages(names, wanted, added, removed, repair, given, everything):
+    """Falco's own order of adding and removing, on kernel names: (state, ignored, restored, selected).
+
+    wanted: what rules need. added, removed: what custom_set names. given: whether custom_set holds anything. everything: ignored
+    calls are watched too.
+    """
+    if repair and not added:
+        chosen = repaired(wanted, names)
+    else:
+        chosen = wanted | (added or names.state)
+    chosen = chosen - removed
+    state = set() if added else chosen - wanted
+    ignored = set() if everything else chosen & names.ignored
+    chosen = chosen - ignored
+    restored = set()
+    if repair and given:
+        whole = repaired(chosen, names)
+        restored = whole - chosen
+        chosen = whole
+    return state, ignored, restored, chosen | names.kernel_of({ALWAYS})
+
+
+def repaired(kernel, names):
+    """Kernel names with what Falco needs to make sense of them."""
+    whole = set(kernel) | REPAIR
+    if kernel & names.network:
+        whole |= {"socket", "getsockopt", "close"}
+    if kernel & {"accept", "accept4", "listen"}:
+        whole.add("bind")
+    if kernel & names.files:
+        whole.add("close")
+    return whole
+
+
+def nearest(name, release):
+    """The event name that somebody meant.
+
+    → {'name': a legal event name or None, 'text': one sentence that says why; '' where the name itself is legal}
+    """
+    names = names_for(release)
+    text = str(name).strip()
+    text = text.removeprefix("!").strip()
+    if text in names.events:
+        return {"name": text, "text": ""}
+    for form in dict.fromkeys(
+        (text, text.lower(), DECORATION.sub("", text), DECORATION.sub("", text).lower())
+    ):
+        if form in KERNEL_ONLY and form in names.kernel:
+            event = KERNEL_ONLY[form]
+            return {"name": event, "text": "%s is the kernel's name: Falco calls it %s" % (text, event)}
+        if form in names.events:
+            return {"name": form, "text": "%s is written %s in Falco" % (text, form)}
+    if text in META:
+        return {
+            "name": None,
+            "text": "%s is an event of Falco's own, no system call: it cannot be selected" % text,
+        }
+    since = known_since(text)
+    if since:
+        return {"name": None, "text": "%s is known since Falco %s" % (text, since)}
+    form = DECORATION.sub("", text).lower()
+    close = difflib.get_close_matches(form[:64], sorted(names.events), 1, LIKENESS) if form else []
+    if close:
+        return {
+            "name": close[0],
+            "text": "no system call of Falco is called %s: %s is nearest" % (text, close[0]),
+        }
+    return {"name": None, "text": "no system call of Falco is called %s" % text}
+
+
+def entries_of(custom_set):
+    """base_syscalls.custom_set as Falco reads it, a list of texts: a scalar counts as a list of one, nothing as an empty one."""
+    if custom_set is None:
+        return []
+    given = [custom_set] if isinstance(custom_set, str) else list(custom_set)
+    return [str(item) for item in given if item is not None and str(item)]
+
+
+def _warnings(result, release, names, undone, all_, option_all, positive):
+    found = []
+
+    def warn(kind, affected, text):
+        found.append({"kind": kind, "names": sorted(affected), "text": text})
+
+    for key, sign in (("invalid_positive", ""), ("invalid_negative", "!")):
+        if result[key]:
+            hints = [nearest(name, release)["text"] for name in result[key]]
+            warn(
+                key,
+                result[key],
+                "ignored by Falco in base_syscalls.custom_set: %s (%s)"
+                % (", ".join(sign + name for name in result[key]), "; ".join(hints)),
+            )
+    if result["invalid_positive"] and not result["added"]:
+        warn(
+            "fallback",
+            result["invalid_positive"],
+            "no name in base_syscalls.custom_set is valid, so Falco takes its default set, as if the list were empty",
+        )
+    back = undone - names.kernel_of({ALWAYS})
+    if back:
+        warn(
+            "restored",
+            names.events_of(back) & set(result["removed"]),
+            "excluded and put back by base_syscalls.repair: %s"
+            % ", ".join(sorted(names.events_of(back) & set(result["removed"]))),
+        )
+    if undone - back:
+        warn("always", [ALWAYS], "%s is excluded in vain: Falco always selects it" % ALWAYS)
+    if result["ignored"]:
+        cure = "base_syscalls.all: true" if release.since(0, 40) else "the option -A"
+        warn(
+            "ignored",
+            result["ignored"],
+            "asked for and not selected without %s: %s" % (cure, ", ".join(result["ignored"])),
+        )
+    if all_ and not release.since(0, 40):
+        warn(
+            "all_unknown",
+            [],
+            "Falco %s does not know base_syscalls.all (since 0.40); there it is the option -A" % release,
+        )
+    if option_all and release.since(0, 41):
+        warn(
+            "option_gone",
+            [],
+            "Falco %s has no option -A any more and does not start with it; set base_syscalls.all: true"
+            % release,
+        )
+    if "accept4" in positive and "accept" not in positive:
+        warn(
+            "accept", ["accept4"], "accept4 selects accept4 alone, though Falco prints it as accept, accept4"
+        )
+    if result["unsupported"]:
+        warn(
+            "unsupported",
+            result["unsupported"],
+            "rules ask for system calls that are not selected: %s" % ", ".join(result["unsupported"]),
+        )
+    return found

@@ -1,0 +1,438 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts of a report → a bundle that can be shown to strangers: the numbers and settings, and nobody's names. Pure.
+
+What may stay is listed here (system calls too: what each set of them costs is what a bundle is shared for); everything
+else that is text is replaced, whatever it is, by what it was called first: host-01, path-3, rule-2, address-1, text-7. The
+same text is replaced by the same word everywhere in one bundle, and words are numbered in the order in which they come
+up, so the same report makes the same bundle. Sentences are replaced as a whole, because they quote what they speak of; a
+verdict's words and a window's numbers say the same to a reader.
+
+Stays: numbers, words of the report model, names of Falco's own keys, releases, drivers and units, durations. Kernel
+releases stay as far as they are a distribution's. All times are shifted together, so that the report was made at EPOCH.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import syscall_names
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+
+EPOCH = "2000-01-01T00:00:00Z"
+
+DRIVERS = ("kmod", "ebpf", "modern_ebpf", "gvisor", "nodriver")
+UNITS = (
+    "falco-modern-bpf.service",
+    "falco-kmod.service",
+    "falco-bpf.service",
+    "falco-custom.service",
+    "falco.service",
+)
+SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus", "between audits")
+BASES = ("counters", "drop alerts")
+CATEGORIES = (
+    "clone_fork",
+    "execve",
+    "connect",
+    "open",
+    "dir_file",
+    "other_interest",
+    "close",
+    "proc",
+    "scratch_map",
+    "page_faults",
+    "bug",
+    "uncategorised",
+)
+MEMORIES = ("rss", "pss", "vsz", "container")
+# Of the evidence of a change: what counts, not which process it was.
+EVIDENCE = ("events", "restarts", "seconds_to_evidence", "blind_seconds_at_most")
+PROOFS = ("metrics.output_file", "/metrics", "memory map", "log")
+PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_stats_enabled")
+# What plans and findings say in always the same words.
+SAID = (
+    "(running)",
+    "(record)",
+    "(unfinished)",
+    "configuration",
+    "driver",
+    "Falco's release",
+    "bytes of each ring buffer",
+    "number of ring buffers",
+    "Nice of the process",
+    "CPUWeight of the process",
+    "changed since",
+    "missing",
+    "as it was when Falco was proven with it",
+    "decided by this file",
+    "an older one",
+    "what is on disk",
+)
+# The guide's own tests, by name and by number; a user's may be called anything.
+TESTS = tuple(name for test in campaigns.GUIDE for name in (test["name"], test["name"].split()[0]))
+EVENTS = (
+    syscall_names.WITH_EVENT
+    | syscall_names.GENERIC
+    | syscall_names.META
+    | frozenset(syscall_names.EVENT_TO_KERNEL)
+)
+FLAVOURS = frozenset(
+    (
+        "amd64",
+        "arm64",
+        "aarch64",
+        "x86",
+        "s390x",
+        "ppc64le",
+        "generic",
+        "lowlatency",
+        "aws",
+        "azure",
+        "gcp",
+        "gke",
+        "oracle",
+        "kvm",
+        "cloud",
+        "default",
+        "lts",
+        "rt",
+        "uek",
+        "virt",
+        "hardened",
+        "debug",
+        "bpo",
+    )
+)
+
+_KEYS = frozenset(key.path for key in releases.KEYS)
+_PARTS = frozenset(part for path in _KEYS for part in path.split("."))
+_WORDS = _KEYS | _PARTS | frozenset(DRIVERS + UNITS + PROPERTIES + SAID)
+_RELEASE = re.compile(r"0\.[0-9]{1,2}\.[0-9]{1,2}")
+_SETTING = re.compile(r"(?:[0-9]{1,6}(?:ms|[ywdhms]))+|[0-9]{1,4}|true|false")
+_KERNEL = re.compile(r"[0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,3})?")
+_KERNEL_PART = re.compile(r"([-._+~])([^-._+~]+)")
+_DISTRIBUTION = re.compile(r"(?:el|fc|amzn|deb)[0-9]{1,4}|[0-9]{1,4}")
+_COLLECTION = re.compile(r"falcotune\.fleet [0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
+_ABOUT = re.compile(r"\((directory|file|unit|sysctl)\) (.+)", re.DOTALL)
+_BLOCK_OF = re.compile(r"([a-z_]+) of (/.+)", re.DOTALL)
+_OURS = re.compile(r"[a-z]+-[0-9]+")
+
+
+class BundleError(policies.PolicyError):
+    """A host that is not in the report; says which, and the nearest name that is."""
+
+
+def bundle(model, hosts=None):
+    """A report of kind bundle with the chosen hosts, or all. hosts: names as in the report.
+
+    The fleet's part is computed anew, of these hosts alone; what was said of others is not in it.
+    """
+    chosen = _chosen(model, hosts)
+    names = _Names(chosen)
+    shift = shape.unix(EPOCH) - (shape.unix(model["made_at"]) or 0)
+    collection = model["collection"] if _COLLECTION.fullmatch(str(model["collection"])) else "falcotune.fleet"
+    return models.public(
+        models.assemble(
+            [_host(host, names, shift) for host in chosen],
+            model["policy"],
+            {"kind": "bundle", "collection": collection, "made_at": EPOCH, "seconds": model["seconds"]},
+        )
+    )
+
+
+def _chosen(model, names):
+    if names is None:
+        return [shape.host(host) for host in model["hosts"]]
+    known = {host["name"]: host for host in model["hosts"]}
+    for name in names:
+        if name not in known:
+            raise BundleError("%s is not in this report%s" % (name, policies.nearest(str(name), known)))
+    return [shape.host(host) for name, host in known.items() if name in names]
+
+
+class _Names:
+    """What each text is called from now on."""
+
+    def __init__(self, hosts):
+        self.known, self.numbers = {}, {}
+        # A text that looks like one of our words keeps its number free, or it would seem to be somebody else.
+        self.taken = frozenset(_looking_ours(hosts))
+        digits = len(str(len(hosts) + len(self.taken)))
+        for host in hosts:
+            self.call("host", host["name"], digits)
+
+    def call(self, kind, text, digits=1):
+        if text not in self.known:
+            while True:
+                self.numbers[kind] = self.numbers.get(kind, 0) + 1
+                name = "%s-%0*d" % (kind, digits, self.numbers[kind])
+                if name not in self.taken:
+                    break
+            self.known[text] = name
+        return self.known[text]
+
+    def word(self, kind, text, allowed):
+        """A text that stays if it is allowed: a container of texts, or a compiled pattern."""
+        if text is None:
+            return None
+        stays = allowed.fullmatch(text) if hasattr(allowed, "fullmatch") else text in allowed
+        return text if stays else self.call(kind, text)
+
+    def text(self, text):
+        """Free text, called by what it is where that can be seen."""
+        if text is None or not text or text in _WORDS:
+            return text
+        if text.startswith("/"):
+            return self.call("path", text)
+        if _is_address(text):
+            return self.call("address", text)
+        return self.call("text", text)
+
+    def texts(self, texts):
+        return [self.text(text) for text in texts]
+
+    def about(self, text):
+        """The key of a change or what a finding is about."""
+        match = _ABOUT.fullmatch(text)
+        if match:
+            return "(%s) %s" % (match.group(1), self.text(match.group(2)))
+        match = _BLOCK_OF.fullmatch(text)
+        if match and match.group(1) in _PARTS:
+            return "%s of %s" % (match.group(1), self.text(match.group(2)))
+        return self.text(text)
+
+    def value(self, value):
+        """A setting: numbers and switches stay, lists and dicts are looked into."""
+        if isinstance(value, str):
+            return value if _SETTING.fullmatch(value) or _RELEASE.fullmatch(value) else self.text(value)
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        if isinstance(value, dict):
+            return {self.word("key", name, _PARTS): self.value(item) for name, item in value.items()}
+        return value
+
+    def events(self, names):
+        """System calls, each with a ! before it where it is taken out."""
+        return [
+            "!" + self.word("event", name[1:], EVENTS)
+            if name[:1] == "!"
+            else self.word("event", name, EVENTS)
+            for name in names
+        ]
+
+    def rules(self, names):
+        return [self.call("rule", name) for name in names]
+
+    def counts(self, kind, counts, allowed):
+        return {self.word(kind, name, allowed): number for name, number in counts.items()}
+
+    def kernel(self, text):
+        """The beginning of a kernel's release that a distribution gave it, or a name."""
+        match = _KERNEL.match(text or "")
+        if not match:
+            return text and self.call("kernel", text)
+        end = match.end()
+        for part in _KERNEL_PART.finditer(text, end):
+            if part.start() != end or not (
+                part.group(2) in FLAVOURS or _DISTRIBUTION.fullmatch(part.group(2))
+            ):
+                break
+            end = part.end()
+        return text[:end]
+
+
+def _looking_ours(value):
+    if isinstance(value, str):
+        if _OURS.fullmatch(value):
+            yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _looking_ours(name)
+            if name != "history":  # nothing but numbers and states, and most of the report
+                yield from _looking_ours(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _looking_ours(item)
+
+
+def _is_address(text):
+    try:
+        ipaddress.ip_interface(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _host(host, names, shift):
+    """A host as assemble() takes it. Its parts are named one by one: a new one is left out until somebody has thought of it."""
+    return {
+        "name": names.call("host", host["name"]),
+        "status": host["status"],
+        "reason": names.text(host["reason"]),
+        "release": names.word("release", host["release"], _RELEASE),
+        "driver": names.word("driver", host["driver"], DRIVERS),
+        "cpus": host["cpus"],
+        "memory_bytes": host["memory_bytes"],
+        "kernel": names.kernel(host["kernel"]),
+        "unit": names.word("unit", host["unit"], UNITS),
+        "buffers": host["buffers"],
+        "window": host["window"] and _window(host["window"], names),
+        "verdict": host["verdict"]
+        and dict(
+            host["verdict"],
+            advice=names.text(host["verdict"]["advice"]),
+            reasons=names.texts(host["verdict"]["reasons"]),
+        ),
+        "plan": host["plan"] and _plan(host["plan"], names),
+        "drift": [
+            {
+                "kind": item["kind"],
+                "what": names.about(item["what"]),
+                "found": names.value(item["found"]),
+                "expected": names.value(item["expected"]),
+                "advice": names.text(item["advice"]),
+            }
+            for item in host["drift"]
+        ],
+        "change": host["change"] and _change(host["change"], names, shift),
+        "syscalls": host["syscalls"] and _syscalls(host["syscalls"], names),
+        "trial": host["trial"] and _trial(host["trial"], names, shift),
+        "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
+        "history": [[row[0] + shift, *row[1:]] for row in host["history"]],
+    }
+
+
+def _window(window, names):
+    return dict(
+        window,
+        source=names.word("text", window["source"], SOURCES),
+        basis=names.word("text", window["basis"], BASES),
+        voided=names.text(window["voided"]),
+        drops_by_category=names.counts("category", window["drops_by_category"], CATEGORIES),
+        userspace=names.counts("counter", window["userspace"], (*windows.USERSPACE, "n_threads")),
+        memory=names.counts("memory", window["memory"], MEMORIES),
+    )
+
+
+def _plan(plan, names):
+    return {
+        "changes": [
+            {
+                "key": names.about(item["key"]),
+                "from": names.value(item["from"]),
+                "to": names.value(item["to"]),
+                "why": names.text(item["why"]),
+            }
+            for item in plan["changes"]
+        ],
+        "restart_required": plan["restart_required"],
+        "warnings": names.texts(plan["warnings"]),
+        "reason": names.text(plan["reason"]),
+    }
+
+
+def _syscalls(chosen, names):
+    def rules(items):
+        return [
+            {
+                "rule": names.call("rule", item["rule"]),
+                "lost": names.events(item["lost"]),
+                "left": names.events(item["left"]),
+            }
+            for item in items
+        ]
+
+    coverage = chosen["coverage"]
+    return dict(
+        {
+            name: chosen[name]
+            for name in ("repair", "all", "basis", "target_events_per_second", "reached", "before", "after")
+        },
+        **{name: names.events(chosen[name]) for name in ("custom_set", "selected", "added", "removed")},
+        coverage={
+            "rules_total": coverage["rules_total"],
+            "blind": rules(coverage["blind"]),
+            "half_blind": rules(coverage["half_blind"]),
+        },
+        frontier=[
+            dict(
+                {name: step[name] for name in ("events_per_second", "rules_blind", "rules_half_blind")},
+                exclude=names.events(step["exclude"]),
+                lost=names.rules(step["lost"]),
+            )
+            for step in chosen["frontier"]
+        ],
+        warnings=names.texts(chosen["warnings"]),
+    )
+
+
+def _trial(trial, names, shift):
+    numbers = (
+        "state",
+        "repair",
+        "all",
+        "seconds",
+        "events",
+        "events_per_second",
+        "rate_per_cpu",
+        "drops",
+        "drops_percent",
+        "falco_cpu_percent",
+        "falco_wait_percent",
+        "memory_bytes",
+        "rules_total",
+    )
+    return {
+        "verdict": trial["verdict"],
+        "reason": names.text(trial["reason"]),
+        "largest": names.word("test", trial["largest"], TESTS),
+        "accepted_drops_percent": trial["accepted_drops_percent"],
+        "mode": trial["mode"],
+        **{name: None if trial[name] is None else trial[name] + shift for name in ("began", "ended")},
+        "tests": [
+            dict(
+                {name: test[name] for name in numbers},
+                name=names.word("test", test["name"], TESTS),
+                reason=names.text(test["reason"]),
+                custom_set=names.events(test["custom_set"]),
+                selected=names.events(test["selected"]),
+                rules_blind=names.rules(test["rules_blind"]),
+                rules_half_blind=names.rules(test["rules_half_blind"]),
+                drops_by_category=names.counts("category", test["drops_by_category"], CATEGORIES),
+            )
+            for test in trial["tests"]
+        ],
+    }
+
+
+def _change(change, names, shift):
+    evidence = change["evidence"]
+    kept = {name: evidence[name] for name in EVIDENCE if shape.number(evidence.get(name)) is not None}
+    kept["source"] = names.word("text", shape.text(evidence.get("source")), PROOFS)
+    rings = evidence.get("buffers")
+    if isinstance(rings, dict):
+        kept["buffers"] = {
+            "bytes_each": shape.count(rings.get("bytes_each")),
+            "count": shape.count(rings.get("count")),
+            "source": names.word("text", shape.text(rings.get("source")), PROOFS),
+        }
+    return {
+        "at": None if change["at"] is None else change["at"] + shift,
+        "evidence": kept,
+        "before": change["before"],
+    }
+
+
+def _later(at, shift):
+    seconds = shape.unix(at)
+    try:
+        return None if seconds is None else shape.iso(seconds + shift)
+    except OverflowError:  # before the year 1
+        return None

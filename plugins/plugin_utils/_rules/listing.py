@@ -1,0 +1,150 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`falco -L -o json_output=true` read into the shape of rules.resolve(). Pure, and safe with any text.
+
+Since 0.37 Falco prints the events of each compiled rule. Before, it printed those of the text with its macros left out, which is
+nearly always everything; there the rules are put together again from what it prints and resolved like files.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL, priority_of
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+
+# What Falco adds to every rule.
+ADDED = "asyncevent"
+ORIGIN = "falco -L"
+
+
+def parse(text, release, priority="debug", selection=()):
+    """The rules that Falco has loaded.
+
+    text: its standard output. priority, selection: as for rules.resolve(): Falco lists all rules, whatever these say.
+    → {'rules', 'findings', 'ok', 'reason': None, or why there are none}
+    """
+    if not isinstance(release, releases.Release):
+        release = releases.release_for(release)
+    names = names_for(release)
+    listed, reason = _load(text)
+    if reason:
+        return {"rules": [], "findings": [], "ok": False, "reason": reason}
+    if not release.since(0, 37):
+        found = ruleset.resolve([(ORIGIN, json.dumps(_file(listed)))], release, priority, selection)
+        return {**found, "reason": None}
+    found, findings, events = [], [], Events(names)
+    for number, one in enumerate(listed["rules"]):
+        made = _rule(one, names, events)
+        if made is None:
+            findings.append(
+                {
+                    "level": "warning",
+                    "kind": "unreadable",
+                    "file": ORIGIN,
+                    "line": None,
+                    "rule": None,
+                    "text": "entry %d of the rules cannot be read" % (number + 1),
+                }
+            )
+        else:
+            found.append(made)
+    findings.extend(enabled.apply(found, release, priority, selection))
+    return {"rules": found, "findings": findings, "ok": True, "reason": None}
+
+
+def _load(text):
+    """(the document, None) or (None, a reason)."""
+    text = str(text or "")
+    start = text.find("{")
+    if start < 0:
+        return None, "falco -L printed no JSON"
+    try:
+        listed = json.JSONDecoder().raw_decode(text, start)[0]
+    except (ValueError, RecursionError) as error:
+        return None, "falco -L printed broken JSON: %s" % str(error)[:100]
+    if not isinstance(listed.get("rules"), list):
+        return None, "falco -L printed JSON without rules"
+    return listed, None
+
+
+def _rule(one, names, events):
+    info, details = (_mapping(one, key) for key in ("info", "details"))
+    name, printed = info.get("name"), _texts(details.get("events"))
+    priority = priority_of(info.get("priority"))
+    if not isinstance(name, str) or printed is None or priority is None:
+        return None
+    source = info["source"] if isinstance(info.get("source"), str) else SYSCALL
+    made = ruleset.shape(
+        name,
+        source,
+        priority,
+        _texts(info.get("tags")) or [],
+        ORIGIN,
+        None,
+        info.get("enabled") is not False,
+        _yes(details.get("condition_compiled"), set(printed) - {ADDED}, names, events),
+        names,
+    )
+    return made
+
+
+def _yes(compiled, printed, names, events):
+    """Kernel names and other events: by the compiled condition where that agrees with the printed names, as it is more exact.
+
+    Falco prints accept4 as accept, accept4; and it prints conditions without the quotes that some of them need.
+    """
+    try:
+        everything = Reach(events.all, events.all)
+        yes = events.reach(condition.parse(str(compiled or "")), lambda node: everything).yes
+        if names.events_of(yes & names.kernel) == printed & names.events:
+            return yes
+    except (condition.ConditionError, RecursionError):
+        pass
+    return names.kernel_of(printed) | (printed & names.meta)
+
+
+def _file(listed):
+    """The listed rules as entries of a rules file."""
+    entries = []
+    for one in _list(listed, "lists"):
+        info = _mapping(one, "info")
+        inner = _texts(_mapping(one, "details").get("lists")) or []
+        entries.append({"list": info.get("name"), "items": inner + (_texts(info.get("items")) or [])})
+    for one in _list(listed, "macros"):
+        info = _mapping(one, "info")
+        entries.append({"macro": info.get("name"), "condition": info.get("condition")})
+    for one in _list(listed, "rules"):
+        info = _mapping(one, "info")
+        entries.append(
+            {
+                "rule": info.get("name"),
+                "condition": info.get("condition"),
+                "output": "-",
+                "desc": "-",
+                "priority": info.get("priority"),
+                "source": info.get("source") or SYSCALL,
+                "enabled": info.get("enabled") is not False,
+                "tags": _texts(info.get("tags")) or [],
+            }
+        )
+    return entries
+
+
+def _list(value, key):
+    found = value.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _mapping(value, key):
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(value):
+    """The texts of a list; None where it is no list."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else None

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The events at which a condition can be true, by set arithmetic over its tree, as Falco works them out. Pure.
+
+Only evt.type and syscall.type restrict, and only by =, ==, != and in; every other check holds for all events, negated or not.
+So `spawned_process or proc.name = x` needs everything, and `not evt.type = open` everything but open.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import KERNEL_ONLY
+
+TYPES = ("evt.type", "syscall.type")
+DECISIVE = ("=", "==", "!=", "in")
+
+
+class Reach(NamedTuple):
+    """What a condition comes to.
+
+    yes, no: kernel names and events of Falco's own at which it, or its negation, can hold.
+    types: {(field, name)} compared with; directions: {(operator, value)} of evt.dir; errors: what Falco refuses.
+    """
+
+    yes: frozenset
+    no: frozenset
+    types: frozenset = frozenset()
+    directions: frozenset = frozenset()
+    errors: tuple = ()
+
+
+class Events:
+    """Works out conditions for the names of one release."""
+
+    def __init__(self, names):
+        self.names = names
+        self.all = frozenset(names.kernel | names.meta)
+
+    def reach(self, tree, macro):
+        """The Reach of a tree. macro: a function from a condition.Macro to its Reach."""
+        if isinstance(tree, condition.Not):
+            inner = self.reach(tree.item, macro)
+            return inner._replace(yes=inner.no, no=inner.yes)
+        if isinstance(tree, (condition.All, condition.Any)):
+            parts = [self.reach(item, macro) for item in tree.items]
+            yes, no = [part.yes for part in parts], [part.no for part in parts]
+            # Not (a and b) is not a or not b: what joins one side meets on the other.
+            if isinstance(tree, condition.All):
+                yes, no = frozenset.intersection(*yes), frozenset.union(*no)
+            else:
+                yes, no = frozenset.union(*yes), frozenset.intersection(*no)
+            return Reach(
+                yes,
+                no,
+                frozenset().union(*(part.types for part in parts)),
+                frozenset().union(*(part.directions for part in parts)),
+                tuple(dict.fromkeys(error for part in parts for error in part.errors)),
+            )
+        if isinstance(tree, condition.Macro):
+            return macro(tree)
+        return self.check(tree)
+
+    def check(self, check):
+        """The Reach of one comparison."""
+        everything = Reach(self.all, self.all)
+        if check.field is None:
+            if (check.operator in DECISIVE or check.operator == "exists") and set(TYPES) & set(check.fields):
+                return everything._replace(errors=("evt.type cannot be compared through a transformer",))
+            return everything
+        if check.field == "evt.dir":
+            return everything._replace(
+                directions=frozenset((check.operator, value) for value in check.values or ("",))
+            )
+        if check.field not in TYPES or check.argument is not None:
+            return everything
+        if check.operator == "exists":
+            return everything._replace(no=frozenset())
+        if check.operator not in DECISIVE:
+            return everything
+        if check.values is None:
+            return everything._replace(errors=("%s cannot be compared with another field" % check.field,))
+        named = frozenset(self.names.kernel_of(check.values) | (self.names.meta & set(check.values)))
+        yes, no = named, self.all - named
+        if check.operator == "!=":
+            yes, no = no, yes
+        return Reach(yes, no, frozenset((check.field, value) for value in check.values))
+
+    def unknown(self, reach):
+        """Names that Falco refuses in evt.type, unless a plugin brings them."""
+        return sorted(
+            value
+            for field, value in reach.types
+            if field == "evt.type" and value not in self.names.events and value not in self.all
+        )
+
+    def nameless(self, reach):
+        """Names that load and stand for no event: the kernel's own ones, and unknown ones in syscall.type."""
+        found = {
+            value for _field, value in reach.types if value in KERNEL_ONLY and value in self.names.kernel
+        }
+        return sorted(
+            found
+            | {
+                value
+                for field, value in reach.types
+                if field == "syscall.type" and value not in self.names.events and value not in self.names.meta
+            }
+        )

@@ -1,0 +1,282 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules files → the system calls that each rule needs, without Falco. Pure.
+
+What Falco itself would say, `falco -L -o json_output=true`, is read by falco_list into the same shape. Fields are not looked up
+(plugins bring their own), so an unknown field is no error here.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import (
+    PRIORITIES,
+    SYSCALL,
+    Definitions,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.lists import expand
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import GENERIC, names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.selections import nearest
+
+# Falco warns of a rule that concerns more event codes than this; each named event has two or more, all generic ones share two.
+MANY_CODES = 100
+# Macros that refer to macros that refer to macros.
+DEEPEST = 40
+
+
+def resolve(files, release, priority="debug", selection=()):
+    """The rules of some files.
+
+    files: [(name, text)] in the order in which Falco reads them. release: a Release or a version, 0.35 or newer.
+    priority, selection: Falco's `priority` and `rules` (see rule_selection).
+    → {'rules': [rule], 'findings': [finding], 'ok': False where Falco would not start with these files}
+       rule: {'name', 'source', 'priority': 'warning', 'tags': [], 'file', 'line', 'enabled': bool,
+              'disabled_by': None|'rules'|'priority'|'selection'|'skipped'|'error',
+              'events': event names that it needs, as Falco prints them, sorted, 'kernel': the same in the kernel's names,
+              'other_events': events of Falco's own (container …), 'restricted': False where it needs all events}
+       finding: {'level': 'error'|'warning', 'kind', 'file', 'line', 'rule': name or None, 'text'}
+          error: syntax, unknown_event. warning: no_evttype, many_events, illegal_name, dead, ignored_io, evt_dir, selection
+    """
+    if not isinstance(release, releases.Release):
+        release = releases.release_for(release)
+    definitions = Definitions(release)
+    compiler = _Compiler(definitions, release)
+    compiled = {}
+    for name, text in files:
+        definitions.read(str(name), str(text or ""))
+        # Falco compiles everything anew after each file: what only a later file defines is missing now.
+        compiled = compiler.rules()
+    found = [_rule(rule, compiled.get(rule.name), compiler) for rule in definitions.rules.values()]
+    findings = [
+        _finding("error", "syntax", problem["file"], problem["line"], problem["name"], problem["text"])
+        for problem in definitions.problems
+    ]
+    findings.extend(compiler.findings)
+    findings.extend(enabled.apply(found, release, priority, selection))
+    for rule in found:
+        if rule["enabled"]:
+            findings.extend(
+                _look(rule, definitions.rules[rule["name"]], compiled[rule["name"]], compiler, release)
+            )
+    return {
+        "rules": found,
+        "findings": findings,
+        "ok": not any(finding["level"] == "error" for finding in findings),
+    }
+
+
+def shape(name, source, priority, tags, file, line, enabled, yes, names):
+    """A rule as resolve() gives it, from the events and kernel names at which it can hold."""
+    kernel = frozenset(yes) & names.kernel if source == SYSCALL else frozenset()
+    return {
+        "name": name,
+        "source": source,
+        "priority": PRIORITIES[priority],
+        "tags": sorted(tags),
+        "file": file,
+        "line": line,
+        "enabled": enabled,
+        "disabled_by": None if enabled else "rules",
+        "events": sorted(names.events_of(kernel)),
+        "kernel": sorted(kernel),
+        "other_events": sorted(frozenset(yes) & names.meta) if source == SYSCALL else [],
+        "restricted": source != SYSCALL or kernel != names.kernel,
+    }
+
+
+def _rule(rule, reach, compiler):
+    made = shape(
+        rule.name,
+        rule.source,
+        rule.priority,
+        rule.tags,
+        rule.file,
+        rule.line,
+        rule.enabled,
+        reach.yes if reach else frozenset(),
+        compiler.names,
+    )
+    if reach is None:
+        made.update(enabled=False, disabled_by="skipped" if rule.name in compiler.skipped else "error")
+    return made
+
+
+def _finding(level, kind, file, line, rule, text):
+    return {"level": level, "kind": kind, "file": file, "line": line, "rule": rule, "text": text}
+
+
+class _Compiler:
+    """Compiles what is defined so far; texts that were parsed once are not parsed again."""
+
+    def __init__(self, definitions, release):
+        self.definitions, self.release = definitions, release
+        self.names = names_for(release)
+        self.events = Events(self.names)
+        self.trees, self.findings, self.skipped = {}, [], set()
+        self.lists, self.expanded = [], {}
+        self.done, self.partial, self.path = {}, {}, []
+
+    def rules(self):
+        """{name: Reach, or None for a rule that Falco would not take}. Problems go to the definitions."""
+        lists = self._lists()
+        if lists != self.lists:
+            self.lists, self.expanded = lists, {}
+        self.done, self.partial, blamed = {}, {}, set()
+        macros = sorted(self.definitions.macros.values(), key=lambda item: item.index)
+        trees = {macro.name: self._tree(macro.condition, macro, macro.condition_line) for macro in macros}
+        for macro in macros:
+            if trees[macro.name] is not None:
+                self.done[macro.name] = found = self._macro(macro, trees, macro.changed)
+                self._problems(macro, found, blamed)
+                blamed.update(found.errors)
+        found = {}
+        for rule in self.definitions.rules.values():
+            text = self.definitions.condition_of(rule)
+            tree = None if text is None else self._tree(text, rule, rule.condition_line)
+            found[rule.name] = None if tree is None else self._rule(rule, tree, trees, blamed)
+        return found
+
+    def _problems(self, owner, reach, blamed):
+        """Errors of a macro or rule that are not those of a macro in it."""
+        for error in reach.errors:
+            if error not in blamed:
+                self.definitions.problem(
+                    owner.file, owner.line, owner.name, "condition of '%s': %s" % (owner.name, error)
+                )
+
+    def _lists(self):
+        """Lists by age, each item that names an older list replaced by that list's items, one level deep."""
+        lists = self.definitions.lists
+        found = []
+        for one in sorted(lists.values(), key=lambda item: item.index):
+            items = []
+            for item in one.items:
+                inner = lists.get(item)
+                items.extend(inner.items if inner and inner.index < one.changed else [item])
+            found.append((one.name, items))
+        return found
+
+    def _tree(self, text, owner, line):
+        """The tree of a condition, or None and a problem."""
+        if text not in self.expanded:
+            self.expanded[text] = self._parsed(text)
+        tree = self.expanded[text]
+        if isinstance(tree, condition.ConditionError):
+            self.definitions.problem(
+                owner.file, line, owner.name, "condition of '%s': %s" % (owner.name, tree)
+            )
+            return None
+        return tree
+
+    def _parsed(self, text):
+        try:
+            text = expand(text, self.lists)
+            if text not in self.trees:
+                self.trees[text] = condition.parse(text)
+            return self.trees[text]
+        except condition.ConditionError as error:
+            return error
+
+    def _macro(self, macro, trees, visible):
+        """The Reach of a macro that sees the macros older than `visible` (all where that is None)."""
+        if (macro.name, visible) not in self.partial:
+            self.path.append(macro.name)
+            self.partial[macro.name, visible] = self.events.reach(
+                trees[macro.name], lambda node: self._refer(node, trees, visible)
+            )
+            self.path.pop()
+        return self.partial[macro.name, visible]
+
+    def _refer(self, node, trees, visible):
+        """The Reach of a macro where it is named, or an error."""
+        everything = Reach(self.events.all, self.events.all)
+        macro = self.definitions.macros.get(node.name)
+        if macro is None or (visible is not None and macro.index >= visible):
+            return everything._replace(
+                errors=("macro '%s' is not defined%s" % (node.name, " before" if macro else ""),)
+            )
+        if node.name in self.path:
+            return everything._replace(errors=("macro '%s' refers to itself" % node.name,))
+        if node.name in self.done:
+            return self.done[node.name]
+        if trees[node.name] is None:
+            return everything
+        if len(self.path) >= DEEPEST:
+            return everything._replace(errors=("macros refer to each other more than %d deep" % DEEPEST,))
+        return self._macro(macro, trees, visible)
+
+    def _rule(self, rule, tree, trees, blamed):
+        reach = self.events.reach(tree, lambda node: self._refer(node, trees, None))
+        if rule.source != SYSCALL:
+            reach = reach._replace(yes=frozenset(), types=frozenset())
+        self._problems(rule, reach, blamed)
+        unknown = self.events.unknown(reach)
+        if unknown and not reach.errors and rule.skip_unknown:
+            self.skipped.add(rule.name)
+        for name in unknown if not rule.skip_unknown else ():
+            self._once(
+                _finding(
+                    "error",
+                    "unknown_event",
+                    rule.file,
+                    rule.line,
+                    rule.name,
+                    "evt.type %s: Falco refuses it unless a plugin brings it (%s)"
+                    % (name, nearest(name, self.release)["text"]),
+                )
+            )
+        return None if reach.errors or unknown else reach
+
+    def _once(self, finding):
+        if finding not in self.findings:
+            self.findings.append(finding)
+
+
+def _look(rule, definition, reach, compiler, release):
+    """What is wrong with a rule that loads."""
+    if rule["source"] != SYSCALL:
+        return
+    names = compiler.names
+
+    def warn(kind, text):
+        return _finding("warning", kind, rule["file"], rule["line"], rule["name"], text)
+
+    codes = 2 * len([name for name in rule["kernel"] if name not in GENERIC])
+    if not rule["restricted"]:
+        yield warn(
+            "no_evttype",
+            "no evt.type restricts it: it makes Falco collect every system call (%d names)"
+            % len(rule["events"]),
+        )
+    elif codes > MANY_CODES and definition.warn_evttypes:
+        yield warn(
+            "many_events",
+            "it needs %d system calls; name those that matter in evt.type" % len(rule["events"]),
+        )
+    nameless = compiler.events.nameless(reach)
+    if nameless:
+        yield warn(
+            "illegal_name",
+            "evt.type never has these names: %s"
+            % "; ".join(nearest(name, release)["text"] or name for name in nameless),
+        )
+    if not reach.yes:
+        yield warn(
+            "dead",
+            "no event can match it: its checks of evt.type %s"
+            % ("name nothing that exists" if nameless else "exclude each other"),
+        )
+    lost = names.events_of(set(rule["kernel"]) & names.ignored) if rule["restricted"] else ()
+    if lost:
+        cure = "base_syscalls.all" if release.since(0, 40) else "the option -A"
+        yield warn("ignored_io", "Falco does not collect %s without %s" % (", ".join(sorted(lost)), cure))
+    if reach.directions and not release.enter_events:
+        never = any(operator in ("=", "==", "in") and value == ">" for operator, value in reach.directions)
+        yield warn(
+            "evt_dir",
+            "evt.dir says nothing since 0.42: it is always <%s"
+            % (", so the check for > makes that part of the rule dead" if never else ""),
+        )

@@ -1,0 +1,391 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The policy: every choice a user can make, its default, its range, and what is said about a wrong one.
+
+Role variables are these names behind ``falco_tune_``. Defaults live here and in the role's defaults/main.yml; a test
+holds the two together.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES
+
+
+class PolicyError(ValueError):
+    """A wrong policy: names the key, what was found, what was expected and what to do."""
+
+
+class Option:
+    """One policy key: its default and a check that returns the value to use or raises ValueError with what it wants."""
+
+    def __init__(self, default, check):
+        self.default = default
+        self.check = check
+
+
+def _bool(value):
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "yes", "on", "1"):
+        return True
+    if str(value).lower() in ("false", "no", "off", "0"):
+        return False
+    raise ValueError("true or false")
+
+
+def _number(low, high, kind=float):
+    def check(value):
+        wanted = "a number from %s to %s" % (low, high)
+        if isinstance(value, bool):
+            raise ValueError(wanted)
+        try:
+            number = kind(str(value))
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not low <= number <= high:
+            raise ValueError(wanted)
+        return number
+
+    return check
+
+
+def _integer(low, high):
+    return _number(low, high, int)
+
+
+def _auto_or(check):
+    def inner(value):
+        if value == "auto":
+            return value
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError("auto, or %s" % error) from None
+
+    return inner
+
+
+def _choice(*values):
+    def check(value):
+        if value not in values:
+            raise ValueError("one of %s" % ", ".join(values))
+        return value
+
+    return check
+
+
+def _path(value):
+    if not isinstance(value, str) or (value and not value.startswith("/")) or "\n" in value or "\0" in value:
+        raise ValueError("an absolute path")
+    return value.rstrip("/") if value != "/" else ""
+
+
+def _place(value):
+    path = _path(value)
+    if not path:
+        raise ValueError("an absolute path below /")
+    return path
+
+
+def _fragment_name(value):
+    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.ya?ml\Z", value):
+        raise ValueError("a file name such as zz-falcotune.yaml")
+    if value <= "engine-kind-falcoctl.yaml":
+        raise ValueError(
+            "a file name that sorts after engine-kind-falcoctl.yaml, or the package's own file overrides it "
+            "(digits sort before letters)"
+        )
+    return value
+
+
+def _unit(value):
+    if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9:_.@-]*\Z", value):
+        raise ValueError("the name of a systemd unit, such as falco-modern-bpf.service")
+    return value
+
+
+_UNITS = (
+    ("y", 31536000000),
+    ("w", 604800000),
+    ("d", 86400000),
+    ("h", 3600000),
+    ("m", 60000),
+    ("s", 1000),
+    ("ms", 1),
+)
+
+
+def duration_ms(text):
+    """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it (userspace/falco/app/actions)."""
+    pattern = "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS)
+    match = re.match("^%s$" % pattern, re.sub(r"\s", "", str(text)))
+    if not match:
+        return 0
+    return sum(int(part) * width for part, (dummy, width) in zip(match.groups(), _UNITS, strict=True) if part)
+
+
+def _interval(value):
+    # 200 ms: at 100 ms the timer interrupts program loading on 0.38 and Falco does not start (recorded).
+    if duration_ms(value) < 200:
+        raise ValueError("a Falco duration of at least 200ms with its unit, such as 30s or 5m")
+    return str(value)
+
+
+def _classes(value):
+    wanted = "a list of {min_cpus, kmod, ebpf, modern_ebpf, cpus_for_each_buffer}"
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(wanted)
+    found = []
+    for item in value:
+        if not isinstance(item, dict) or set(item) != {
+            "min_cpus",
+            "kmod",
+            "ebpf",
+            "modern_ebpf",
+            "cpus_for_each_buffer",
+        }:
+            raise ValueError(wanted)
+        try:
+            found.append(
+                {
+                    "min_cpus": _integer(1, 65536)(item["min_cpus"]),
+                    "cpus_for_each_buffer": _integer(0, 65535)(item["cpus_for_each_buffer"]),
+                    "kmod": _integer(1, 10)(item["kmod"]),
+                    "ebpf": _integer(1, 10)(item["ebpf"]),
+                    "modern_ebpf": _integer(1, 10)(item["modern_ebpf"]),
+                }
+            )
+        except ValueError as error:
+            raise ValueError("%s, with presets from 1 to 10 (%s)" % (wanted, error)) from None
+    if min(item["min_cpus"] for item in found) != 1:
+        raise ValueError("%s whose first class starts at min_cpus: 1" % wanted)
+    return found
+
+
+def _serial(value):
+    items = value if isinstance(value, list) else [value]
+    for item in items or [None]:
+        match = re.match(r"^([0-9]+)(%?)\Z", str(item))
+        if not match or int(match.group(1)) < 1 or (match.group(2) and int(match.group(1)) > 100):
+            raise ValueError("a number of hosts from 1, a percentage from 1% to 100%, or a list of those")
+    return items
+
+
+def _budget(value):
+    if isinstance(value, bool) or not re.match(r"^([0-9]+|(100|[0-9]{1,2})%)\Z", str(value)):
+        raise ValueError("a number of hosts from 0, or a percentage of the changing hosts from 0% to 100%")
+    return value
+
+
+def _variable(value):
+    if not isinstance(value, str) or not re.match(r"^([A-Za-z_][A-Za-z0-9_]*)?\Z", value):
+        raise ValueError(
+            "the name of a variable of the hosts whose value is the host's failure domain, such as rack, without braces"
+        )
+    return value
+
+
+SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus")
+
+
+def _sources(value):
+    value = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(value, (list, tuple))
+        or not value
+        or not set(value) <= set(SOURCES)
+        or len(set(value)) != len(value)
+    ):
+        raise ValueError("a list of %s, each at most once" % ", ".join(SOURCES))
+    return list(value)
+
+
+def _names(value):
+    value = [value] if isinstance(value, str) and value else value
+    if value in ("", None):
+        return []
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(item, str) and item.strip() for item in value
+    ):
+        raise ValueError("a list of names")
+    return [item.strip() for item in value]
+
+
+def _base_syscalls(value):
+    wanted = "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all (true or false)"
+    if not isinstance(value, dict) or not set(value) <= {"custom_set", "repair", "all"}:
+        raise ValueError(wanted)
+    try:
+        checks = {"custom_set": _names, "repair": _bool, "all": _bool}
+        return {name: checks[name](item) for name, item in value.items()}
+    except ValueError:
+        raise ValueError(wanted) from None
+
+
+def _profile_seconds(value):
+    wanted = "0, or a number from 0.5 to 60"
+    try:
+        seconds = _number(0, 60)(value)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if 0 < seconds < 0.5:
+        raise ValueError(wanted)
+    return seconds
+
+
+def _size(value):
+    if not re.match(r"^[1-9][0-9]*[kMG]?\Z", str(value)):
+        raise ValueError("a size as logrotate reads it, such as 20M")
+    return str(value)
+
+
+OPTIONS = {
+    # Where things are.
+    "host_root": Option("", _path),
+    "unit": Option("", _unit),
+    "config_file": Option("", _path),
+    "state_dir": Option("/var/lib/falcotune", _place),
+    "layout": Option("auto", _choice("auto", "dropin", "full")),
+    "fragment_name": Option("zz-falcotune.yaml", _fragment_name),
+    # Driver and buffers.
+    "driver": Option("auto", _choice("auto", "kmod", "ebpf", "modern_ebpf")),
+    "buf_size_preset": Option("auto", _auto_or(_integer(1, 10))),
+    "cpus_for_each_buffer": Option("auto", _auto_or(_integer(0, 65535))),
+    "buffer_classes": Option([dict(item) for item in buffers.DEFAULT_CLASSES], _classes),
+    "keep_larger_buffers": Option(True, _bool),
+    "memory_share_percent": Option(2, _number(0.01, 100)),
+    "available_share_percent": Option(10, _number(0.01, 100)),
+    "buffer_max_bytes": Option(0, _integer(0, 1 << 50)),
+    # What measuring needs.
+    "metrics": Option(True, _bool),
+    "metrics_interval": Option("30s", _interval),
+    "metrics_dir": Option("/var/log/falco", _place),
+    "metrics_rotate_size": Option("20M", _size),
+    "metrics_rotate_count": Option(3, _integer(1, 100)),
+    "bpf_stats": Option(False, _bool),
+    "observe_seconds": Option(1.0, _number(0, 60)),
+    "metrics_sources": Option(list(SOURCES), _sources),
+    "metrics_max_bytes": Option(2 << 20, _integer(1 << 16, 1 << 30)),
+    "window": Option("1h", _interval),
+    "prometheus_seconds": Option(60, _number(1, 600)),
+    # When a host is judged, and what may be done about it.
+    "min_observation": Option(60, _number(1, 30 * 86400)),
+    "accepted_drops_percent": Option(1.0, _number(0, 100)),
+    "tolerance_percent": Option(20.0, _number(1, 100)),
+    "quiet_days": Option(7.0, _number(0, 3650)),
+    "priority": Option(True, _bool),
+    "nice_ceiling": Option(-10, _integer(-20, 0)),
+    "cpu_weight_ceiling": Option(1000, _integer(1, 10000)),
+    "unthrottle": Option(False, _bool),
+    # Which system calls are watched.
+    "syscalls": Option("repair", _choice("keep", "repair", "exclude")),
+    "base_syscalls": Option({}, _base_syscalls),
+    "required_syscalls": Option([], _names),
+    "protected_rules": Option([], _names),
+    "protected_tags": Option([], _names),
+    "protected_priority": Option("critical", _choice("none", *PRIORITIES)),
+    "profile_seconds": Option(5.0, _profile_seconds),
+    # How a change is applied.
+    "restart_ok": Option(True, _bool),
+    "apply": Option("restart", _choice("restart", "reload")),
+    "healthy_deadline": Option(120, _integer(5, 3600)),
+    "min_healthy_time": Option(5, _integer(0, 3000)),
+    "rollback_to": Option("previous", _choice("previous", "original")),
+    "evidence": Option("auto", _choice("auto", "counters", "process")),
+    "auto_revert": Option(True, _bool),
+    # How a fleet is rolled. One rollout has one value of each.
+    "canaries": Option(1, _integer(0, 1000)),
+    "serial": Option(["10%", "30%"], _serial),
+    "max_parallel": Option(0, _integer(0, 100000)),
+    "failure_domain": Option("", _variable),
+    "domain_share_percent": Option(34, _number(0, 100)),
+    "failure_budget": Option("10%", _budget),
+    "promote": Option("auto", _choice("auto", "manual")),
+    "confirm": Option(False, _bool),
+    "report_dir": Option("", str),
+    # Read by the playbook.
+    "hosts": Option("all", str),
+}
+
+
+# What one rollout has one value of, whatever the hosts.
+FLEET = (
+    "canaries",
+    "serial",
+    "max_parallel",
+    "failure_domain",
+    "domain_share_percent",
+    "failure_budget",
+    "promote",
+    "confirm",
+)
+
+
+def nearest(name, names, prefix=""):
+    """' (did you mean X?)' or nothing. The prefix that all names share says nothing about likeness."""
+    close = difflib.get_close_matches(name, list(names), 1, 0.6)
+    return " (did you mean %s%s?)" % (prefix, close[0]) if close else ""
+
+
+def complete(given, prefix="falco_tune_"):
+    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises PolicyError."""
+    policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
+    for key, value in (given or {}).items():
+        name = key[len(prefix) :] if key.startswith(prefix) else key
+        if name not in OPTIONS:
+            raise PolicyError(
+                "%s is not a known policy key%s"
+                % (key, nearest(name, OPTIONS, prefix if key.startswith(prefix) else ""))
+            )
+        try:
+            policy[name] = OPTIONS[name].check(value)
+        except ValueError as error:
+            raise PolicyError("%s%s is %r: expected %s" % (prefix, name, value, error)) from None
+    if policy["min_healthy_time"] >= policy["healthy_deadline"]:
+        raise PolicyError(
+            "%smin_healthy_time (%d s) must be shorter than %shealthy_deadline (%d s)"
+            % (prefix, policy["min_healthy_time"], prefix, policy["healthy_deadline"])
+        )
+    needed = policy["min_healthy_time"] + 2 * duration_ms(policy["metrics_interval"]) / 1000.0
+    if policy["metrics"] and policy["healthy_deadline"] <= needed:
+        raise PolicyError(
+            "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and %smin_healthy_time of %d s: "
+            "raise the deadline or shorten the interval"
+            % (
+                prefix,
+                policy["healthy_deadline"],
+                policy["metrics_interval"],
+                prefix,
+                policy["min_healthy_time"],
+            )
+        )
+    if duration_ms(policy["window"]) < policy["min_observation"] * 1000:
+        raise PolicyError(
+            "%swindow (%s) must not be shorter than %smin_observation (%g s): no host would ever be judged"
+            % (prefix, policy["window"], prefix, policy["min_observation"])
+        )
+    return policy
+
+
+def buffer_policy(policy):
+    """The part of a policy that buffers.choose() reads."""
+    return {
+        "classes": policy["buffer_classes"],
+        "max_bytes": policy["buffer_max_bytes"],
+        **{
+            name: policy[name]
+            for name in (
+                "buf_size_preset",
+                "cpus_for_each_buffer",
+                "keep_larger_buffers",
+                "memory_share_percent",
+                "available_share_percent",
+            )
+        },
+    }

@@ -1,0 +1,337 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""rules + volume + policy + target → the cheapest base_syscalls that reaches the target, and who goes blind for it. Pure.
+
+First `repair: true`, which costs no rule anything; then exclusions, those first that save the most events for each rule that loses
+some. What a rule loses is the share of its own events; a protected rule loses none, a required system call is always selected.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_volume
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES, SYSCALL
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import REPAIR, names_for
+
+# An exclusion that saves less than this share of the events is not worth a rule's sight.
+LEAST = 0.001
+# Steps of the frontier: after so many the rest is small.
+MOST_STEPS = 30
+# Rules lost by an exclusion that costs none: keeps the order of such exclusions by volume.
+NOTHING = 1e-9
+
+
+class SetError(ValueError):
+    """Policy and rules can't both be had: says which rule or call, and what to do."""
+
+
+class _Choice:
+    """One host's rules and calls, in kernel names."""
+
+    def __init__(self, rules, release, policy, current):
+        self.release, self.policy = release, policy
+        self.names = names_for(release)
+        self.rules = [rule for rule in rules if rule["enabled"] and rule["source"] == SYSCALL]
+        self.wanted = set().union(*(rule["kernel"] for rule in self.rules)) & self.names.kernel
+        self.all = bool(current.get("all")) and release.has("base_syscalls.all")
+        self.before = self.selected(current.get("custom_set"), bool(current.get("repair")))
+        self.required = self._required()
+        self.protected = [rule for rule in self.rules if _protects(policy, rule)]
+
+    def selected(self, custom_set, repair):
+        entries = selections.entries_of(custom_set)
+        added = self.names.kernel_of(item for item in entries if not item.startswith("!"))
+        removed = self.names.kernel_of(item[1:] for item in entries if item.startswith("!"))
+        return selections.stages(self.names, self.wanted, added, removed, repair, bool(entries), self.all)[-1]
+
+    def _required(self):
+        for name in self.policy["required_syscalls"]:
+            if name not in self.names.events:
+                raise SetError(
+                    "falco_tune_required_syscalls holds %r: %s"
+                    % (name, selections.nearest(name, self.release)["text"])
+                )
+            if not self.all and self.names.kernel_of({name}) <= self.names.ignored:
+                raise SetError(
+                    "falco_tune_required_syscalls holds %s, which Falco watches only with base_syscalls.all: true (-A before "
+                    "0.40)" % name
+                )
+        return self.names.kernel_of(self.policy["required_syscalls"])
+
+    def watchable(self, rule):
+        """What this Falco would select for a rule if nothing were excluded."""
+        return set(rule["kernel"]) & self.names.kernel - (set() if self.all else self.names.ignored)
+
+    def needed(self, kernel):
+        """Why policy does not let go of any of these calls, or None."""
+        found = self.required & kernel
+        if found:
+            return "%s is required (falco_tune_required_syscalls)" % ", ".join(
+                sorted(self.names.exact_events(found))
+            )
+        for rule in self.protected:
+            found = self.watchable(rule) & kernel
+            if found:
+                return "the rule '%s' is protected and needs %s" % (
+                    rule["name"],
+                    ", ".join(sorted(self.names.exact_events(found))),
+                )
+        return None
+
+    def violated(self, kernel):
+        """Why a selection is not allowed, or None."""
+        return self.needed(self.names.kernel - kernel)
+
+    def lost(self, kernel, volume):
+        """Rules' worth of events that a selection loses against the present one: each rule counts for its own share."""
+        total = 0.0
+        for rule in self.rules:
+            had = self.before & set(rule["kernel"])
+            gone = had - kernel
+            if gone:
+                whole = volume.of(had)
+                total += volume.of(gone) / whole if whole else len(gone) / float(len(had))
+        return total
+
+
+def _protects(policy, rule):
+    least = policy["protected_priority"]
+    return (
+        rule["name"] in policy["protected_rules"]
+        or bool(set(rule["tags"]) & set(policy["protected_tags"]))
+        or least != "none"
+        and PRIORITIES.index(rule["priority"]) <= PRIORITIES.index(least)
+    )
+
+
+def choose(rules, release, policy, current=None, profile=None, drops=None, rate=None, target=None):
+    """The cheapest base_syscalls that reaches a target.
+
+    rules: as rules.resolve() and falco_list.parse() give them. release: a Release or a version, 0.35 or newer.
+    policy: the tuning policy (policy.complete()): syscalls, base_syscalls, required_syscalls, protected_rules, protected_tags and
+    protected_priority are read. current: {'custom_set', 'repair', 'all'} in force. profile, drops, rate: see
+    syscall_volume.measured(). target: events a second to come down to, or None for as low as repair goes.
+    → the contract `syscalls` of a plan:
+       {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis', 'target_events_per_second', 'reached',
+        'before': {'events_per_second', 'syscalls'}, 'after': {…}, 'coverage': {'rules_total', 'blind', 'half_blind', 'newly'},
+        'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}], 'reasons', 'warnings'}
+    Raises SetError where policy can't be kept.
+    """
+    if not isinstance(release, releases.Release):
+        release = releases.release_for(release)
+    current = dict({"custom_set": [], "repair": False, "all": False}, **(current or {}))
+    choice = _Choice(rules, release, policy, current)
+    volume = syscall_volume.measured(release, choice.before, profile, drops, rate)
+    entries, repair, reasons = selections.entries_of(current["custom_set"]), bool(current["repair"]), []
+    frontier = []
+    if policy["base_syscalls"]:
+        entries, repair = _fixed(choice, policy, current)
+        reasons.append("policy says so (falco_tune_base_syscalls)")
+    elif policy["syscalls"] != "keep":
+        entries = _freed(choice, entries, reasons)
+        entries, repair = _repair(choice, entries, repair, volume, reasons)
+        steps = list(_steps(choice, entries, repair, volume))
+        frontier = [_point(choice, step, volume, previous) for previous, step in zip([None] + steps, steps)]
+        if policy["syscalls"] == "exclude" and target is not None:
+            entries = _enough(choice, entries, repair, volume, steps, target, reasons)
+    return _answer(choice, current, entries, repair, volume, target, frontier, reasons)
+
+
+def _fixed(choice, policy, current):
+    fixed = policy["base_syscalls"]
+    entries = selections.entries_of(fixed.get("custom_set", current["custom_set"]))
+    for item in selections.entries_of(fixed.get("custom_set")):
+        if item.removeprefix("!") not in choice.names.events:
+            raise SetError(
+                "falco_tune_base_syscalls holds %r: %s"
+                % (item, selections.nearest(item, choice.release)["text"])
+            )
+    repair = fixed.get("repair", bool(current["repair"]))
+    choice.all = bool(fixed.get("all", choice.all)) and choice.release.has("base_syscalls.all")
+    broken = choice.violated(choice.selected(entries, repair))
+    if broken:
+        raise SetError("falco_tune_base_syscalls can't be applied: %s" % broken)
+    return entries, repair
+
+
+def _freed(choice, entries, reasons):
+    """custom_set without exclusions that policy forbids."""
+    kept = []
+    for item in entries:
+        why = choice.needed(choice.names.kernel_of({item[1:]})) if item.startswith("!") else None
+        if why:
+            reasons.append("%s is taken out: %s" % (item, why))
+        else:
+            kept.append(item)
+    return kept
+
+
+def _repair(choice, entries, repair, volume, reasons):
+    """(custom_set, repair): whether base_syscalls.repair is worth it, and what policy requires beside it.
+
+    Repair never costs a rule, and nearly always narrows; a custom_set may be narrower still, by somebody's choice.
+    """
+    lean = _with_required(choice, entries, True)
+    if not repair:
+        asis = _with_required(choice, entries, False)
+        now = None if asis is None else choice.selected(asis, False)
+        then = choice.selected(lean, True)
+        saves = now is None or (
+            len(then) < len(now) if volume.basis == "none" else volume.of(then) < volume.of(now)
+        )
+        if not saves:
+            lean, repair = asis, False
+        else:
+            repair = True
+            reasons.append(
+                "base_syscalls.repair: true leaves out what Falco watches for its own state and no rule needs%s"
+                % (
+                    ""
+                    if volume.basis == "none"
+                    else ": %s instead of %s events/s"
+                    % (_short(volume.of(then)), _short(volume.of(choice.before)))
+                )
+            )
+    if lean != entries:
+        reasons.append(
+            "%s added: required (falco_tune_required_syscalls)" % ", ".join(lean[: len(lean) - len(entries)])
+        )
+    return lean, repair
+
+
+def _with_required(choice, entries, repair):
+    """custom_set with what policy requires and would not be selected. None where naming it would take Falco's own set away:
+    without repair, names in custom_set replace that."""
+    missing = choice.required - choice.selected(entries, repair)
+    if not missing:
+        return entries
+    if not repair and not choice.names.kernel_of(item for item in entries if not item.startswith("!")):
+        return None
+    return sorted(choice.names.exact_events(missing)) + entries
+
+
+def _steps(choice, entries, repair, volume):
+    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far, kernel names left)."""
+    if volume.basis == "none":
+        return
+    kernel = choice.selected(entries, repair)
+    whole, excluded = volume.of(choice.before) or 1.0, []
+    for _number in range(MOST_STEPS):
+        now, cost = volume.of(kernel), choice.lost(kernel, volume)
+        best = None
+        for name in sorted(choice.names.exact_events(kernel - REPAIR)):
+            left = choice.selected(entries + ["!" + item for item in excluded + [name]], repair)
+            saved = now - volume.of(left)
+            if saved < LEAST * whole or choice.violated(left):
+                continue
+            # Calls of one rule are worth the same for each share of it: the larger comes first.
+            worth = (float("%.6g" % (saved / max(choice.lost(left, volume) - cost, NOTHING))), saved)
+            if best is None or worth > best[0]:
+                best = (worth, name, left)
+        if best is None:
+            return
+        excluded, kernel = excluded + [best[1]], best[2]
+        yield excluded, kernel
+
+
+def _point(choice, step, volume, previous):
+    """A step as the report shows it."""
+    excluded, kernel = step
+    now = _covered(choice, kernel)
+    before = _covered(choice, previous[1] if previous else choice.before)
+    return {
+        "exclude": list(excluded),
+        "events_per_second": round(volume.of(kernel), 1),
+        "rules_blind": len(now["blind"]),
+        "rules_half_blind": len(now["half_blind"]),
+        "lost": _newly(before, now),
+    }
+
+
+def _enough(choice, entries, repair, volume, steps, target, reasons):
+    """The first step that reaches the target, less what it turns out not to need."""
+    if volume.basis == "none":
+        reasons.append("nothing is excluded: no volume per system call was measured")
+        return entries
+    if volume.of(choice.selected(entries, repair)) <= target or not steps:
+        return entries
+    chosen = next((step[0] for step in steps if volume.of(step[1]) <= target), None)
+    if chosen is None:
+        reasons.append(
+            "nothing is excluded: all that policy allows would come down to %s events/s only, so rules would go blind for no "
+            "cure" % _short(volume.of(steps[-1][1]))
+        )
+        return entries
+    needed = list(chosen)
+    for name in chosen:
+        fewer = [other for other in needed if other != name]
+        left = choice.selected(entries + ["!" + other for other in fewer], repair)
+        if volume.of(left) <= target and not choice.violated(left):
+            needed = fewer
+    for name in needed:
+        only = volume.of(choice.names.kernel_of({name}))
+        reasons.append("!%s saves %s events/s" % (name, _short(only)))
+    return entries + sorted("!" + name for name in needed)
+
+
+def _covered(choice, kernel):
+    return coverage.coverage(choice.rules, {"kernel": kernel}, choice.release)
+
+
+def _newly(before, after):
+    """Names of rules that see less than before."""
+    had = {item["rule"]: len(item["lost"]) for kind in ("blind", "half_blind") for item in before[kind]}
+    return [
+        item["rule"]
+        for kind in ("blind", "half_blind")
+        for item in after[kind]
+        if len(item["lost"]) > had.get(item["rule"], 0)
+    ]
+
+
+def _short(number):
+    return "%.3g" % number if number < 1000 else "%.0f" % number
+
+
+def _answer(choice, current, entries, repair, volume, target, frontier, reasons):
+    kernel = choice.selected(entries, repair)
+    made = selections.select(
+        choice.release, choice.names.exact_events(choice.wanted), entries, repair, choice.all
+    )
+    before, after = _covered(choice, choice.before), _covered(choice, kernel)
+    rates = [volume.of(choice.before), volume.of(kernel)]
+    events_before = choice.names.events_of(choice.before)
+    warnings = [item["text"] for item in made["warnings"]]
+    broken = choice.violated(kernel)
+    if broken:
+        warnings.append("policy is not kept by what is configured: %s" % broken)
+    return {
+        "repair": repair,
+        "custom_set": entries,
+        "all": choice.all,
+        "selected": made["selected"],
+        "added": sorted(set(made["selected"]) - events_before),
+        "removed": sorted(events_before - set(made["selected"])),
+        "basis": volume.basis,
+        "target_events_per_second": None if target is None else round(float(target), 1),
+        "reached": None if target is None or rates[1] is None else rates[1] <= target,
+        "before": {
+            "events_per_second": None if rates[0] is None else round(rates[0], 1),
+            "syscalls": len(events_before),
+        },
+        "after": {
+            "events_per_second": None if rates[1] is None else round(rates[1], 1),
+            "syscalls": len(made["selected"]),
+        },
+        "coverage": {
+            "rules_total": len(choice.rules),
+            "blind": after["blind"],
+            "half_blind": after["half_blind"],
+            "newly": _newly(before, after),
+        },
+        "frontier": frontier,
+        "reasons": reasons,
+        "warnings": warnings,
+    }

@@ -1,0 +1,92 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much of a host's events each system call makes: from a profile of the kernel, else estimated from what was lost. Pure.
+
+Falco has no counter per system call. A profile (falco_syscall_profile) counts them all; Falco's drop categories name a few kinds,
+and as a full ring drops whatever comes, what is lost of each kind is in proportion to what there is of it.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+
+# Members of Falco's drop categories, as the drivers count them (libs driver/modern_bpf/helpers/base/stats.h); kernel names.
+CATEGORIES = {
+    "open": "open creat openat openat2 open_by_handle_at",
+    "dir_file": "dup chmod fchmod fchmodat chown fchown fchownat lchown link linkat mkdir mkdirat mount umount umount2 rename renameat "
+    "renameat2 rmdir symlink symlinkat unlink unlinkat",
+    "clone_fork": "clone clone3 fork vfork",
+    "execve": "execve execveat",
+    "connect": "connect",
+    "close": "close",
+    "proc": "sched_process_exit",
+    "other_interest": "bpf setpgid ptrace seccomp setns setresgid setresuid setsid unshare capset keyctl",
+}
+_CATEGORY_OF = {name: category for category, members in CATEGORIES.items() for name in members.split()}
+UNCATEGORISED = "uncategorised"
+
+
+class Volume:
+    """basis: 'profile', 'drops' or 'none'; of(kernel names) → their events a second, or None where nothing is known."""
+
+    def __init__(self, basis, rates):
+        self.basis = basis
+        self.rates = rates
+
+    def of(self, kernel):
+        if self.basis == "none":
+            return None
+        return sum(self.rates.get(name, 0.0) for name in kernel)
+
+    def scaled(self, factor):
+        return Volume(self.basis, {name: rate * factor for name, rate in self.rates.items()})
+
+
+def measured(release, watched, profile=None, drops=None, rate=None):
+    """The Volume of a host's system calls, in events a second of this Falco.
+
+    release: a Release. watched: kernel names that Falco watches now. profile: {'counts': {kernel name: calls}, 'seconds'}, or None.
+    drops: the window's drops_by_category, or None. rate: events a second that Falco counts now, or None.
+
+    With a rate, the volume of what is watched is that rate. Without one a call makes one event, two before 0.42.
+    """
+    names = names_for(release)
+    counts = _numbers((profile or {}).get("counts"), names.kernel)
+    seconds = (profile or {}).get("seconds")
+    if counts and _positive(seconds):
+        found = Volume("profile", {name: count / float(seconds) for name, count in counts.items()})
+        factor = 2.0 if release.enter_events else 1.0
+    else:
+        shares = _shares(drops, watched)
+        if not shares or not _positive(rate):
+            return Volume("none", {})
+        found, factor = Volume("drops", shares), 1.0
+    whole = found.of(watched)
+    return found.scaled(rate / whole if _positive(rate) and whole else factor)
+
+
+def _positive(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _numbers(given, known):
+    if not isinstance(given, dict):
+        return {}
+    return {name: value for name, value in given.items() if name in known and _positive(value)}
+
+
+def _shares(drops, watched):
+    """What was lost of each kind, shared out evenly over the calls of that kind that are watched."""
+    drops = (
+        {name: value for name, value in drops.items() if _positive(value)} if isinstance(drops, dict) else {}
+    )
+    members = {}
+    for name in watched:
+        members.setdefault(_CATEGORY_OF.get(name, UNCATEGORISED), []).append(name)
+    return {
+        name: drops[category] / float(len(group))
+        for category, group in members.items()
+        if category in drops
+        for name in group
+    }

@@ -1,0 +1,218 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+
+
+@pytest.fixture
+def state(tmp_path):
+    return str(tmp_path)
+
+
+def test_write_atomic(tmp_path):
+    path = tmp_path / "falco.yaml"
+    path.write_text("old")
+    before = path.stat().st_ino
+    records.write_atomic(str(path), b"new", 0o640)
+    assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.stat().st_ino != before  # a reader that has the old file open keeps it
+    assert os.listdir(tmp_path) == ["falco.yaml"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "fchmod", "rename"])
+def test_write_atomic_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
+    path = tmp_path / "falco.yaml"
+    path.write_text("old")
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(records.os, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        records.write_atomic(str(path), b"new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["falco.yaml"]
+
+
+def test_the_file_is_on_disk_before_its_name_changes(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "rename"):
+        real = getattr(os, name)
+        monkeypatch.setattr(records.os, name, lambda *given, name=name, real=real: calls.append(name) or real(*given))
+    records.write_atomic(str(tmp_path / "x"), b"new")
+    assert calls == ["fsync", "rename", "fsync"]  # the file, its name, the folder
+
+
+def test_json_round_trip(tmp_path):
+    path = str(tmp_path / "record.json")
+    records.write_json(path, {"b": [1, None], "a": "caf\u00e9"})
+    assert records.read_json(path) == records.load(str(tmp_path)) == {"b": [1, None], "a": "caf\u00e9"}
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff"])
+def test_what_is_no_record_is_none(tmp_path, content):
+    if content is not None:
+        (tmp_path / "record.json").write_bytes(content)
+    assert records.load(str(tmp_path)) is None
+
+
+HOLDER = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+try:
+    handle = records.lock(sys.argv[1])
+except records.Locked as error:
+    print("locked", error)
+else:
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+
+
+def other(state):
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, state] + [path for path in sys.path if path], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().strip()
+
+
+def test_the_lock_is_held_by_one_process_and_ends_with_it(state):
+    assert not records.held(state)
+    process, answer = other(state)
+    assert answer == "mine" and records.held(state)
+    with pytest.raises(records.Locked, match="^process %d$" % process.pid):
+        records.lock(state)
+    process.communicate("")
+    assert not records.held(state)
+    handle = records.lock(state)
+    process, answer = other(state)
+    process.communicate("")
+    assert answer == "locked process %d" % os.getpid()
+    os.close(handle)
+    os.close(records.lock(state))
+
+
+def test_the_lock_excludes_within_a_process_too(state):
+    handle = records.lock(state)
+    with pytest.raises(records.Locked):
+        records.lock(state)
+    assert stat.S_IMODE(os.stat(os.path.join(state, "lock")).st_mode) == 0o600
+    os.close(handle)
+
+
+def test_the_lock_follows_no_link(state):
+    victim = os.path.join(state, "victim")
+    with open(victim, "w") as stream:
+        stream.write("precious")
+    os.symlink(victim, os.path.join(state, "lock"))
+    with pytest.raises(OSError):
+        records.lock(state)
+    with open(victim) as stream:
+        assert stream.read() == "precious"
+
+
+@pytest.mark.parametrize("names, numbers", [
+    (None, []), ([], []), (["0002", "0010", "0001"], [1, 2, 10]), (["9999", "10000", "tmp", "3.old"], [9999, 10000]),
+])
+def test_history(tmp_path, names, numbers):
+    for name in names or []:
+        (tmp_path / "history" / name).mkdir(parents=True)
+    assert records.history(str(tmp_path)) == numbers
+
+
+def test_an_unfinished_change_is_one_that_nobody_works_on(state):
+    assert records.unfinished(state) is None
+    records.write_json(os.path.join(state, "journal.json"), {"phase": "swapped", "at": 5.0, "files": []})
+    assert records.unfinished(state) == {"phase": "swapped", "at": 5.0}
+    handle = records.lock(state)
+    assert records.unfinished(state) is None
+    os.close(handle)
+
+
+def test_an_unfinished_trial_is_one_too_and_a_change_comes_first(state):
+    records.write_json(os.path.join(state, "trial.json"), {"at": 4.0, "stopped": True})
+    assert records.unfinished(state) == {"phase": "trial", "at": 4.0}
+    handle = records.lock(state)
+    assert records.unfinished(state) is None
+    os.close(handle)
+    records.write_json(os.path.join(state, "journal.json"), {"phase": "swapped", "at": 5.0})
+    assert records.unfinished(state)["phase"] == "swapped"
+
+
+def test_a_sweep_takes_what_killed_writers_left_and_nothing_else(state, tmp_path):
+    kept = {"record.json", "journal.json", "trial.json", "lock", "staged", "history", "result-token-1.json"}
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("")
+    for name in kept | {".falcotune-abc"}:
+        with open(os.path.join(state, name), "w") as stream:
+            stream.write("{}")
+    for name in (".falcotune-token-1", ".falcotune-staged-1", "candidate-1", "token-1", "trial-1"):
+        os.mkdir(os.path.join(state, name))
+        with open(os.path.join(state, name, "falco.yaml"), "w") as stream:
+            stream.write("")
+    os.symlink(str(outside), os.path.join(state, "candidate-link"))
+    records.sweep(state)
+    assert set(os.listdir(state)) - {"outside"} == kept and os.listdir(str(outside)) == ["precious"]
+    records.sweep(os.path.join(state, "nothing"))
+
+
+RECORD = {"process": {"pid": 7, "start_ticks": 9}, "at": 5.0, "files": {"/a": "0"}, "evidence": {"events": 1}}
+
+
+@pytest.mark.parametrize("record, pid, start, proven", [
+    (RECORD, 7, 9, True), (RECORD, 7, 10, False), (RECORD, 8, 9, False), (RECORD, None, None, False), ({}, 7, 9, None), (None, 7, 9, None),
+    ({"process": None}, None, None, False),
+])
+def test_a_record_speaks_of_one_process(record, pid, start, proven):
+    found = records.summary(record, pid, start)
+    assert (found and found["proven"]) == proven
+
+
+def test_identity_of_a_binary(tmp_path):
+    path = tmp_path / "falco"
+    assert records.identity(str(path)) is None
+    path.write_text("one")
+    assert records.identity(str(path)) is None  # not executable
+    path.chmod(0o755)
+    first = records.identity(str(path))
+    assert first == records.identity(str(path)) and len(first) == 4
+    path.write_text("other")
+    assert records.identity(str(path)) != first
+    assert records.identity(str(tmp_path)) is None
+
+
+def test_a_change_that_is_kept(state):
+    assert records.staged(state) is None
+    records.keep_staged(state, "abc", [("/etc/falco/x.yaml", b"new", 0o640), ("/etc/gone", None, 0o644)])
+    assert records.staged(state)["digest"] == "abc"
+    folder = os.path.join(state, "staged")
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert {stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) for name in os.listdir(folder)} == {0o600}
+    manifest = records.read_json(os.path.join(folder, "manifest.json"))
+    assert manifest["files"] == [{"path": "/etc/falco/x.yaml", "kept": "0", "mode": "0640"},
+                                 {"path": "/etc/gone", "kept": None, "mode": "0644"}]
+    records.keep_staged(state, "def", [])
+    assert records.staged(state)["digest"] == "def" and os.listdir(folder) == ["manifest.json"]
+    records.drop_staged(state)
+    records.drop_staged(state)
+    assert os.listdir(state) == []
+
+
+def test_a_change_that_can_not_be_kept_leaves_the_one_before(state, monkeypatch):
+    records.keep_staged(state, "abc", [])
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(records.os, "fsync", fail)
+    with pytest.raises(OSError):
+        records.keep_staged(state, "def", [("/x", b"y", 0o640)])
+    assert records.staged(state)["digest"] == "abc" and os.listdir(state) == ["staged"]

@@ -1,0 +1,164 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import base64
+import errno
+import os
+import zlib
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A host root whose files are written by write()."""
+    return tmp_path
+
+
+def write(root, path, text):
+    target = root / path.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+
+
+@pytest.mark.parametrize("text, numbers", [
+    ("0", [0]), ("0-3", [0, 1, 2, 3]), ("0-1,4,6-7\n", [0, 1, 4, 6, 7]), ("5-5", [5]), (" 0 , 2 ", [0, 2]),
+])
+def test_cpu_list(text, numbers):
+    assert host.cpu_list(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a", "3-1", "0-", "-1", "0,,1", "0-70000", "0x1"])
+def test_cpu_list_refuses(text):
+    with pytest.raises(ValueError, match="is not a list of CPUs such as 0-3,8"):
+        host.cpu_list(text)
+
+
+def test_cpus(root):
+    write(root, "/sys/devices/system/cpu/online", "0-2,4\n")
+    write(root, "/sys/devices/system/cpu/possible", "0-7\n")
+    assert host.cpus(str(root)) == {"online": 4, "possible": 8, "list": "0-2,4", "reason": None}
+
+
+@pytest.mark.parametrize("online, reason", [(None, "online can't be read"), ("nonsense", "'nonsense' is not a list of CPUs")])
+def test_cpus_without_a_list_give_a_reason(root, online, reason):
+    write(root, "/sys/devices/system/cpu/possible", "0-7\n")
+    if online:
+        write(root, "/sys/devices/system/cpu/online", online)
+    found = host.cpus(str(root))
+    assert found["online"] is None and found["list"] is None and found["possible"] == 8
+    assert reason in found["reason"]
+
+
+@pytest.mark.parametrize("text, result", [
+    ("MemTotal:       16384 kB\nMemFree: 1 kB\nMemAvailable:    8192 kB\n", {"total": 16 << 20, "available": 8 << 20}),
+    ("MemTotal:       16384 kB\n", {"total": 16 << 20, "available": None}),
+    ("", {"total": None, "available": None}),
+])
+def test_memory(root, text, result):
+    write(root, "/proc/meminfo", text)
+    assert host.memory(str(root)) == result
+
+
+def test_memory_without_meminfo(root):
+    assert host.memory(str(root)) == {"total": None, "available": None}
+
+
+@pytest.mark.parametrize("stats, btf, result", [("1\n", True, (1, True)), ("0\n", False, (0, False)), (None, False, (None, False)),
+                                                ("x", True, (None, True))])
+def test_kernel(root, stats, btf, result):
+    write(root, "/proc/sys/kernel/osrelease", "6.1.0-18-amd64\n")
+    if stats is not None:
+        write(root, "/proc/sys/kernel/bpf_stats_enabled", stats)
+    if btf:
+        write(root, "/sys/kernel/btf/vmlinux", "")
+    found = host.kernel(str(root))
+    assert found["release"] == "6.1.0-18-amd64"
+    assert (found["bpf_stats_enabled"], found["btf"]) == result
+    assert found["page_size"] == os.sysconf("SC_PAGE_SIZE")
+
+
+def test_kernel_without_a_root_is_that_of_the_host(root):
+    assert host.kernel(str(root))["release"] == os.uname()[2]
+
+
+STAT = "812 (falco (x) y) %s 1 812 812 0 -1 4194304 1 2 3 4 70 30 0 0 20 -10 3 0 4711 1000 2000\n"
+
+
+@pytest.fixture
+def process(root):
+    write(root, "/proc/812/stat", STAT % "S")
+    write(root, "/proc/812/cmdline", "/usr/bin/falco\0-o\0engine.kind=kmod\0-o\0a=\0")
+    write(root, "/proc/812/environ", "A=1\0B=x=y\0nonsense\0")
+    write(root, "/proc/812/task/812/schedstat", "100 50 7\n")
+    write(root, "/proc/812/task/813/schedstat", "11 5 7\n")
+    write(root, "/proc/812/task/814/schedstat", "\n")
+    return host.Process(str(root), 812)
+
+
+def test_process(process):
+    assert process.stat() == (4711, 100, -10)
+    assert process.alive(4711) and not process.alive(4712)
+    assert process.arguments() == ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="]
+    assert process.environment() == {"A": "1", "B": "x=y"}
+    assert process.schedule() == (111, 55)
+
+
+@pytest.mark.parametrize("state", ["Z", "X"])
+def test_a_dead_process_is_gone(root, process, state):
+    write(root, "/proc/812/stat", STAT % state)
+    assert process.stat() is None and not process.alive(4711)
+
+
+def test_a_process_that_is_gone(root):
+    gone = host.Process(str(root), 9)
+    assert (gone.stat(), gone.arguments(), gone.environment(), gone.schedule()) == (None, [], None, None)
+
+
+def test_started_at(root):
+    write(root, "/proc/stat", "cpu 1 2 3\nbtime 1000000\nprocesses 1\n")
+    assert host.started_at(str(root), 2 * os.sysconf("SC_CLK_TCK")) == 1000002.0
+
+
+def test_fetch(tmp_path):
+    path = tmp_path / "falco.yaml"
+    path.write_text("engine: {kind: kmod}  # caf\u00e9\n")
+    found = host.fetch(str(path))
+    assert zlib.decompress(base64.b64decode(found["data"])) == path.read_bytes()
+    assert found["sha256"] == host.digest(path.read_bytes()) and found["text"] == path.read_text()
+    assert found["mtime"] == pytest.approx(path.stat().st_mtime)
+
+
+@pytest.mark.parametrize("content, reason", [
+    (None, "can't be read: No such file or directory"),
+    (b"\xff\xfe", "is not UTF-8 text"),
+    (b"#" * (host.MAX_FILE + 1), "is larger than 1048576 bytes: that is no Falco configuration"),
+])
+def test_fetch_says_why_not(tmp_path, content, reason):
+    path = tmp_path / "falco.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    found = host.fetch(str(path))
+    assert set(found) == {"path", "reason"} and reason in found["reason"] and found["path"] == str(path)
+
+
+def test_fetch_advises_become(monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(host, "open", refuse, raising=False)
+    assert host.fetch("/etc/falco/falco.yaml")["reason"] == "/etc/falco/falco.yaml can't be read: Permission denied; run with become"
+
+
+@pytest.mark.parametrize("text, number", [("5\n", 5), (" -1 ", -1), ("", None), (None, None), ("5 kB", None)])
+def test_integer(text, number):
+    assert host.integer(text) == number
+
+
+def test_read_is_bounded(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc\xff")
+    assert host.read(str(tmp_path / "x"), 2) == "ab"
+    assert host.read(str(tmp_path / "x")) == "abc\ufffd"
+    assert host.read(str(tmp_path)) is None

@@ -1,0 +1,240 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import pytest
+import yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration, releases
+from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, MAIN
+
+MODERN = releases.release_for("0.44.1")
+OLD = releases.release_for("0.38.2")
+BEFORE = releases.release_for("0.37.1")
+
+BASE = {
+    "config_files": [FOLDER],
+    "engine": {"kind": "modern_ebpf", "modern_ebpf": {"buf_size_preset": 3, "cpus_for_each_buffer": 1}},
+    "metrics": {"enabled": True, "interval": "5m", "output_rule": True},
+    "load_plugins": ["one"],
+}
+
+
+def merge(fragments=None, options=(), release=MODERN, environment=None, **main):
+    files = {MAIN: yaml.safe_dump(dict(BASE, **main), sort_keys=False)}
+    files.update({(path if path.startswith("/") else "%s/%s" % (FOLDER, path)): text for path, text in (fragments or {}).items()})
+    return configuration.merge(MAIN, files, list(options), environment or {}, release)
+
+
+@pytest.mark.parametrize("release", [OLD, MODERN])
+def test_trap_01_fragment_replaces_whole_blocks(release):
+    merged = merge({"a.yaml": "engine: {modern_ebpf: {buf_size_preset: 6}}"}, release=release)
+    assert merged["effective"]["engine"] == {"modern_ebpf": {"buf_size_preset": 6}}
+    assert configuration.value_in_force(merged["effective"], "engine.kind", release) == {"value": "kmod", "set": False, "legal": True}
+    assert merged["origin"]["engine"] == FOLDER + "/a.yaml"
+    assert merged["origin"]["metrics"] == MAIN
+
+
+def test_trap_02_the_packages_fragment_resets_the_buffers_of_the_main_file():
+    effective = merge({"engine-kind-falcoctl.yaml": "engine:\n  kind: modern_ebpf\n"})["effective"]
+    assert configuration.value_in_force(effective, "engine.modern_ebpf.buf_size_preset", MODERN)["value"] == 4
+    assert configuration.value_in_force(effective, "engine.modern_ebpf.cpus_for_each_buffer", MODERN)["value"] == 2
+
+
+@pytest.mark.parametrize("name, wins", [("90-tuning.yaml", False), ("ZZ-tuning.yaml", False), ("falco.yaml", True),
+                                        ("zz-falcotune.yaml", True)])
+def test_trap_03_fragments_load_in_lexicographic_order(name, wins):
+    merged = merge({"engine-kind-falcoctl.yaml": "engine: {kind: kmod}", name: "engine: {kind: modern_ebpf}"})
+    assert merged["effective"]["engine"]["kind"] == ("modern_ebpf" if wins else "kmod")
+    assert merged["order"][1:] == sorted(merged["order"][1:])
+
+
+@pytest.mark.parametrize("name", ["zz.yaml.bak", "zz.yaml~", ".zz.yaml.swp", "README"])
+def test_trap_04_every_file_of_the_folder_is_loaded_whatever_its_ending(name):
+    merged = merge({name: "metrics: {enabled: false}"})
+    assert merged["effective"]["metrics"] == {"enabled": False}
+    assert FOLDER + "/" + name in merged["order"]
+
+
+def test_members_of_subfolders_are_not_loaded():
+    assert merge({"sub/a.yaml": "metrics: {enabled: false}"})["order"] == [MAIN]
+
+
+@pytest.mark.parametrize("path, text, value, set_, legal", [
+    ("engine.modern_ebpf.buf_size_preset", "engine: {modern_ebpf: {buf_size_preset: big}}", 4, True, False),
+    ("engine.modern_ebpf.buf_size_preset", "engine: {modern_ebpf: {buf_size_preset: 11}}", 4, True, False),
+    ("engine.modern_ebpf.buf_size_preset", "engine: {modern_ebpf: {buf_size_preset: 6.0}}", 4, True, False),
+    ("engine.modern_ebpf.buf_size_preset", "engine: {modern_ebpf: {buf_size_preset: '7'}}", 7, True, True),
+    ("engine.modern_ebpf.buf_size_preset", "engine: {modern_ebpf: {buf_size_preset: }}", 4, True, False),
+    ("base_syscalls.repair", "base_syscalls: {repair: yes please}", False, True, False),
+    ("base_syscalls.repair", "base_syscalls: {repair: yes}", True, True, True),
+    ("base_syscalls.repair", "base_syscalls: {repair: y}", True, True, True),
+    ("base_syscalls.repair", "base_syscalls: {repair: 'off'}", False, True, True),
+    ("metrics.output_file", "metrics: {output_file: [a]}", "", True, False),
+    ("metrics.output_file", "metrics: {output_file: {a: b}}", "", True, False),
+    ("metrics.interval", "metrics: {interval: {a: b}}", "5000", True, False),
+    ("base_syscalls.custom_set", "base_syscalls: {custom_set: [open]}", ["open"], True, True),
+    ("no.such.key", "no: {such: {key: 1}}", None, False, True),
+])
+def test_trap_09_wrong_types_take_the_code_default_and_unknown_keys_are_nothing(path, text, value, set_, legal):
+    assert configuration.value_in_force(yaml.safe_load(text), path, MODERN) == {"value": value, "set": set_, "legal": legal}
+
+
+@pytest.mark.parametrize("path, release, default", [
+    ("metrics.interval", MODERN, "5000"),
+    ("metrics.output_rule", MODERN, False),
+    ("metrics.kernel_event_counters_per_cpu_enabled", MODERN, True),
+    ("webserver.enabled", MODERN, False),
+    ("engine.kind", MODERN, "kmod"),
+    ("syscall_buf_size_preset", BEFORE, 4),
+    ("syscall_buf_size_preset", MODERN, None),
+    ("engine.ebpf.buf_size_preset", MODERN, None),
+])
+def test_trap_10_absent_keys_take_the_code_default(path, release, default):
+    assert configuration.value_in_force({}, path, release)["value"] == default
+
+
+@pytest.mark.parametrize("text, key, line", [
+    ("a: 1\nb: 2\na: 3\n", "a", 3),
+    ("a:\n  x: 1\n  y: 2\n  x: 3\n", "x", 4),
+    ("'a': 1\n# comment\n\na: 2\n", "a", 4),
+])
+def test_trap_17_of_duplicate_keys_the_first_counts_and_the_second_is_reported(text, key, line):
+    data, duplicates = configuration.load(text, "f.yaml")
+    assert duplicates == [(key, line)]
+    assert (data["a"] if key == "a" else data["a"]["x"]) == 1
+
+
+def test_trap_17_duplicates_carry_their_file():
+    merged = merge({"b.yaml": "metrics: {enabled: true}\nmetrics: {enabled: false}\n"})
+    assert merged["duplicates"] == [(FOLDER + "/b.yaml", "metrics", 2)]
+    assert merged["effective"]["metrics"] == {"enabled": True}
+
+
+@pytest.mark.parametrize("version, preset, origin", [
+    ("0.38.2", 6, FOLDER + "/a.yaml"), ("0.40.0", 6, FOLDER + "/a.yaml"), ("0.41.0", 2, "-o"), ("0.44.1", 2, "-o"),
+])
+def test_trap_19_options_lose_to_fragments_before_0_41_and_win_since(version, preset, origin):
+    merged = merge({"a.yaml": "engine: {kind: modern_ebpf, modern_ebpf: {buf_size_preset: 6}}"},
+                   ["engine.modern_ebpf.buf_size_preset=2"], releases.release_for(version))
+    assert merged["effective"]["engine"]["modern_ebpf"]["buf_size_preset"] == preset
+    assert merged["origin"]["engine"] == origin
+
+
+@pytest.mark.parametrize("version, strategy, result", [
+    ("0.38.2", None, ["two"]), ("0.40.0", None, ["two"]), ("0.41.0", None, ["one", "two"]),
+    ("0.44.1", "append", ["one", "two"]), ("0.44.1", "override", ["two"]), ("0.44.1", "add-only", ["one"]),
+    ("0.44.1", "nonsense", ["one", "two"]),
+])
+def test_trap_19_top_level_lists_are_replaced_before_0_41_and_follow_the_strategy_since(version, strategy, result):
+    entry = FOLDER if strategy is None else {"path": FOLDER, "strategy": strategy}
+    merged = merge({"a.yaml": "load_plugins: [two]"}, release=releases.release_for(version), config_files=[entry])
+    assert merged["effective"]["load_plugins"] == result
+
+
+@pytest.mark.parametrize("version", ["0.38.0", "0.40.0"])
+def test_trap_19_entries_with_a_strategy_end_falco_before_0_41(version):
+    with pytest.raises(configuration.ConfigError, match="falco.yaml: config_files has an entry with path and strategy; Falco %s" % version):
+        merge(release=releases.release_for(version), config_files=[{"path": FOLDER, "strategy": "append"}])
+
+
+def test_add_only_takes_new_keys_only():
+    merged = merge({"a.yaml": "metrics: {enabled: false}\nbase_syscalls: {repair: true}"},
+                   config_files=[{"path": FOLDER, "strategy": "add-only"}])
+    assert merged["effective"]["metrics"]["enabled"] is True
+    assert merged["effective"]["base_syscalls"] == {"repair": True}
+    assert merged["origin"]["metrics"] == MAIN
+
+
+def test_before_0_38_there_are_no_fragments():
+    merged = merge({"a.yaml": "metrics: {enabled: false}"}, release=BEFORE)
+    assert merged["order"] == [MAIN] and merged["effective"]["metrics"]["enabled"] is True
+
+
+@pytest.mark.parametrize("entries, order", [
+    ([FOLDER + "/"], ["a.yaml"]),
+    ([FOLDER, "/etc/falco/one.yaml"], ["a.yaml", "/etc/falco/one.yaml"]),
+    (["/etc/falco/one.yaml", FOLDER], ["/etc/falco/one.yaml", "a.yaml"]),
+    (["/nowhere", "/etc/falco/one.yaml"], ["/etc/falco/one.yaml"]),
+    (FOLDER, ["a.yaml"]),  # a scalar counts as a list of one: recorded on 0.38.2
+])
+def test_load_order_follows_config_files(entries, order):
+    merged = merge({"a.yaml": "x: 1", "/etc/falco/one.yaml": "x: 2"}, config_files=entries)
+    assert merged["order"] == [MAIN] + [path if path.startswith("/") else "%s/%s" % (FOLDER, path) for path in order]
+    assert merged["entry"][MAIN] == -1
+
+
+def test_option_chooses_the_folders_before_they_are_read():
+    merged = merge({"a.yaml": "x: 1", "/etc/falco/one.yaml": "x: 2"}, ["config_files=/etc/falco/one.yaml"])
+    assert merged["order"] == [MAIN, "/etc/falco/one.yaml"]
+
+
+@pytest.mark.parametrize("entries, text, message", [
+    ([FOLDER], "config_files: [/tmp/x]", "a.yaml: holds config_files"),
+    ([FOLDER, MAIN], "x: 1", "config_files names the main file itself"),
+    ([FOLDER], "- a\n- b\n", "a.yaml: a list at the root"),
+    ([FOLDER], "a: 1\nb: [\n", "a.yaml line 3: not YAML"),
+    ([FOLDER], "a: 1\n\tb: 2\n", "a.yaml line 2: not YAML"),
+    ([FOLDER], "a: 1\n---\nb: 1\n", "a.yaml line 2: not YAML"),
+    ([FOLDER], "a: *nothing\n", "a.yaml line 1: not YAML"),
+    ([FOLDER], "? [a, b]\n: 1\n", "a.yaml line 1: not YAML"),
+])
+def test_what_ends_falco_is_an_error_that_names_file_and_line(entries, text, message):
+    with pytest.raises(configuration.ConfigError, match=message):
+        merge({"a.yaml": text}, config_files=entries)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "This folder holds drop-ins.\n", "---\n"])
+def test_files_without_keys_change_nothing(text):
+    assert merge({"a.yaml": text})["effective"] == merge()["effective"]
+
+
+@pytest.mark.parametrize("text, value", [
+    ("a: !name", ""), ("a: !custom text", "text"), ("a: [!open, close]", ["", "close"]), ("a: !t {b: 1}", {"b": 1}),
+    ("a: 2026-01-01", "2026-01-01"), ("a: !!str 5", "5"),
+])
+def test_unquoted_tags_and_dates_read_as_their_text(text, value):
+    assert configuration.load(text, "f.yaml")[0]["a"] == value
+
+
+@pytest.mark.parametrize("value, result", [
+    ("${SET}", 7), ("${UNSET}", ""), ("$${SET}", "${SET}"), ("x-${SET}", "x-7"), ("${FLAG}", True), ("$SET", "$SET"),
+    ("${TEXT} ", "some text "), ("${SET}${SET}", 77), (["${SET}"], [7]), ({"a": "${SET}"}, {"a": 7}), (5, 5), (None, None),
+])
+def test_variables_are_expanded(value, result):
+    assert configuration.expand(value, {"SET": "7", "FLAG": "true", "TEXT": "some text"}) == result
+
+
+def test_raw_keeps_the_variable_that_effective_expands():
+    merged = merge({"a.yaml": "engine: {kind: '${KIND}'}"}, environment={"KIND": "kmod"})
+    assert (merged["raw"]["engine"]["kind"], merged["effective"]["engine"]["kind"]) == ("${KIND}", "kmod")
+
+
+@pytest.mark.parametrize("option, key, result", [
+    ("a.b.c=1", "a", {"b": {"c": 1}}),
+    ("a=true", "a", True),
+    ("a=", "a", ""),
+    ("list[0]=x", "list", ["x", "2"]),
+    ("list[]=x", "list", ["1", "2", "x"]),
+    ("list[3]=x", "list", ["1", "2", None, "x"]),
+    ("a={b: 1}", "a", {"b": 1}),
+    ("new[0].path=/x", "new", [{"path": "/x"}]),
+    ("text=[a, b]", "text", "[a, b]"),
+    ("text={broken", "text", "{broken"),
+    ("text=a=b", "text", "a=b"),
+])
+def test_set_option(option, key, result):
+    given = {"list": ["1", "2"], "text": "old"}
+    assert configuration.set_option(given, option) == key
+    assert given[key] == result
+
+
+@pytest.mark.parametrize("option", ["=1", "", "[0]=x", "a[100000]=x"])
+def test_options_that_can_not_be_placed_are_refused(option):
+    with pytest.raises(configuration.ConfigError, match="-o "):
+        configuration.set_option({}, option)
+
+
+def test_lookup():
+    assert configuration.lookup({"a": {"b": None}}, "a.b") == (True, None)
+    assert configuration.lookup({"a": {"b": None}}, "a.b.c") == (False, None)
+    assert configuration.lookup({"a": []}, "a.b") == (False, None)

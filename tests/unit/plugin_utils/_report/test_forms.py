@@ -1,0 +1,366 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""JSON, CSV, OpenMetrics and the terminal: what they say, and that nothing of a host does anything in them."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import forms, models
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
+from ansible_collections.falcotune.fleet.tests.unit import hostile
+from hypothesis import given, strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
+
+FORMS = (forms.to_json, forms.to_csv, forms.to_openmetrics, forms.to_terminal)
+MODEL = synthetic_audit.audit_model(300)
+HOSTILE = hostile.model()
+TRIALS = models.assemble(synthetic_trial.tried(synthetic_audit.audit_results(60, history=0)), dict(synthetic_audit.POLICY, fail_on=[]),
+                         dict(synthetic_audit.META, kind="trial"))
+RECORD = synthetic_rollout.rollout(["host-%03d" % number for number in range(300)], wrong=0.2, stop=12)
+ROLLOUT = models.assemble([], dict(synthetic_audit.POLICY, fail_on=[]), dict(synthetic_audit.META, kind="rollout"), None, RECORD)
+KINDS = {"trials": TRIALS, "rollout": ROLLOUT, "hostile trials": hostile.model(kind="trial"),
+         "hostile rollout": hostile.model(kind="rollout")}
+BY_NAME = {host["name"]: host for host in MODEL["hosts"]}
+TEXTS = st.text(max_size=40) | st.sampled_from(hostile.TEXTS)
+
+
+def named(*names, **more):
+    """A model of hosts that are called so and lose events."""
+    verdict = {"state": "dropping", "drops_percent": 12.5, "rate_per_cpu_guide": 2000.0, "bottleneck": "buffer", "next_step": "buffers",
+               "advice": "", "reasons": [], "cost": {}}
+    return models.assemble([dict({"name": name, "status": "ok", "verdict": verdict}, **more) for name in names],
+                           synthetic_audit.POLICY, synthetic_audit.META)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("model", [MODEL, HOSTILE], ids=["fleet", "hostile"])
+def test_the_same_model_makes_the_same_bytes(form, model):
+    again = synthetic_audit.audit_model(300) if model is MODEL else hostile.model()
+    assert form(model).encode("utf-8") == form(again).encode("utf-8")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("results", [[], [None], [{"name": "a", "status": "unreachable"}], [{"name": "a", "status": "ok"}]])
+def test_little_is_enough(form, results):
+    assert form(models.assemble(results, synthetic_audit.POLICY, synthetic_audit.META)).endswith("\n")
+
+
+# JSON
+
+@pytest.mark.parametrize("model", [MODEL, HOSTILE], ids=["fleet", "hostile"])
+def test_json_is_the_public_model_one_host_a_line(model):
+    text = forms.to_json(model)
+    assert json.loads(text) == models.public(model)
+    assert text.isascii() and not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+    lines = text.splitlines()
+    assert [json.loads(line.rstrip(","))["name"] for line in lines if line.startswith('{"name"')] == [
+        host["name"] for host in model["hosts"]]
+
+
+def test_json_has_no_snapshot():
+    assert any(host["snapshot"] for host in MODEL["hosts"])
+    assert '"snapshot":' not in forms.to_json(MODEL)
+
+
+# CSV
+
+def rows(model):
+    return list(csv.DictReader(io.StringIO(forms.to_csv(model), newline=""), strict=True))
+
+
+def test_csv_has_a_row_a_host_with_its_numbers():
+    found = rows(MODEL)
+    assert [row["host"] for row in found] == list(BY_NAME)
+    for row in found:
+        host = BY_NAME[row["host"]]
+        assert row["state"] == (models.state_of(host) or "")
+        lost = models.drops_of(host)
+        assert row["drops_percent"] == ("" if lost is None else repr(lost))
+        assert row["cpus"] == ("" if host["cpus"] is None else str(host["cpus"]))
+        assert row["restart_required"] == ("" if host["plan"] is None else str(host["plan"]["restart_required"]).lower())
+
+
+def test_csv_is_as_rfc_4180_wants_it():
+    text = forms.to_csv(HOSTILE)
+    assert text.endswith("\r\n") and "\n" not in text.replace("\r\n", "") and "\r" not in text.replace("\r\n", "")
+    assert text.count("\r\n") == len(HOSTILE["hosts"]) + 1
+    assert {len(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)} == {len(forms.COLUMNS)}
+
+
+def test_csv_has_the_rules_that_the_chosen_calls_cost():
+    found = {row["host"]: row for row in rows(MODEL)}
+    chosen = [host for host in MODEL["hosts"] if host["syscalls"]]
+    assert chosen and len(chosen) < len(MODEL["hosts"])
+    for host in MODEL["hosts"]:
+        coverage = (host["syscalls"] or {}).get("coverage")
+        assert found[host["name"]]["rules_blind"] == ("" if coverage is None else str(len(coverage["blind"])))
+        assert found[host["name"]]["syscalls_selected"] == ("" if coverage is None else str(host["syscalls"]["after"]["syscalls"]))
+
+
+def test_csv_of_trials_has_a_row_a_test_and_of_a_rollout_a_row_a_host():
+    tried = [(host["name"], test["name"]) for host in TRIALS["hosts"] if host["trial"] for test in host["trial"]["tests"]]
+    found = rows(TRIALS)
+    assert [(row["host"], row["test"]) for row in found if row["test"]] == tried
+    assert [row["host"] for row in found if not row["test"]] == [
+        host["name"] for host in TRIALS["hosts"] if host["trial"] and not host["trial"]["tests"]]
+    told = [(host["name"], host["outcome"], str(host["began"])) for batch in RECORD["batches"] for host in batch["hosts"]]
+    assert [(row["host"], row["outcome"], row["began"]) for row in rows(ROLLOUT)] == told
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_csv_of_the_other_kinds_has_no_formula(name):
+    text = forms.to_csv(KINDS[name])
+    assert len({len(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)}) == 1
+    assert text.count("\r\n") > 50 and all(no_formula(value) for row in rows(KINDS[name]) for value in row.values())
+
+
+def test_every_text_of_csv_is_quoted():
+    """Or a spreadsheet with another separator would split it, and what follows could be a formula."""
+    for line in forms.to_csv(HOSTILE).splitlines():
+        for plain in re.sub(r'"(?:[^"]|"")*"', "", line).split(","):
+            assert plain == "" or forms._NUMBER.fullmatch(plain), line
+
+
+def no_formula(shown):
+    return forms._NUMBER.fullmatch(shown) or not shown.lstrip(" \t\r\n").startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))
+
+
+@given(TEXTS)
+def test_no_cell_is_a_formula(text):
+    shown = forms.cell(text)
+    assert no_formula(shown) and shown.isprintable()
+
+
+def test_no_cell_of_a_hostile_report_is_a_formula():
+    assert all(no_formula(value) for row in rows(HOSTILE) for value in row.values())
+
+
+@pytest.mark.parametrize("value, expected", [
+    (None, ""), (True, "true"), (False, "false"), (5, 5), (0.5, 0.5), ("web-01", "web-01"), ("=1+1", "'=1+1"), ("+1", "+1"),
+    ("-1.5", "-1.5"), ("-1-1", "'-1-1"), ("+49 30", "'+49 30"), ("@x", "'@x"), ("\t=1", "'\\x09=1"), ("\rx", "'\\x0dx"), (" =1", "' =1"),
+    ("\uff1d1", "'\uff1d1"), ("\ufeff=1", "\\ufeff=1"), ("-1e5", "-1e5"), ("a=1", "a=1")])
+def test_cells(value, expected):
+    assert forms.cell(value) == expected
+
+
+# OpenMetrics
+
+def samples(text):
+    """{(name, labels): value} as Prometheus reads it; fails where a family comes twice."""
+    found, families = {}, []
+    for family in prometheus(text):
+        families.append(family.name)
+        assert family.type == "gauge" and family.documentation
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found and sample.timestamp is None
+            found[key] = sample.value
+    assert len(families) == len(set(families))
+    return found
+
+
+@pytest.mark.parametrize("model", [MODEL, HOSTILE, models.assemble([], synthetic_audit.POLICY, synthetic_audit.META)],
+                         ids=["fleet", "hostile", "empty"])
+def test_prometheus_and_openmetrics_read_the_same(model):
+    text = forms.to_openmetrics(model)
+    found = samples(text)
+    strict = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
+              for family in openmetrics(text) for sample in family.samples}
+    assert found == strict and found
+    assert all(name.startswith("falcotune_") for name, dummy in found)
+
+
+def test_help_and_type_come_once_and_before_their_samples():
+    seen, current = set(), None
+    for line in forms.to_openmetrics(HOSTILE).splitlines():
+        if line.startswith("# HELP "):
+            current = line.split()[2]
+            assert current not in seen
+            seen.add(current)
+        elif line.startswith("# TYPE "):
+            assert line == "# TYPE %s gauge" % current
+        elif line != "# EOF":
+            assert re.match(r"%s(\{| )" % re.escape(current), line), line
+
+
+def test_the_numbers_of_openmetrics():
+    found = samples(forms.to_openmetrics(MODEL))
+    fleet = MODEL["fleet"]
+    assert found["falcotune_audit_timestamp_seconds", ()] == synthetic_audit.NOW
+    assert found["falcotune_audit_duration_seconds", ()] == MODEL["seconds"]
+    assert found["falcotune_fleet_hosts", (("status", "ok"),)] == fleet["ok"]
+    assert found["falcotune_fleet_drops_ratio", (("quantile", "0.999"),)] == fleet["percentiles"]["drops_percent"]["p99.9"] / 100
+    for state, number in fleet["states"].items():
+        assert found["falcotune_fleet_states", (("state", state),)] == number
+        assert sum(1 for name, labels in found if name == "falcotune_host_state" and ("state", state) in labels) == number
+    for name, host in BY_NAME.items():
+        label = (("host", name),)
+        assert found["falcotune_host_up", label] == (host["status"] == "ok")
+        lost = models.drops_of(host)
+        assert found.get(("falcotune_host_drops_ratio", label)) == (None if lost is None else lost / 100)
+    assert {labels for name, labels in found if name == "falcotune_host_drops_ratio"} == {
+        (("host", name),) for name, host in BY_NAME.items() if models.drops_of(host) is not None}
+
+
+def test_blind_rules_are_a_gauge_where_calls_were_chosen():
+    found = samples(forms.to_openmetrics(MODEL))
+    for name, host in BY_NAME.items():
+        expected = len(host["syscalls"]["coverage"]["blind"]) if host["syscalls"] else None
+        assert found.get(("falcotune_host_rules_blind", (("host", name),))) == expected
+
+
+def test_breaches_count_hosts_and_are_there_at_zero():
+    found = samples(forms.to_openmetrics(MODEL))
+    broken = {rule: sum(len(item["hosts"]) for item in MODEL["fleet"]["breaches"] if item["rule"] == rule)
+              for rule in ("blind", "dropping")}
+    assert {labels[0][1]: value for (name, labels), value in found.items() if name == "falcotune_fleet_breaches"} == broken
+    calm = samples(forms.to_openmetrics(models.assemble([], synthetic_audit.POLICY, synthetic_audit.META)))
+    assert calm["falcotune_fleet_breaches", (("rule", "blind"),)] == 0
+
+
+def test_openmetrics_of_the_fleet_alone():
+    text = forms.to_openmetrics(MODEL, hosts=False)
+    assert "falcotune_host_" not in text and "falcotune_fleet_hosts" in text and text.endswith("# EOF\n")
+    assert set(samples(text)) < set(samples(forms.to_openmetrics(MODEL)))
+
+
+def test_hosts_that_look_alike_do_not_spoil_the_file():
+    found = samples(forms.to_openmetrics(named("a\x1b", "a\\x1b", "b", "b", "b (2)")))
+    hosts = [labels[0][1] for name, labels in found if name == "falcotune_host_up"]
+    assert len(hosts) == len(set(hosts)) == 5
+
+
+@given(st.lists(TEXTS, max_size=5), TEXTS)
+def test_any_label_is_read_back(names, release):
+    found = samples(forms.to_openmetrics(named(*names, release=release)))
+    assert sum(name == "falcotune_host_up" for name, dummy in found) == len(names)
+    shown = _text.visible(release.encode("utf-8", "replace").decode() if len(release) < 4096 else "") or None
+    if shown and names and "?" not in shown:
+        assert any(("release", shown) in labels for name, labels in found if name == "falcotune_host_info")
+
+
+# The terminal
+
+def test_terminal_tells_what_counts():
+    text = forms.to_terminal(MODEL)
+    fleet = MODEL["fleet"]
+    worst = max((host for host in MODEL["hosts"] if models.drops_of(host)), key=models.drops_of)
+    flat = " ".join(text.split())
+    assert flat.startswith(fleet["headline"])
+    assert "%d healthy" % fleet["states"]["healthy"] in flat
+    line = next(line for line in text.splitlines() if line.startswith(worst["name"]))
+    assert line.split()[1:3] == [worst["verdict"]["state"], models.number_text(models.drops_of(worst))]
+    assert worst["verdict"]["bottleneck"] in line and line.endswith(worst["verdict"]["next_step"])
+    for name in ("p50", "p90", "p99", "p99.9", "max"):
+        assert name in text
+    for breach in fleet["breaches"]:
+        assert "FAILED by %s: %s" % (breach["rule"], breach["text"]) in flat
+    assert "\n\n\n" not in text
+
+
+def test_terminal_shows_the_ten_worst_and_says_how_many_there_are():
+    lines = forms.to_terminal(named(*("host-%03d" % number for number in range(40)))).splitlines()
+    assert "The worst 10 of 40 hosts that lose events:" in lines
+    assert sum(line.startswith("host-") and "dropping" in line for line in lines) == 10
+
+
+def test_terminal_of_a_fleet_that_passes():
+    model = models.assemble([{"name": "a", "status": "ok", "verdict": {"state": "healthy", "drops_percent": 0.0}}], synthetic_audit.POLICY,
+                            synthetic_audit.META)
+    text = forms.to_terminal(model)
+    assert "None of 1 host loses events." in text and "Passed: no host breaks blind, dropping." in text and "FAILED" not in text
+    lenient = models.assemble([], dict(synthetic_audit.POLICY, fail_on=[]), synthetic_audit.META)
+    assert "fail_on is empty" in forms.to_terminal(lenient)
+
+
+def test_terminal_names_the_rules_that_go_blind():
+    found = {}
+    for host in MODEL["hosts"]:
+        for item in host["syscalls"]["coverage"]["blind"] if host["syscalls"] else ():
+            found[item["rule"]] = found.get(item["rule"], 0) + 1
+    flat = " ".join(forms.to_terminal(MODEL).split())
+    assert "Rules that go blind with the chosen system calls (%d)" % len(found) in flat
+    most = min(found, key=lambda rule: (-found[rule], rule))
+    assert "%s on %d hosts" % (most, found[most]) in flat
+    assert "go blind" not in forms.to_terminal(named("a"))
+
+
+def test_terminal_of_trials_is_a_matrix():
+    text = forms.to_terminal(TRIALS)
+    assert text.startswith(TRIALS["fleet"]["headline"][:60]) and "hosts were tried" in TRIALS["fleet"]["headline"]
+    head = next(line.split() for line in text.splitlines() if line.startswith("host "))
+    assert head[:5] == ["host", "verdict", "largest", "T1", "T2"]
+    busy = next(host for host in TRIALS["hosts"] if host["trial"] and host["trial"]["verdict"] == "too_busy")
+    line = next(line.split() for line in text.splitlines() if line.startswith(busy["name"] + " "))
+    assert line[1:5] == ["too_busy", "-", models.number_text(busy["trial"]["tests"][0]["drops_percent"]), "skipped"]
+    assert "(20 of %d hosts)" % sum(bool(host["trial"]) for host in TRIALS["hosts"]) in text
+    assert "Passed" not in text, "nothing was asked, so nothing passed"
+
+
+def test_terminal_of_a_rollout_tells_where_it_stands():
+    text = forms.to_terminal(ROLLOUT)
+    flat = " ".join(text.split())
+    hosts = [host for batch in RECORD["batches"] for host in batch["hosts"]]
+    wrong = [host for host in hosts if host["outcome"] != "done"]
+    assert flat.startswith("The rollout stopped: %d of 300 hosts changed" % (len(hosts) - len(wrong)))
+    assert "Because: the budget of 12 failures is used up" in flat and "Failures: %d of 12 allowed" % len(wrong) in flat
+    assert wrong[0]["name"] in flat and "and %d more that went wrong" % (len(wrong) - 8) in flat
+    assert "Left (%d): %s" % (len(RECORD["left"]), RECORD["left"][0]) in flat and "Down before it began (2): db-90001, db-90002" in flat
+    assert "Most blind at once: rack-c 3 (allowed 3)" in flat
+    assert len(text.splitlines()) < 50
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 132])
+@pytest.mark.parametrize("name", KINDS)
+def test_no_line_of_the_other_kinds_is_wider_or_moves_the_terminal(name, width):
+    for line in forms.to_terminal(KINDS[name], width).split("\n"):
+        assert sum(map(_text._width, line)) <= width and line.isprintable(), line
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 132])
+@pytest.mark.parametrize("model", [MODEL, HOSTILE], ids=["fleet", "hostile"])
+def test_no_line_is_wider_than_the_terminal(model, width):
+    for line in forms.to_terminal(model, width).splitlines():
+        assert sum(map(_text._width, line)) <= width, line
+
+
+@given(st.lists(TEXTS, max_size=4))
+def test_nothing_of_a_host_moves_the_terminal(names):
+    for line in forms.to_terminal(named(*names)).split("\n"):
+        assert line.isprintable()
+
+
+def test_nothing_of_a_hostile_report_moves_the_terminal():
+    assert all(line.isprintable() for line in forms.to_terminal(HOSTILE).split("\n"))
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("web-01", "web-01"), ("\x1b[2J", "\\x1b[2J"), ("\x9b31m", "\\x9b31m"), ("a\r\nb", "a\\x0d\\x0ab"), ("\u202e", "\\u202e"),
+    ("é字", "é字"), ("\U000e0001", "\\U000e0001"), ("\u00a0", "\\xa0"), ("\x7f", "\\x7f")])
+def test_what_does_not_print_is_written_out(text, expected):
+    assert _text.visible(text) == expected
+
+
+@pytest.mark.parametrize("size, expected", [
+    (None, "unknown"), (0, "0 B"), (1023, "1023 B"), (-(12 << 20), "-12 MiB"), (3 << 29, "1.5 GiB"), (5 << 40, "5 TiB"),
+    (5 << 50, "5120 TiB")])
+def test_bytes_for_people(size, expected):
+    assert _text.bytes_text(size) == expected
+
+
+@pytest.mark.parametrize("seconds, expected", [
+    (None, "unknown"), (0, "0 s"), (2.346, "2.35 s"), (119.0, "119 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_for_people(seconds, expected):
+    assert _text.duration_text(seconds) == expected
+
+
+@given(st.text(), st.integers(4, 40))
+def test_text_that_is_fitted_fits(text, width):
+    assert sum(map(_text._width, _text.fitted(text, width))) <= width
+    assert sum(map(_text._width, _text.padded(text, width))) == width

@@ -1,0 +1,451 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The history of audits: what it remembers, forgets and refuses, and two audits at once."""
+
+import contextlib
+import multiprocessing
+import os
+import sqlite3
+import stat
+import sys
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import history, models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history import (
+    DAY, History, HistoryError,
+)
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.unit import hostile
+
+NOW = synthetic_audit.NOW
+
+
+def result(name, state="healthy", drops=0.0, **more):
+    return dict({"name": name, "status": "ok", "release": "0.44.1", "driver": "modern_ebpf", "cpus": 8,
+                 "buffers": {"buf_size_preset": 6}, "window": {"seconds": 61.5}, "verdict": {
+                     "state": state, "tier": "low", "drops_percent": drops, "rate_per_cpu": 263.2, "rate_per_cpu_guide": 500.1,
+                     "bottleneck": "none", "next_step": "none", "cost": {"falco_cpu_percent": 3.5}}}, **more)
+
+
+def audit(*results, at=NOW):
+    return models.assemble(results, synthetic_audit.POLICY, dict(synthetic_audit.META, made_at=shape.iso(at)))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "history.sqlite"
+
+
+@pytest.fixture
+def kept(path):
+    with History(path) as found:
+        yield found
+
+
+def count(found, table="results"):
+    return found.connection.execute("SELECT count(*) FROM %s" % table).fetchone()[0]
+
+
+def rows(path, statement):
+    with sqlite3.connect(path) as connection:
+        return connection.execute(statement).fetchall()
+
+
+# Remembering
+
+def test_nothing_is_known_at_first(kept):
+    assert (kept.last(), kept.series(), kept.series(["a"]), kept.snapshots(), kept.snapshots(["a"])) == ({}, {}, {"a": []}, {}, {})
+
+
+def test_what_was_added_is_found_by_another_process_later(path):
+    with History(path) as first:
+        first.add(audit(result("a", "dropping", 12.5, snapshot={"scap.n_evts": 5, "cpu": {"on": 1.5}}),
+                        {"name": "b", "status": "unreachable"}))
+    with History(path) as then:
+        at = shape.iso(NOW)
+        assert then.last() == {
+            "a": {"at": at, "seen": at, "state": "dropping", "drops_percent": 12.5, "rate_per_cpu_guide": 500.1},
+            "b": {"at": None, "seen": at, "state": None, "drops_percent": None, "rate_per_cpu_guide": None}}
+        assert then.series() == {"a": [[NOW, "dropping", 12.5, 500.1, 61.5]], "b": []}
+        assert then.snapshots() == {"a": ("0.44.1", 8, {"scap.n_evts": 5, "cpu": {"on": 1.5}})}
+
+
+def test_one_row_an_audit_and_one_a_host(kept, path):
+    plan = {"changes": [{"key": "metrics.enabled", "from": False, "to": True, "why": "x"}], "restart_required": True}
+    kept.add(audit(result("a", plan=plan), result("b")))
+    assert rows(path, "SELECT id, at, kind, collection, seconds, hosts FROM audits") == [
+        (1, NOW, "audit", "falcotune.fleet 0.1.0", 41.7, 2)]
+    assert rows(path, "SELECT name, results.* FROM results JOIN hosts ON host = id ORDER BY name")[0][3:] == (
+        1, "ok", "healthy", "low", 0.0, 263.2, 500.1, 61.5, 3.5, "modern_ebpf", "0.44.1", 6,
+        history.digest(audit(result("a", plan=plan))["hosts"][0]["plan"]))
+
+
+def test_a_plan_has_the_same_digest_while_it_asks_for_the_same():
+    def plan(to, why="x", now=1):
+        return {"changes": [{"key": "k", "from": now, "to": to, "why": why}]}
+
+    assert history.digest(plan(2)) == history.digest(plan(2, "other words", 3)) != history.digest(plan(4))
+    assert history.digest(None) is history.digest({"changes": []}) is None
+
+
+def test_the_last_result_before_a_time(kept):
+    for day, state in ((3, "healthy"), (2, "dropping"), (1, "blind")):
+        kept.add(audit(result("a", state), at=NOW - day * DAY))
+    assert kept.last()["a"]["state"] == "blind"
+    assert kept.last(NOW - DAY)["a"]["state"] == "dropping"
+    assert kept.last(shape.iso(NOW - DAY))["a"]["state"] == "dropping"
+    assert kept.last(NOW - 3 * DAY) == {}
+
+
+def test_an_audit_of_some_hosts_hides_nothing_of_the_others(kept):
+    kept.add(audit(result("web", "dropping", 5.0), result("db", "dropping", 9.0), at=NOW - 2 * DAY))
+    kept.add(audit(result("web", "healthy"), at=NOW - DAY))
+    found = kept.last()
+    assert (found["web"]["state"], found["db"]["state"]) == ("healthy", "dropping")
+    assert found["db"]["seen"] < found["web"]["seen"]
+
+
+def test_a_host_that_was_unreachable_last_time_is_compared_with_the_time_before(kept):
+    kept.add(audit(result("a", "dropping", 5.0), at=NOW - 2 * DAY))
+    kept.add(audit({"name": "a", "status": "unreachable"}, at=NOW - DAY))
+    assert kept.last()["a"] == {"at": shape.iso(NOW - 2 * DAY), "seen": shape.iso(NOW - DAY), "state": "dropping",
+                                "drops_percent": 5.0, "rate_per_cpu_guide": 500.1}
+    assert models.assemble([result("a", "healthy")], synthetic_audit.POLICY, synthetic_audit.META, kept.last())["fleet"]["since_last"] == {
+        "at": shape.iso(NOW - DAY), "better": ["a"], "worse": [], "new": [], "gone": []}
+
+
+def test_of_two_audits_in_one_second_the_later_one_counts(kept):
+    kept.add(audit(result("a", "dropping", 5.0, snapshot={"n": 1})))
+    kept.add(audit(result("a", "healthy", snapshot={"n": 2})))
+    assert kept.last()["a"]["state"] == "healthy"
+    assert [row[1] for row in kept.series()["a"]] == ["dropping", "healthy"]
+    assert kept.snapshots()["a"][2] == {"n": 2}
+
+
+def test_a_second_look_in_the_same_second_that_fails_takes_nothing_away(kept):
+    kept.add(audit(result("a", "dropping", 5.0)))
+    kept.add(audit({"name": "a", "status": "unreachable"}))
+    assert kept.last()["a"]["state"] == "dropping"
+
+
+def test_a_series_is_the_newest_points_oldest_first(kept):
+    for day in range(100, 0, -1):
+        kept.add(audit(result("a", drops=float(day)), at=NOW - day * DAY))
+    assert [row[2] for row in kept.series()["a"]] == [float(day) for day in range(60, 0, -1)]
+    assert [row[2] for row in kept.series(["a"], 2)["a"]] == [2.0, 1.0]
+
+
+def test_only_the_newest_snapshot_is_kept_whatever_comes_last(kept):
+    kept.add(audit(result("a", snapshot={"n": 1}), at=NOW))
+    kept.add(audit(result("a", snapshot={"n": 2}), at=NOW - DAY))
+    kept.add(audit(result("a"), at=NOW + DAY))
+    assert kept.snapshots(["a"]) == {"a": ("0.44.1", 8, {"n": 1})}
+
+
+def test_series_and_snapshots_of_chosen_hosts(kept):
+    kept.add(audit(*(result(name, snapshot={"n": 1}) for name in "abc")))
+    assert list(kept.series(["c", "a", "x"])) == ["c", "a", "x"]
+    assert list(kept.snapshots(["c", "x"])) == ["c"]
+
+
+def test_a_fleet_goes_in_and_comes_out_as_the_report_wants_it(kept):
+    model = synthetic_audit.audit_model(200)
+    kept.add(model)
+    series, last = kept.series(), kept.last()
+    for host in model["hosts"]:
+        again = shape.host(dict(host, history=series[host["name"]], previous=last[host["name"]]))
+        assert len(again["history"]) == (models.state_of(host) is not None)
+        assert again["previous"]["state"] == models.state_of(host)
+
+
+def test_hostile_hosts_are_only_data(kept):
+    model = hostile.model()
+    kept.add(model)
+    names = [host["name"] for host in model["hosts"]]
+    assert set(kept.last()) == set(names) == set(kept.series())
+    assert kept.series(["\ud800"]) == {"\ud800": kept.series(["\ufffd"])["\ufffd"]}
+    assert count(kept) > 0
+
+
+def test_numbers_that_sqlite_can_not_hold(kept):
+    huge = (1 << 64) - 1
+    kept.add(audit(dict(result("a", drops=huge, snapshot={"n": huge}), cpus=huge, buffers={"buf_size_preset": huge})))
+    assert kept.snapshots()["a"] == ("0.44.1", None, {"n": huge})
+
+
+# Forgetting
+
+def test_what_is_older_than_the_retention_is_forgotten(path):
+    with History(path, retention_days=10) as kept:
+        kept.add(audit(result("gone", snapshot={"n": 1}), result("a"), at=NOW - 11 * DAY))
+        kept.add(audit(result("a"), at=NOW - 10 * DAY))
+        assert count(kept) == 3
+        kept.add(audit(result("a"), at=NOW))
+        assert [row[0] for row in kept.series()["a"]] == [NOW - 10 * DAY, NOW]
+        assert set(kept.last()) == {"a"} and kept.snapshots() == {}
+        assert (count(kept), count(kept, "audits"), count(kept, "hosts"), count(kept, "snapshots")) == (2, 2, 1, 0)
+
+
+def test_only_so_many_results_of_a_host_are_kept(path):
+    with History(path, per_host=3) as kept:
+        for day in range(9, 0, -1):
+            kept.add(audit(*(result(name) for name in ("a", "b")[:1 + (day > 7)]), at=NOW - day * DAY))
+        assert [row[0] for row in kept.series()["a"]] == [NOW - day * DAY for day in (3, 2, 1)]
+        assert [row[0] for row in kept.series()["b"]] == [NOW - day * DAY for day in (9, 8)]
+
+
+def test_prune_by_hand(path):
+    with History(path) as kept:
+        for day in range(9, 0, -1):
+            kept.add(audit(result("a"), at=NOW - day * DAY))
+    with History(path, retention_days=6, per_host=5) as kept:
+        kept.prune()
+        assert [row[0] for row in kept.series()["a"]] == [NOW - day * DAY for day in (5, 4, 3, 2, 1)]
+
+
+# Speed: by the way it is looked up, not by a clock
+
+@pytest.mark.parametrize("ask", [History.last, History.series, History.snapshots, History.prune],
+                         ids=["last", "series", "snapshots", "prune"])
+def test_no_question_reads_all_results(kept, ask):
+    kept.add(audit(result("a"), result("b")))
+    kept.retention, asked = -1, []
+    kept.connection.set_trace_callback(asked.append)
+    ask(kept)
+    kept.connection.set_trace_callback(None)
+    steps = [row[3] for statement in asked if statement.startswith(("SELECT", "DELETE"))
+             for row in kept.connection.execute("EXPLAIN QUERY PLAN " + statement)]
+    assert any("results" in step or "snapshots" in step for step in steps)
+    assert not [step for step in steps if step.startswith("SCAN results")], steps
+
+
+# The file
+
+def test_the_file_and_what_lies_beside_it_are_its_owners(path):
+    before = os.umask(0)
+    try:
+        with History(path) as kept:
+            kept.add(audit(result("a")))
+            found = {item.name: stat.S_IMODE(item.stat().st_mode) for item in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert path.name in found and set(found.values()) == {0o600}
+
+
+def test_a_mode_that_somebody_chose_stays(path):
+    History(path).close()
+    path.chmod(0o640)
+    History(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def at_version(path, version):
+    """A file as an older collection left it, with one audit in it."""
+    with sqlite3.connect(path) as connection:
+        for step in history.STEPS[:version]:
+            for statement in step:
+                connection.execute(statement)
+        if version:
+            connection.execute("INSERT INTO audits VALUES (1, ?, 'audit', 'falcotune.fleet 0.0.1', 1.5, 1, 'x')", (NOW - DAY,))
+            connection.execute("INSERT INTO hosts VALUES (1, 'a')")
+            connection.execute("INSERT INTO results (host, at, audit, status, state, drops_percent, rate_per_cpu_guide, seconds)"
+                               " VALUES (1, ?, 1, 'ok', 'dropping', 7.5, 900.5, 60.0)", (NOW - DAY,))
+            connection.execute("PRAGMA application_id = %d" % history.APPLICATION)
+        connection.execute("PRAGMA user_version = %d" % version)
+    connection.close()
+
+
+@pytest.mark.parametrize("version", range(len(history.STEPS) + 1))
+def test_an_older_file_is_brought_up_to_date_with_what_is_in_it(path, version):
+    at_version(path, version)
+    with History(path) as kept:
+        assert kept.connection.execute("PRAGMA user_version").fetchone()[0] == history.VERSION
+        assert kept.series(["a"])["a"] == ([[NOW - DAY, "dropping", 7.5, 900.5, 60.0]] if version else [])
+        kept.add(audit(result("a", snapshot={"n": 1})))
+        assert kept.snapshots()["a"][2] == {"n": 1}
+        assert len(kept.series()["a"]) == 1 + bool(version)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
+    at_version(path, 1)
+    monkeypatch.setattr(history, "STEPS", (*history.STEPS, ("CREATE TABLE more (x)", "CREATE NONSENSE")))
+    monkeypatch.setattr(history, "VERSION", len(history.STEPS))
+    with pytest.raises(HistoryError):
+        History(path)
+    assert rows(path, "PRAGMA user_version") == [(1,)]
+    assert not rows(path, "SELECT 1 FROM sqlite_master WHERE name IN ('more', 'snapshots')")
+
+
+def test_nobody_else_can_migrate_while_one_looks_whether_to(path, monkeypatch):
+    at_version(path, 1)
+    look, locked = History._version, []
+
+    def version(self):
+        if self.connection.in_transaction:
+            with contextlib.closing(sqlite3.connect(path, timeout=0)) as other:
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    other.execute("BEGIN IMMEDIATE")
+            locked.append(True)
+        return look(self)
+
+    monkeypatch.setattr(History, "_version", version)
+    History(path).close()
+    assert locked
+
+
+def refused(path, *words):
+    with pytest.raises(HistoryError) as caught:
+        History(path)
+    assert str(path) in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_newer_file_is_refused_and_not_touched(path):
+    at_version(path, history.VERSION)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    refused(path, "newer falcotune.fleet", "99", "upgrade the collection")
+    assert rows(path, "PRAGMA user_version") == [(99,)]
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough to have a header" * 20, b"{}", b"\x00" * 4096])
+def test_a_file_that_is_no_database(path, content):
+    path.write_bytes(content)
+    refused(path, "no SQLite database", "another file")
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_file(path):
+    with History(path) as kept:
+        kept.add(synthetic_audit.audit_model(300))
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(HistoryError, match="damaged"), History(path) as kept:
+        kept.last()
+
+
+def test_a_database_of_somebody_else(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE cookies (x)")
+    connection.close()
+    refused(path, "another program")
+    assert rows(path, "SELECT name FROM sqlite_master") == [("cookies",)]
+
+
+def test_no_directory(path):
+    refused(path.parent / "missing" / "history.sqlite", "its directory does not exist")
+
+
+def test_a_directory(path):
+    path.mkdir()
+    refused(path, "check that it is a file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_file_that_may_not_be_written(path, existing):
+    if existing:
+        History(path).close()
+        path.chmod(0o444)
+    path.parent.chmod(0o555)
+    try:
+        assert "owner and mode" in _as_nobody(path)
+    finally:
+        path.parent.chmod(0o755)
+
+
+def _as_nobody(path):
+    """What an unprivileged user is told; root may write anything."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        told = "nothing"
+        try:
+            # The way there belongs to root alone, but what it leads to is reached by a relative name.
+            os.chdir(path.parent)
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            History(path.name).add(audit(result("a")))
+        except HistoryError as error:
+            told = str(error)
+        finally:
+            os.write(writer, told.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        told = stream.read().decode()
+    os.waitpid(child, 0)
+    return told
+
+
+def test_a_full_disk_keeps_nothing_of_the_audit_and_all_of_the_others(path):
+    with History(path) as kept:
+        kept.add(audit(result("a")))
+        pages, = kept.connection.execute("PRAGMA page_count").fetchone()
+        kept.connection.execute("PRAGMA max_page_count = %d" % (pages + 3))
+        with pytest.raises(HistoryError, match="the disk is full"):
+            kept.add(synthetic_audit.audit_model(3000, history=0))
+        assert (count(kept), count(kept, "audits"), count(kept, "hosts")) == (1, 1, 1)
+        kept.connection.execute("PRAGMA max_page_count = %d" % (1 << 20))
+        kept.add(audit(result("a", "dropping"), at=NOW + 1))
+        assert kept.last()["a"]["state"] == "dropping"
+
+
+def test_a_lock_that_nobody_gives_back(path, monkeypatch):
+    monkeypatch.setattr(history, "PATIENCE", 0.1)
+    with History(path) as one, History(path) as other:
+        one.connection.execute("BEGIN IMMEDIATE")
+        with pytest.raises(HistoryError, match="another process has kept it locked"):
+            other.add(audit(result("a")))
+        one.connection.execute("ROLLBACK")
+        other.add(audit(result("a")))
+
+
+def test_reading_goes_on_while_somebody_writes(path):
+    with History(path) as one, History(path) as other:
+        one.add(audit(result("a")))
+        one.connection.execute("BEGIN IMMEDIATE")
+        one.connection.execute("DELETE FROM results")
+        assert other.last()["a"]["state"] == "healthy"
+        one.connection.execute("ROLLBACK")
+
+
+def test_an_audit_that_fails_half_way_leaves_nothing(kept):
+    model = audit(result("a"), result("b"))
+    model["hosts"][1]["status"] = None
+    with pytest.raises(HistoryError):
+        kept.add(model)
+    assert (count(kept), count(kept, "audits"), count(kept, "hosts")) == (0, 0, 0)
+
+
+def _auditor(path, number, ready, go):
+    model = synthetic_audit.audit_model(60, seed=1, history=0)
+    ready.release()
+    go.wait()
+    for turn in range(10):
+        # Opened anew each time, the first time on a file that nobody has made yet.
+        with History(path) as kept:
+            model["made_at"] = shape.iso(NOW + 2 * turn + number)
+            kept.add(model)
+            kept.last()
+
+
+def test_two_audits_at_once(path):
+    context = multiprocessing.get_context("fork")
+    ready, go = context.Semaphore(0), context.Event()
+    auditors = [context.Process(target=_auditor, args=(path, number, ready, go)) for number in range(2)]
+    for auditor in auditors:
+        auditor.start()
+    for _dummy in auditors:
+        ready.acquire()
+    go.set()
+    for auditor in auditors:
+        auditor.join()
+    assert [auditor.exitcode for auditor in auditors] == [0, 0]
+    with History(path) as kept:
+        assert (count(kept), count(kept, "audits"), count(kept, "hosts")) == (1200, 20, 60)
+        assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+        assert all(len(series) == 20 or not series for series in kept.series().values())

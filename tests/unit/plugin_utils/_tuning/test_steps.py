@@ -1,0 +1,357 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a measured host: one rung a round, by evidence, within policy, and not twice in vain."""
+
+import json
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import steps
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
+from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, SHIPPED, Host, change, measured
+from hypothesis import given
+from hypothesis import strategies as st
+
+MEASURING = SHIPPED.replace("enabled: false\n  interval: 1h", "enabled: true\n  interval: 30s\n  output_file: /var/log/falco/metrics.jsonl")
+PRESET = "engine.modern_ebpf.buf_size_preset"
+COOL = {"on": 300.0, "waiting": 20.0, "throttled": None}
+STARVED = {"on": 140.0, "waiting": 867.0, "throttled": None}
+BUSY = {"on": 970.0, "waiting": 30.0, "throttled": None}
+THROTTLED = {"on": 450.0, "waiting": 10.0, "throttled": 300.0}
+WEEK = 7 * 86400.0
+
+
+def host(cpu, preset=4, **changes):
+    pair = changes.pop("pair", None) or measured(**{name: changes.pop(name) for name in ("drops", "events", "since_start", "rate_per_cpu",
+                                                                                          "n_drops_page_faults") if name in changes})
+    text = MEASURING.replace("cpus_for_each_buffer: 2\n    buf_size_preset: 4", "cpus_for_each_buffer: 2\n    buf_size_preset: %d" % preset)
+    return Host(age=1000.0, cpu=cpu, pair=pair, **dict({"files": {MAIN: text}}, **changes))
+
+
+def plan(found, **given):
+    return planner.make(found.facts(), given)
+
+
+def again(found, made, cpu, **pair):
+    """The same host after the change, run for long enough and measured anew."""
+    after = found.after(made)
+    after.cpu, after.age, after.pair = cpu, 1000.0, measured(**pair)
+    return after
+
+
+def unit(made):
+    return {item["key"]: item["to"] for item in made["changes"] if item["key"].startswith("(unit)")}
+
+
+# --- CPU priority
+
+
+def test_a_starved_falco_gets_priority_and_no_buffers():
+    made = plan(host(STARVED, drops=84000))
+    assert unit(made) == {"(unit) Nice": -10} and made["unit_dropin"] == {"Nice": -10}
+    assert change(made, PRESET) is None and made["restart_required"] is True
+    assert made["rung"]["step"] == "priority" and "may cost the applications up to the 86.7 % of one CPU" in made["rung"]["expected"]
+    assert "waited for one for 86.7 % of the time" in change(made, "(unit) Nice")["why"]
+
+
+@pytest.mark.parametrize("changes", [{"weight": 100}, {"weighable": True}, {"weighable": True, "autogroup": True}])
+def test_where_the_kernel_weighs_cgroups_or_would_the_weight_goes_with_it(changes):
+    made = plan(host(STARVED, drops=84000, **changes))
+    assert made["unit_dropin"] == {"Nice": -10, "CPUWeight": 931}
+
+
+def test_a_nice_value_that_counts_for_nothing_is_not_given():
+    made = plan(host(STARVED, drops=84000, autogroup=True))
+    assert made["changes"] == [] and "autogroup is on and no cgroup is weighed" in made["verdict"]["reasons"][-1]
+    made = plan(host(STARVED, drops=84000, autogroup=True, weighable=True), cpu_weight_ceiling=100)
+    assert made["changes"] == [] and "counts for nothing here" in made["verdict"]["reasons"][-1]
+
+
+@pytest.mark.parametrize("given, weight, wanted", [
+    ({"nice_ceiling": -5}, None, {"Nice": -5}),
+    ({"nice_ceiling": -20}, None, {"Nice": -10}),  # first what was measured to suffice
+    ({"cpu_weight_ceiling": 300}, 100, {"Nice": -10, "CPUWeight": 300}),
+    ({"nice_ceiling": 0}, 100, {"CPUWeight": 100}),
+    ({"priority": False}, 100, {}), ({"nice_ceiling": 0}, None, {}), ({"nice_ceiling": 0, "cpu_weight_ceiling": 100}, 100, {}),
+])
+def test_priority_has_a_ceiling_and_needs_consent(given, weight, wanted):
+    made = plan(host(STARVED, drops=84000, weight=weight), **given)
+    if wanted == {"CPUWeight": 100}:
+        wanted = {}  # nice 0 is weight 100: nothing is left to give
+    assert (made["unit_dropin"] or {}) == wanted
+    if not wanted:
+        assert made["rung"] is None and made["changes"] == [] and made["verdict"]["bottleneck"] == "starved"
+
+
+def test_priority_converges_stays_and_is_taken_back_with_consent():
+    first = plan(host(STARVED, drops=84000))
+    cured = again(host(STARVED, drops=84000), first, COOL, drops=0)
+    second = plan(cured)
+    assert (second["changes"], second["unit_dropin"], second["verdict"]["state"]) == ([], {"Nice": -10}, "healthy")
+    third = plan(cured, priority=False)
+    assert unit(third) == {"(unit) Nice": None} and third["unit_dropin"] == {}
+    assert unit(plan(cured, nice_ceiling=-5)) == {"(unit) Nice": -5}
+
+
+def test_priority_goes_to_the_ceiling_where_it_helped_and_did_not_suffice():
+    start = host(STARVED, drops=84000)
+    better = again(start, plan(start), STARVED, drops=30000)
+    assert unit(plan(better, nice_ceiling=-20)) == {"(unit) Nice": -20}
+    made = plan(better)
+    assert made["rung"] is None and made["changes"] == []
+    assert "has the priority that policy allows" in made["verdict"]["reasons"][-1] and made["verdict"]["next_step"] == "overloaded"
+
+
+def test_priority_that_did_nothing_is_not_proposed_again():
+    start = host(STARVED, drops=84000)
+    same = again(start, plan(start), STARVED, drops=83000)
+    made = plan(same, nice_ceiling=-20)
+    assert made["rung"] is None and made["changes"] == []
+    assert made["verdict"]["reasons"][-1].startswith("priority Nice -10 of 1970-01-01 did nothing (84 % lost before, 83 % since)")
+
+
+# --- quota
+
+
+def test_a_throttled_falco_is_named_and_left_as_it_is():
+    made = plan(host(THROTTLED, drops=9000, quota=50.0))
+    assert made["changes"] == [] and made["verdict"]["bottleneck"] == "cpu_quota" and made["verdict"]["next_step"] == "quota"
+    assert "falco_tune_unthrottle: true" in made["verdict"]["reasons"][-1]
+
+
+def test_by_policy_the_quota_goes_and_stays_away():
+    start = host(THROTTLED, drops=9000, quota=50.0)
+    made = plan(start, unthrottle=True)
+    assert made["unit_dropin"] == {"CPUQuota": ""} and unit(made) == {"(unit) CPUQuota": ""} and made["rung"]["step"] == "quota"
+    free = again(start, made, COOL, drops=0)
+    assert plan(free, unthrottle=True)["changes"] == []
+    assert unit(plan(free)) == {"(unit) CPUQuota": None}  # consent withdrawn: the unit's own quota comes back
+
+
+# --- buffers
+
+
+@pytest.mark.parametrize("preset, total, to", [(1, 256, 3), (4, 256, 6), (6, 256, 7), (7, 256, None), (9, 256, None)])
+def test_buffers_go_up_within_the_guides_range(preset, total, to):
+    made = plan(host(COOL, preset, drops=5000, total=total << 30, available=total << 30))
+    if to is None:
+        assert made["rung"] is None and made["changes"] == [] and made["verdict"]["next_step"] == "syscalls"
+        assert "upper end of the guide's range" in made["verdict"]["reasons"][-1]
+        return
+    found = change(made, PRESET)
+    assert (found["from"], found["to"], made["rung"]["step"]) == (preset, to, "buffers")
+    assert "bursts" in found["why"] and "is bridged" in made["rung"]["expected"]
+    assert made["seconds_bridged"]["at_events_per_second_per_cpu"] == made["verdict"]["rate_per_cpu"]
+
+
+def test_buffers_go_up_only_within_the_budget():
+    # 4 rings and one more at load: 5 x 8 MiB fit in 2 % of 4 GiB, and no larger ones.
+    made = plan(host(COOL, drops=5000, total=3 << 30, available=3 << 30))
+    assert change(made, PRESET) is None and made["rung"] is None and made["verdict"]["next_step"] == "syscalls"
+    assert "larger buffers are asked for, but the budget of" in made["verdict"]["reasons"][-1]
+
+
+def test_buffers_that_policy_sets_are_not_moved_by_evidence():
+    made = plan(host(COOL, drops=5000), buf_size_preset=4)
+    assert made["changes"] == [] and "set by policy" in made["verdict"]["reasons"][-1]
+
+
+def test_buffers_that_did_nothing_are_kept_and_not_raised_again():
+    start = host(COOL, drops=5000, total=256 << 30, available=200 << 30)
+    made = plan(start)
+    same = again(start, made, COOL, drops=4900)
+    second = plan(same)
+    assert second["changes"] == [] and second["rung"] is None and second["verdict"]["next_step"] == "syscalls"
+    better = again(start, made, COOL, drops=2500)
+    assert change(plan(better), PRESET)["to"] == 7
+    # Three times the load is another question.
+    busier = again(start, made, COOL, events=300000, drops=15000)
+    assert change(plan(busier), PRESET)["to"] == 7
+
+
+def test_what_was_rolled_back_is_not_tried_again_until_the_release_changes():
+    start = host(COOL, drops=5000)
+    attempt = {"at": 86400.0, "step": "buffers", "to": {"buf_size_preset": 6}, "release": "0.44.1", "rolled_back": True,
+               "before": {"drops_percent": 5.0, "rate_per_cpu": 12.5}}
+    start.record = {"proven": True, "files": {}, "attempts": [attempt]}
+    made = plan(start)
+    assert made["changes"] == [] and "buffers buf_size_preset 6 was tried on 1970-01-02 and rolled back" in made["verdict"]["reasons"]
+    attempt["release"] = "0.43.0"
+    assert change(plan(start), PRESET)["to"] == 6
+
+
+@pytest.mark.parametrize("cpu, changes", [(BUSY, {}), (COOL, {"n_drops_page_faults": 4900}), (STARVED, {}), (THROTTLED, {"quota": 50.0})])
+def test_buffers_are_never_the_answer_to_something_else(cpu, changes):
+    made = plan(host(cpu, drops=5000, **changes))
+    assert change(made, PRESET) is None and made["buffers"]["buf_size_preset"] == 4
+
+
+def test_a_measured_host_that_loses_nothing_keeps_what_it_has():
+    made = plan(host(COOL, drops=0, cpus=64, total=256 << 30, available=200 << 30))
+    assert made["changes"] == [] and made["verdict"]["state"] == "healthy"
+    # The same host, never measured, gets the guide's buffers for its size.
+    assert change(plan(Host(cpus=64, total=256 << 30, available=200 << 30)), PRESET)["to"] == 7
+
+
+def test_an_unmeasured_host_keeps_what_an_earlier_measurement_chose():
+    start = host(COOL, drops=5000, total=256 << 30, available=200 << 30)
+    young = start.after(plan(start))
+    made = plan(young)
+    assert made["verdict"]["state"] == "unmeasured" and made["changes"] == [] and made["buffers"]["buf_size_preset"] == 6
+    assert plan(young, keep_larger_buffers=False)["changes"] == []
+
+
+# --- giving back
+
+
+@pytest.mark.parametrize("preset, since, given, to", [
+    (9, WEEK + 1, {}, 7), (6, WEEK + 1, {}, 4), (5, WEEK + 1, {}, 4), (4, WEEK + 1, {}, None), (3, WEEK + 1, {}, None),
+    (9, WEEK - 9, {}, None), (9, WEEK + 1, {"quiet_days": 0}, None), (9, 86401.0, {"quiet_days": 1}, 7),
+    (9, WEEK + 1, {"buf_size_preset": 9}, None),
+])
+def test_memory_is_given_back_on_hosts_that_have_long_been_quiet(preset, since, given, to):
+    made = plan(host(COOL, preset, drops=0, since_start=since, total=256 << 30, available=200 << 30), **given)
+    found = change(made, PRESET)
+    assert (found and found["to"]) == to
+    if to:
+        assert made["rung"]["step"] == "give_back" and "not one event was lost" in found["why"] and "given back" in made["rung"]["expected"]
+
+
+def test_what_once_cured_a_host_is_not_given_back():
+    start = host(COOL, drops=5000, total=256 << 30, available=200 << 30)
+    quiet = again(start, plan(start), COOL, drops=0, since_start=WEEK * 4)
+    assert plan(quiet)["changes"] == []
+
+
+# --- always
+
+
+@given(cpu=st.sampled_from([COOL, STARVED, BUSY, THROTTLED]), preset=st.integers(1, 10), drops=st.integers(0, 100000),
+       quota=st.sampled_from([None, 50.0]), weight=st.sampled_from([None, 100, 500]), nice=st.integers(-20, 5), online=st.integers(1, 128),
+       given=st.fixed_dictionaries({}, optional={
+           "priority": st.booleans(), "unthrottle": st.booleans(), "nice_ceiling": st.integers(-20, 0)}))
+def test_one_rung_a_round_and_the_next_look_finds_nothing_to_change(cpu, preset, drops, quota, weight, nice, online, given):
+    start = host(cpu, preset, drops=drops, quota=quota, weight=weight, nice=nice, cpus=online, total=1 << 44, available=1 << 43)
+    made = plan(start, **given)
+    keys = [item["key"] for item in made["changes"]]
+    assert sum(any(key.startswith(name) for key in keys) for name in ("engine", "(unit)")) <= 1
+    assert made["rung"] or not keys
+    if made["rung"]:
+        assert made["rung"]["why"] and made["rung"]["expected"] and made["rung"]["to"]
+    assert plan(start.after(made), **given)["changes"] == []
+
+
+def test_weights_compete_like_nice_values():
+    assert [steps.weight_of(nice) for nice in (0, -5, -10, -20, 19)] == [100, 305, 931, 8674, 1]
+
+
+def test_drop_alerts_are_no_measurement_the_host_gets_buffers_for_its_size():
+    alerts = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
+              "bytes_read": 1}
+    made = plan(Host(cpus=32, total=256 << 30, available=200 << 30, pair=alerts))
+    assert change(made, PRESET)["to"] == 6 and made["verdict"]["state"] == "dropping" and change(made, "metrics.enabled")
+
+
+def test_what_runs_well_is_not_taken_away_for_a_share_of_memory_but_for_a_limit():
+    made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30))
+    assert made["changes"] == [] and made["buffers"]["buf_size_preset"] == 9
+    made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30, limit=1 << 30, used=(1 << 30) + (150 << 20)))
+    assert change(made, PRESET)["to"] < 9
+
+
+# --- fewer system calls
+
+
+def listed(*given):
+    """What the host's Falco would say of such rules: names, priorities, system calls."""
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import ruleset
+    return ruleset.resolve([("f", json.dumps([
+        {"rule": name, "desc": "d", "output": "o", "priority": priority, "condition": "evt.type in (%s) and proc.name=x" % ", ".join(calls)}
+        for name, priority, calls in given]))], "0.44.1")["rules"]
+
+
+KNOWN = {"rules": listed(("files", "warning", ["open", "openat"]), ("network", "notice", ["connect", "sendto"]),
+                         ("programs", "critical", ["execve", "execveat"])),
+         "selected": [], "reason": None,
+         "profile": {"means": "tracefs", "seconds": 5.0, "reason": None, "notes": [],
+                     "counts": {"openat": 10000, "close": 8000, "sendto": 6000, "recvfrom": 5000, "connect": 500, "execve": 500}}}
+
+
+def fewer(found, known=KNOWN, **given):
+    facts = found.facts()
+    facts["syscalls"] = known
+    return planner.make(facts, given)
+
+
+def busy(**changes):
+    return host(BUSY, **dict({"events": 300000, "drops": 60000}, **changes))
+
+
+def test_where_one_thread_is_at_its_end_the_plan_asks_for_the_rules_first():
+    made = plan(busy())
+    assert made["needs"] == "syscalls" and made["changes"] == [] and made["rung"] is None
+    assert plan(busy(), syscalls="keep")["needs"] is None
+    assert plan(host(COOL, drops=9000))["needs"] is None, "larger buffers come first"
+    assert plan(host(COOL, drops=0))["needs"] is None
+
+
+def test_repair_is_the_rung_after_buffers_and_no_rule_loses_anything():
+    made = fewer(busy())
+    assert made["settings"]["base_syscalls"] == {"repair": True} and made["needs"] is None
+    assert made["rung"]["step"] == "syscalls" and made["rung"]["to"] == {"repair": True, "custom_set": []}
+    assert "instead of 300 events/s (by a profile of the host); no rule loses anything" in made["rung"]["expected"]
+    assert made["coverage"] == {"rules_total": 3, "blind": [], "half_blind": [], "newly": []}
+    assert change(made, PRESET) is None and made["restart_required"]
+
+
+def test_exclusions_need_consent_and_come_down_to_what_falco_can_take_in():
+    made = fewer(busy(), syscalls="exclude")
+    # 300 events/s, a fifth of them lost: 0.9 of the 240 that were read.
+    assert made["syscalls"]["target_events_per_second"] == 216.0 and made["syscalls"]["reached"]
+    assert made["settings"]["base_syscalls"]["custom_set"] == ["!openat"]
+    assert made["coverage"]["half_blind"] == [{"rule": "files", "lost": ["openat"], "left": ["open"]}]
+    assert "1 of 3 rules see less: files" in change(made, "base_syscalls.custom_set")["why"]
+
+
+def test_buffers_at_the_top_of_the_range_lead_to_system_calls():
+    assert plan(host(COOL, preset=7, drops=9000))["needs"] == "syscalls"
+    assert fewer(host(COOL, preset=7, drops=9000))["rung"]["step"] == "syscalls"
+
+
+def test_it_converges_and_what_did_nothing_is_not_proposed_again():
+    first = fewer(busy())
+    same = again(busy(), first, BUSY, events=300000, drops=59000)
+    made = fewer(same)
+    assert made["changes"] == [] and "no fewer system calls within policy" in " ".join(made["verdict"]["reasons"])
+    assert "falco_tune_syscalls: exclude would let rules go blind for it" in made["verdict"]["reasons"][-1]
+    cured = again(busy(), first, COOL, drops=0)
+    assert fewer(cured)["changes"] == [] and plan(cured)["needs"] is None
+
+
+def test_exclusions_follow_a_repair_that_did_not_suffice():
+    same = again(busy(), fewer(busy()), BUSY, events=300000, drops=59000)
+    made = fewer(same, syscalls="exclude")
+    assert made["rung"]["step"] == "syscalls" and made["settings"]["base_syscalls"]["repair"] is True
+    assert made["settings"]["base_syscalls"]["custom_set"]
+
+
+def test_what_policy_fixes_needs_the_rules_and_protects_them():
+    fixed = {"base_syscalls": {"custom_set": ["!sendto"], "repair": True}}
+    calm = host(COOL, drops=0)
+    assert plan(calm, **fixed)["needs"] == "syscalls"
+    made = fewer(calm, **fixed)
+    assert made["settings"]["base_syscalls"] == {"custom_set": ["!sendto"], "repair": True}
+    assert change(made, "base_syscalls.repair")["why"].startswith("policy says so")
+    assert plan(again(calm, made, COOL, drops=0), **fixed)["changes"] == []
+    with pytest.raises(planner.PlanError, match="the rule 'programs' is protected and needs execve"):
+        fewer(calm, base_syscalls={"custom_set": ["!execve"]})
+    with pytest.raises(planner.PlanError, match="can't choose system calls"):
+        plan(calm.but(version="0.34.1"), **fixed)
+
+
+def test_rules_that_can_not_be_had_are_a_reason_and_no_failure():
+    known = dict(KNOWN, rules=[], reason="falco -L failed: Error: broken")
+    made = fewer(busy(), known)
+    assert made["changes"] == [] and "falco -L failed: Error: broken" in made["verdict"]["reasons"][-1]
+    with pytest.raises(planner.PlanError, match="falco -L failed"):
+        fewer(busy(), known, base_syscalls={"repair": True})

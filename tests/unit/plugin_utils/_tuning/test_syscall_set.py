@@ -1,0 +1,196 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cheapest set that reaches a target; nothing protected is ever lost."""
+
+import json
+
+import pytest
+import yaml
+from ansible.plugins.filter.core import to_nice_yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import selections
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, syscall_set
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NAMES = names_for("0.44.1")
+
+
+def rule(name, *calls, priority="warning", tags=()):
+    return {"rule": name, "desc": "d", "output": "o", "condition": "evt.type in (%s) and proc.name=x" % ", ".join(calls),
+            "priority": priority, "tags": list(tags)}
+
+
+def resolve(*given):
+    return ruleset.resolve([("f", json.dumps(list(given)))], "0.44.1")["rules"]
+
+
+RULES = resolve(rule("files", "open", "openat", "openat2"), rule("network", "connect", "sendto", tags=["network"]),
+                rule("programs", "execve", "execveat", priority="critical"), rule("links", "symlink", "link"))
+PROFILE = {"seconds": 1.0, "counts": {"openat": 10000, "open": 100, "close": 9000, "sendto": 6000, "recvfrom": 8000, "connect": 500,
+                                      "execve": 50, "read": 99999, "link": 300, "fcntl": 700,
+                                      "sched_process_exit": 50}}
+
+
+def choose(given=RULES, target=None, current=None, profile=PROFILE, release="0.44.1", drops=None, rate=None, **policy):
+    return syscall_set.choose(given, release, policies.complete(policy), current, profile, drops, rate, target)
+
+
+def test_repair_comes_first_and_costs_no_rule_anything():
+    made = choose()
+    assert (made["repair"], made["custom_set"], made["reached"]) == (True, [], None)
+    assert made["coverage"] == {"rules_total": 4, "blind": [], "half_blind": [], "newly": []}
+    assert "recvfrom" in made["removed"] and made["after"]["events_per_second"] == made["before"]["events_per_second"] - 8700
+    assert made["selected"] == selections.select("0.44.1", coverage.needs(RULES, "0.44.1"), [], True)["selected"]
+
+
+def test_repair_alone_is_never_followed_by_exclusions_without_consent():
+    made = choose(target=1.0)
+    assert made["custom_set"] == [] and made["reached"] is False
+    assert made["frontier"][0]["exclude"] == ["openat"], "what could be excluded is told all the same"
+
+
+def test_exclusions_come_in_the_order_of_events_saved_for_each_rule_lost():
+    made = choose(target=20000, syscalls="exclude")
+    assert made["custom_set"] == ["!openat"] and made["reached"] is True
+    assert made["coverage"]["half_blind"] == [{"rule": "files", "lost": ["openat"], "left": ["open", "openat2"]}]
+    assert made["coverage"]["newly"] == ["files"]
+    assert [step["exclude"][-1] for step in made["frontier"]] == ["openat", "open", "sendto", "connect", "link"]
+    assert [step["rules_blind"] for step in made["frontier"]] == [0, 0, 0, 1, 1]
+
+
+def test_what_a_reached_target_does_not_need_is_not_excluded():
+    made = choose(target=16500, syscalls="exclude", protected_rules=["files"])
+    assert made["custom_set"] == [] and "rules would go blind for no cure" in made["reasons"][-1]
+    made = choose(target=20100, syscalls="exclude", protected_rules=["files"])
+    assert made["custom_set"] == ["!sendto"]
+
+
+def test_a_target_that_can_not_be_reached_blinds_nobody():
+    made = choose(target=10, syscalls="exclude")
+    assert made["custom_set"] == [] and made["reached"] is False and made["coverage"]["newly"] == []
+    assert "would come down to" in made["reasons"][-1] and made["frontier"]
+
+
+def test_a_target_that_is_reached_already_changes_only_what_is_free():
+    assert choose(target=1e9, syscalls="exclude")["custom_set"] == []
+
+
+@pytest.mark.parametrize("policy, protected", [
+    ({"protected_rules": ["files"]}, "files"), ({"protected_tags": ["network"]}, "network"), ({"protected_priority": "warning"}, "files"),
+    ({}, "programs"),
+])
+def test_protected_rules_lose_nothing(policy, protected):
+    made = choose(target=1.0, syscalls="exclude", **policy)
+    assert all(protected not in step["lost"] for step in made["frontier"])
+
+
+def test_required_calls_are_selected_whatever_happens():
+    made = choose(required_syscalls=["recvfrom", "sendto"], target=1.0, syscalls="exclude")
+    assert {"recvfrom", "sendto"} <= set(made["selected"]) and made["custom_set"] == ["recvfrom"]
+    assert all("sendto" not in step["exclude"] and "recvfrom" not in step["exclude"] for step in made["frontier"])
+
+
+@pytest.mark.parametrize("name, text", [("pread64", "Falco calls it pread"), ("opnat", "openat is nearest"),
+                                        ("container", "event of Falco's own"), ("read", "base_syscalls.all")])
+def test_a_required_call_that_can_not_be_watched_is_refused(name, text):
+    with pytest.raises(syscall_set.SetError, match=text):
+        choose(required_syscalls=[name])
+
+
+def test_somebodys_exclusion_of_what_is_protected_is_taken_out():
+    made = choose(current={"custom_set": ["!execve", "!connect"]})
+    assert made["custom_set"] == ["!connect"]
+    assert "!execve is taken out: the rule 'programs' is protected and needs execve" in made["reasons"]
+
+
+def test_somebodys_own_entries_stay():
+    made = choose(current={"custom_set": ["fchmod", "!connect"]})
+    assert made["custom_set"] == ["fchmod", "!connect"] and "fchmod" in made["selected"]
+
+
+def test_a_set_that_is_narrower_than_repair_is_left_alone():
+    lean = {"custom_set": ["clone", "execve", "procexit"], "repair": False}
+    made = choose(current=lean)
+    assert (made["repair"], made["custom_set"]) == (False, lean["custom_set"])
+
+
+def test_keep_keeps_and_tells_the_coverage():
+    made = choose(current={"custom_set": ["!sendto"]}, syscalls="keep")
+    assert (made["repair"], made["custom_set"], made["removed"]) == (False, ["!sendto"], [])
+    assert made["coverage"]["half_blind"] == [{"rule": "network", "lost": ["sendto"], "left": ["connect"]}]
+    assert made["coverage"]["newly"] == []
+
+
+def test_what_policy_fixes_is_taken_as_it_is_or_refused():
+    made = choose(base_syscalls={"custom_set": ["!sendto"], "repair": True})
+    assert (made["custom_set"], made["repair"]) == (["!sendto"], True)
+    with pytest.raises(syscall_set.SetError, match="can't be applied: the rule 'programs' is protected and needs execve"):
+        choose(base_syscalls={"custom_set": ["!execve"]})
+    with pytest.raises(syscall_set.SetError, match="holds '!pread64': pread64 is the kernel's name: Falco calls it pread"):
+        choose(base_syscalls={"custom_set": ["!pread64"]})
+
+
+def test_without_any_measurement_repair_is_all_there_is():
+    made = choose(profile=None, target=1.0, syscalls="exclude")
+    assert (made["basis"], made["repair"], made["custom_set"], made["frontier"]) == ("none", True, [], [])
+    assert made["reached"] is None and made["before"]["events_per_second"] is None
+
+
+def test_a_rule_that_restricts_nothing_keeps_everything_watched():
+    wild = resolve(dict(rule("wild", "open"), condition="proc.name=x"))
+    made = choose(given=wild)
+    assert "openat" in made["selected"] and "mmap" in made["selected"] and "read" not in made["selected"]
+
+
+def test_releases_before_0_40_have_no_all():
+    made = choose(release="0.38.2", current={"all": True})
+    assert made["all"] is False and made["before"]["events_per_second"] == 2 * choose()["before"]["events_per_second"]
+
+
+def test_exclusions_survive_the_yaml_dumper():
+    """A bare !sendto is a tag: what the role's template writes must come back as text."""
+    made = choose(target=20000, syscalls="exclude")
+    text = to_nice_yaml({"base_syscalls": {"custom_set": made["custom_set"], "repair": made["repair"]}})
+    assert yaml.safe_load(text)["base_syscalls"]["custom_set"] == made["custom_set"] == ["!openat"]
+
+
+calls = st.sampled_from(["open", "openat", "openat2", "close", "connect", "sendto", "sendmsg", "accept", "accept4", "execve", "clone",
+                         "dup", "dup3", "read", "ptrace", "symlink", "socket", "recvfrom", "unlinkat", "getppid"])
+some_rules = st.lists(st.tuples(st.lists(calls, min_size=1, max_size=5, unique=True),
+                                st.sampled_from(["emergency", "critical", "warning", "debug"]),
+                                st.lists(st.sampled_from(["a", "b"]), max_size=2)), max_size=6).map(
+    lambda found: resolve(*[rule("r%d" % number, *names, priority=priority, tags=tags)
+                            for number, (names, priority, tags) in enumerate(found)]))
+counts = st.dictionaries(calls, st.integers(0, 10**6), max_size=12)
+entries = st.lists(calls | calls.map("!{}".format), max_size=4)
+
+
+@settings(max_examples=300)
+@given(found=some_rules, counted=counts, custom_set=entries, repair=st.booleans(), target=st.none() | st.floats(1, 1e6),
+       required=st.lists(calls.filter(lambda name: name != "read"), max_size=2), names=st.lists(st.sampled_from(["r0", "r2"]), max_size=2),
+       tags=st.lists(st.sampled_from(["a"]), max_size=1), least=st.sampled_from(["none", "critical", "warning"]),
+       mode=st.sampled_from(["repair", "exclude"]))
+def test_nothing_protected_is_ever_lost_and_the_same_input_gives_the_same_set(
+        found, counted, custom_set, repair, target, required, names, tags, least, mode):
+    given = {"syscalls": mode, "required_syscalls": required, "protected_rules": names, "protected_tags": tags, "protected_priority": least}
+    current, profile = {"custom_set": custom_set, "repair": repair}, {"seconds": 1.0, "counts": counted}
+    made = choose(found, target, current, profile, **given)
+    assert made == choose(found, target, current, profile, **given)
+    kernel = set(selections.select("0.44.1", coverage.needs(found, "0.44.1"), made["custom_set"], made["repair"])["kernel"])
+    # What is promised is what Falco selects: select() equals the recorded dry runs (test_selection_recorded.py).
+    assert set(made["selected"]) == NAMES.events_of(kernel)
+    assert NAMES.kernel_of(required) <= kernel
+    for item in found:
+        order = ["emergency", "alert", "critical", "error", "warning"]
+        protected = item["name"] in names or set(item["tags"]) & set(tags) or (
+            least != "none" and item["priority"] in order[:order.index(least) + 1])
+        if protected:
+            assert set(item["kernel"]) - NAMES.ignored <= kernel, item
+    if mode == "repair":
+        assert {name for name in made["custom_set"] if name.startswith("!")} <= set(custom_set)
+    if made["reached"] is not None:
+        left = made["after"]["events_per_second"]
+        assert made["reached"] == (left <= target) or left == pytest.approx(target, abs=0.1)
