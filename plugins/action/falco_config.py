@@ -95,7 +95,7 @@ class ActionModule(ActionBase):
                 return dict(result, changed=False, skipped=True, msg="there is no change to look at")
             built.update(
                 rollback_to="previous",
-                proof={name: evidence.get(name) for name in ("pid", "start_ticks", "restarts", "events")},
+                evidence={name: evidence.get(name) for name in ("pid", "start_ticks", "restarts", "events")},
             )
         return self._send(result, built, task_vars)
 
@@ -156,9 +156,7 @@ class ActionModule(ActionBase):
     def _send(self, result, built, task_vars, more_diff=()):
         """The one trip."""
         answer = self._execute_module(
-            module_name="falcotune.fleet.falco_config",
-            module_args={"state": built["state"], "plan": built},
-            task_vars=task_vars,
+            module_name="falcotune.fleet.falco_config", module_args={"request": built}, task_vars=task_vars
         )
         answer["warnings"] = list(answer.get("warnings") or []) + result.get("warnings", [])
         if isinstance(answer.get("diff"), list):

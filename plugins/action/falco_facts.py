@@ -149,4 +149,4 @@ class ActionModule(ActionBase):
             release = releases.release_for(gathered["falco"].get("version"))
         except releases.UnsupportedRelease:
             return []
-        return assembly.missing(gathered["sources"], release)
+        return assembly.missing(gathered["config_sources"], release)

@@ -223,25 +223,18 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import records, yaml_text
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import (
+    command_line,
+    host,
+    processes,
+    systemd,
+)
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import rules_loaded, syscall_counts
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import rings, snapshots, sources
 
 DEFAULT_MAIN = "/etc/falco/falco.yaml"
 # Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/verdicts.py has the same line).
 LONG_LIFE = 86400
-
-
-def main_file(arguments):
-    """The value of -c, or None."""
-    for position, argument in enumerate(arguments):
-        if argument in ("-c", "--config") and position + 1 < len(arguments):
-            return arguments[position + 1]
-        if argument.startswith("--config="):
-            return argument[len("--config=") :]
-        if re.match(r"^-c[^-]", argument):
-            return argument[2:]
-    return None
 
 
 def version_of(binary, record):
@@ -259,20 +252,23 @@ def version_of(binary, record):
     if status is None:
         return None, err
     return None, (
-        "%s --version does not say 'Falco version:' (exit %s, first line: %r): that is another program of the same "
+        "%s --version does not print 'Falco version:' (exit %s, first line: %r): that is another program of the same "
         "name, or a broken Falco" % (binary, status, (out or err).strip().splitlines()[:1])
     )
 
 
 def config_files(main, arguments, extra):
-    """Every file that the controller may need: the main one, what config_files may name, members of directories."""
+    """([files], [folders]) that the controller may need: the main file, what config_files may name, members of its directories.
+
+    files: as host.fetch() gives them. extra: more paths.
+    """
     first = host.fetch(main)
     if "reason" in first:
         return [first], []
     words = yaml_text.path_words(first["text"])
-    for argument in arguments:
-        if "config_files" in argument:
-            words.extend(yaml_text.path_words("config_files: " + argument.partition("=")[2]))
+    for option in command_line.options(arguments):
+        if option.startswith("config_files"):
+            words.extend(yaml_text.path_words("config_files: " + option.partition("=")[2]))
     found, folders, seen = [first], [], {main}
     for word in words + list(extra):
         if word in seen or "$" in word:
@@ -280,42 +276,31 @@ def config_files(main, arguments, extra):
         seen.add(word)
         if os.path.isdir(word):
             folders.append(word)
-            try:
-                names = sorted(os.listdir(word))
-            except OSError as error:
-                found.append(
-                    {
-                        "path": word,
-                        "reason": "%s can't be listed: %s; run with become" % (word, error.strerror),
-                    }
-                )
-                continue
-            for name in names:
-                path = os.path.join(word, name)
-                if path not in seen and os.path.isfile(path):
-                    seen.add(path)
-                    found.append(host.fetch(path))
+            found.extend(_members(word, seen))
         elif os.path.isfile(word):
             found.append(host.fetch(word))
     return found, folders
 
 
+def _members(folder, seen):
+    """The files of a directory, but for those already seen."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        reason = "%s can't be listed: %s; run with become" % (folder, error.strerror)
+        return [{"path": folder, "reason": reason}]
+    paths = [os.path.join(folder, name) for name in names]
+    new = [path for path in paths if path not in seen and os.path.isfile(path)]
+    seen.update(new)
+    return [host.fetch(path) for path in new]
+
+
 def variables(files, environment):
-    """Only the variables that the files name: the rest of Falco's environment is nobody's business."""
+    """The variables that the files name. The rest of Falco's environment may hold secrets and stays on the host."""
     names = set()
     for item in files:
         names.update(re.findall(r"\$\{([^}]*)\}", item.get("text", "")))
     return {name: environment[name] for name in names if name in environment}
-
-
-def running(root, unit):
-    """The Process of the unit and its start in ticks, or (None, None)."""
-    pid = host.integer(unit.get("MainPID")) if unit else None
-    if not pid:
-        return None, None
-    process = host.Process(root, pid)
-    now = process.stat()
-    return (process, now[0]) if now else (None, None)
 
 
 def alerts_file(files):
@@ -329,7 +314,7 @@ def alerts_file(files):
 
 
 def measure(params, root, unit, files):
-    """Two snapshots of Falco's metrics, or a reason; never more than a failed fact."""
+    """Two snapshots of Falco's metrics, or a reason."""
     options = {
         "alerts_file": alerts_file(files),
         "prometheus_url": params["prometheus_url"],
@@ -353,10 +338,10 @@ def on_disk(record):
     return found
 
 
-class Observation(object):
+class Observation:
     """Percent of the time that all of Falco's threads use a CPU, wait for one, or are kept off it by a quota.
 
-    The totals since the start tell it for a young process; an older one is looked at twice.
+    The totals since the start are enough for a young process; an older one is looked at twice.
     """
 
     def __init__(self, root, process, age, unit, seconds):
@@ -379,35 +364,29 @@ class Observation(object):
 
     def end(self):
         """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reason'}; sleeps for what is left of the time, if it must look twice."""
-        nothing = {
-            "on": None,
-            "waiting": None,
-            "throttled": None,
-            "seconds": None,
-            "total": None,
-            "reason": None,
-        }
+        found = dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "reason"))
         if self.process is None:
-            return dict(nothing, reason="not running")
+            return dict(found, reason="not running")
         if self.first is None:
-            return dict(nothing, reason="schedstat can't be read; run with become")
-        total = {name: None if value is None else round(value, 3) for name, value in self.first.items()}
+            return dict(found, reason="schedstat can't be read; run with become")
+        found["total"] = {
+            name: None if value is None else round(value, 3) for name, value in self.first.items()
+        }
         if not self.seconds or (self.age is not None and self.age <= LONG_LIFE):
-            return dict(nothing, total=total, reason="not looked at twice")
+            return dict(found, reason="not looked at twice")
         time.sleep(max(0, self.began + self.seconds - time.time()))
         second, took = self.look(), time.time() - self.began
-        if (
-            second is None
-            or took <= 0
-            or second["on"] < self.first["on"]
-            or second["waiting"] < self.first["waiting"]
-        ):
-            return dict(nothing, total=total, reason="Falco's threads changed between the two looks")
-        found = dict(nothing, total=total, seconds=round(took, 2))
+        if not self._same_threads(second) or took <= 0:
+            return dict(found, reason="Falco's threads changed between the two looks")
+        found["seconds"] = round(took, 2)
         for name, value in second.items():
             if value is not None and self.first[name] is not None:
                 found[name] = round(100 * (value - self.first[name]) / took, 2)
         return found
+
+    def _same_threads(self, second):
+        """Whether no time is lost between the two looks, as it is with a thread that ends."""
+        return second is not None and all(second[name] >= self.first[name] for name in ("on", "waiting"))
 
 
 def ring_buffers(process):
@@ -426,83 +405,112 @@ def unit_dropin(root, unit):
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text or "", re.M))
 
 
-def gather(params):
-    root = params["host_root"].rstrip("/")
-    result = {"cpus": host.cpus(root), "kernel": host.kernel(root), "memory": host.memory(root)}
+def find_unit(name):
+    """(properties of Falco's unit, None) or (None, reason)."""
     try:
-        unit = systemd.find(params["unit"] or None)
-        reason = (
-            None
-            if unit
-            else (
-                "systemd has no unit %s"
-                % (params["unit"] or "of Falco's packages (%s)" % ", ".join(systemd.UNITS))
-            )
-        )
+        unit = systemd.find(name or None)
     except systemd.ManagerError as error:
-        unit, reason = None, "systemd did not answer: %s" % error
-    result["service"] = systemd.service(unit) if unit else {"manager": None, "unit": None, "reason": reason}
-    result["memory"]["limit"] = systemd.number(unit.get("MemoryMax")) if unit else None
-    result["memory"]["used"] = systemd.number(unit.get("MemoryCurrent")) if unit else None
+        return None, "systemd did not answer: %s" % error
+    if unit:
+        return unit, None
+    return None, "systemd has no unit %s" % (name or "of Falco's packages (%s)" % ", ".join(systemd.UNITS))
 
-    result["service"]["cgroup"] = host.cgroup(root, unit.get("ControlGroup") if unit else None)
 
-    process, start = running(root, unit)
-    age = host.age(start) if process else None
-    observation = Observation(root, process, age, unit, params["observe_seconds"])
-    arguments = process.arguments() if process else []
-    environment = (process.environment() if process else None) or {}
-    if not arguments and unit:
-        arguments = systemd.argv(unit)
-    if not environment and unit:
-        environment = dict(
-            item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item
-        )
-    binary = systemd.argv(unit)[0] if unit and systemd.argv(unit) else "/usr/bin/falco"
-    record = records.load(root + params["state_dir"])
-    version, version_reason = version_of(binary, record)
-    result["falco"] = {
+def service_facts(root, unit, reason):
+    found = systemd.service(unit) if unit else {"manager": None, "unit": None, "reason": reason}
+    found["cgroup"] = host.cgroup(root, unit.get("ControlGroup") if unit else None)
+    return found
+
+
+def memory_facts(root, unit):
+    limit, used = (
+        systemd.number(unit.get(name)) if unit else None for name in ("MemoryMax", "MemoryCurrent")
+    )
+    return dict(host.memory(root), limit=limit, used=used)
+
+
+def falco_facts(root, unit, process, start, binary, record):
+    """What runs; its use of the CPU is added once everything else was looked at."""
+    version, reason = version_of(binary, record)
+    stat = process.stat() if process else None
+    return {
         "version": version,
-        "reason": version_reason,
+        "reason": reason,
         "binary": binary,
         "running": bool(process),
         "pid": process.pid if process else None,
-        "since": host.started_at(root, start) if process else None,
-        "age": age,
+        "since": processes.started_at(root, start) if process else None,
+        "age": processes.age(start) if process else None,
         "start_ticks": start,
         "restarts": host.integer(unit.get("NRestarts")) if unit else None,
-        "nice": process.stat()[2] if process and process.stat() else None,
+        "nice": stat[2] if stat else None,
         "rings": ring_buffers(process),
     }
-    main = params["config_file"] or main_file(arguments) or DEFAULT_MAIN
-    files, folders = config_files(main, arguments, params["extra_files"])
-    used = variables(files, environment)
-    result["metrics"] = measure(params, root, unit, files)
-    for item in files:
-        item.pop("text", None)
-    result["sources"] = {
-        "main": main,
-        "files": files,
-        "folders": folders,
-        "arguments": arguments,
-        "environment": used,
-        "probe": "FALCO_BPF_PROBE" in environment,
-    }
-    result["host"] = {
+
+
+def host_facts(params, unit, process, start, record):
+    """What a plan needs to know of the rest of the host."""
+    root = params["host_root"].rstrip("/")
+    state_dir = root + params["state_dir"]
+    return {
         "metrics_dir_exists": os.path.isdir(params["metrics_dir"]),
         "files": on_disk(record),
         "unit_dropin": unit_dropin(root, unit.get("Id") if unit else None),
         "record": records.summary(record, process.pid if process else None, start),
-        "unfinished": records.unfinished(root + params["state_dir"]),
-        "staged": records.staged(root + params["state_dir"]),
+        "unfinished": records.unfinished(state_dir),
+        "staged": records.staged(state_dir),
+    }
+
+
+def config_sources(params, started):
+    """(what the controller merges the configuration from, the files with their texts). started: as processes.command()."""
+    arguments, environment = started["arguments"], started["environment"]
+    main = params["config_file"] or command_line.main_file(arguments) or DEFAULT_MAIN
+    files, folders = config_files(main, arguments, params["extra_files"])
+    return {
+        "main": main,
+        "files": [{name: value for name, value in item.items() if name != "text"} for item in files],
+        "folders": folders,
+        "arguments": arguments,
+        "environment": variables(files, environment),
+        "probe": "FALCO_BPF_PROBE" in environment,
+    }, files
+
+
+def rules_facts(params, started):
+    """Falco's rules and selection, and the system calls that the host makes where they are to be counted."""
+    arguments = started["arguments"] or [started["binary"]]
+    found = rules_loaded.ask(arguments, started["environment"], params["dry_run"])
+    if params["profile_seconds"]:
+        # tracefs alone: perf would take the kernel many seconds to let go of, on a host that is busy already.
+        found["profile"] = syscall_counts.measure(
+            params["host_root"].rstrip("/"), params["profile_seconds"], means=("tracefs",)
+        )
+    return found
+
+
+def gather(params):
+    """Everything that one round trip brings, for the controller half to assemble. Never raises on what it finds."""
+    root = params["host_root"].rstrip("/")
+    unit, reason = find_unit(params["unit"])
+    process, start = processes.of_unit(root, unit)
+    age = processes.age(start) if process else None
+    observation = Observation(root, process, age, unit, params["observe_seconds"])
+    started = processes.command(unit, process)
+    record = records.load(root + params["state_dir"])
+    sources_found, files = config_sources(params, started)
+    result = {
+        "cpus": host.cpus(root),
+        "kernel": host.kernel(root),
+        "memory": memory_facts(root, unit),
+        "service": service_facts(root, unit, reason),
+        "falco": falco_facts(root, unit, process, start, started["binary"], record),
+        "metrics": measure(params, root, unit, files),
+        "config_sources": sources_found,
+        "host": host_facts(params, unit, process, start, record),
     }
     if params["rules"]:
-        result["rules"] = rules_loaded.ask(arguments or [binary], environment, params["dry_run"])
-        if params["profile_seconds"]:
-            # perf would take the kernel many seconds to let go of, on a host that is busy already.
-            result["rules"]["profile"] = syscall_counts.measure(
-                root, params["profile_seconds"], means=("tracefs",)
-            )
+        result["rules"] = rules_facts(params, started)
     result["falco"]["cpu"] = observation.end()
     return result
 

@@ -204,23 +204,21 @@ ansible_facts:
               rules_half_blind: []
 """
 
-import base64
 import os
 import tempfile
-import zlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, processes, systemd
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import trial
 
-# Beside the time of the test itself: dry run, start, an end that was not heard, the host's own Falco that stops and starts.
+# Seconds beside those of the test itself: dry run, start, a stop that takes long, the host's own Falco that stops and starts.
 AROUND = 600
 OUTPUT = 1  # the connection
 
 
-def planned(module):
-    """What the keeper needs: the request and what the host's own Falco is started with."""
+def subject(module):
+    """What the worker needs, as for trial.Trial: the request and what the host's own Falco is started with."""
     request = module.params["request"]
     root = request["host_root"].rstrip("/")
     try:
@@ -229,52 +227,45 @@ def planned(module):
         module.fail_json(msg="systemd did not answer: %s" % error)
     if unit is None:
         module.fail_json(msg="systemd has no unit %s" % (request["unit"] or "of Falco's packages"))
-    pid = host.integer(unit.get("MainPID"))
-    process = host.Process(root, pid) if pid else None
-    if process and not process.stat():
-        process = None
-    environment = process.environment() if process else None
-    if not environment:
-        environment = dict(
-            item.split("=", 1) for item in (unit.get("Environment") or "").split() if "=" in item
-        )
-    arguments = (process.arguments() if process else []) or systemd.argv(unit) or ["/usr/bin/falco"]
-    state = root + request["state_dir"]
+    started = processes.command(unit, processes.of_unit(root, unit)[0])
+    state_dir = root + request["state_dir"]
     if module.check_mode:
         # Nothing of the host's is touched, not even our own directory.
-        state = os.path.join(tempfile.gettempdir(), "falcotune-" + host.digest(os.urandom(16))[:16])
+        state_dir = os.path.join(tempfile.gettempdir(), "falcotune-" + host.digest(os.urandom(16))[:16])
     return {
         "request": request,
         "root": root,
-        "state": state,
+        "state_dir": state_dir,
         "unit": unit,
-        "arguments": arguments,
-        "environment": environment,
-        "binary": (systemd.argv(unit) or arguments)[0],
+        "arguments": started["arguments"] or [started["binary"]],
+        "environment": started["environment"],
+        "binary": started["binary"],
         "dry": module.check_mode,
     }
 
 
-def hold(module, state):
-    """Take the host for this test; what an earlier one left is gone then. (lock, a sentence or None)."""
+def hold(module, state_dir):
+    """Take the host for this test, and remove what an earlier one left. (lock, a sentence about that or None)."""
     try:
-        os.makedirs(state, 0o700, exist_ok=True)
-        os.chmod(state, 0o700)
-        lock = records.lock(state)
+        os.makedirs(state_dir, 0o700, exist_ok=True)
+        os.chmod(state_dir, 0o700)
+        lock = records.lock(state_dir)
     except records.Locked as error:
         module.fail_json(
             msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again when it is done"
             % error
         )
     except OSError as error:
-        module.fail_json(msg="%s: %s; run with become, or set falco_tune_state_dir" % (state, error.strerror))
-    if records.read_json(os.path.join(state, "journal.json")):
+        module.fail_json(
+            msg="%s: %s; run with become, or set falco_tune_state_dir" % (state_dir, error.strerror)
+        )
+    if records.read_json(os.path.join(state_dir, records.JOURNAL)):
         module.fail_json(
             msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which finishes or "
-            "undoes it" % state
+            "undoes it" % state_dir
         )
     try:
-        return lock, trial.recover(state)
+        return lock, trial.recover(state_dir)
     except trial.Failed as error:
         module.fail_json(msg=str(error))
 
@@ -298,19 +289,21 @@ def main():
         },
         supports_check_mode=True,
     )
-    plan = planned(module)
-    lock, recovered = (None, None) if module.check_mode else hold(module, plan["state"])
-    work = trial.Trial(plan)
-    guard, reader = trial.detached(work, plan["request"]["seconds"] + AROUND)
+    if module.params["request"] is None:
+        module.fail_json(msg="request is missing: falco_trial runs with its action plugin, which makes it")
+    found = subject(module)
+    lock, recovered = (None, None) if module.check_mode else hold(module, found["state_dir"])
+    work = trial.Trial(found)
+    watchdog, reader = trial.detached(work, found["request"]["seconds"] + AROUND)
     try:
-        answer = trial.answer_of(guard, reader, OUTPUT)
+        answer = trial.answer_of(watchdog, reader, OUTPUT)
     except trial.Gone:
-        # The keeper sees that the pipe is closed.
+        # The worker sees that the pipe is closed.
         os._exit(1)
     if answer is None:
         answer = trial.killed(work)
     if answer.get("rules"):
-        answer["rules"] = base64.b64encode(zlib.compress(answer["rules"].encode("utf-8"), 6)).decode("ascii")
+        answer["rules"] = host.pack(answer["rules"].encode("utf-8"))
     if lock is not None:
         os.close(lock)
     module.exit_json(changed=False, trial=answer, recovered=recovered)

@@ -26,11 +26,11 @@ if gate:
     import os, time
     from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
     take = records.lock
-    def wait(state):
+    def wait(state_dir):
         open(gate + ".there", "w").close()
         while not os.path.exists(gate):
             time.sleep(0.02)
-        return take(state)
+        return take(state_dir)
     records.lock = wait
 module = importlib.import_module("ansible_collections.falcotune.fleet.plugins.modules." + name)
 with patch_module_args(arguments):
@@ -93,7 +93,7 @@ def trial_request(host, test: dict | None = None, **options) -> dict:
 
 def change(host, **policy) -> subprocess.Popen:
     """Begin a change by the policy as it is with these keys."""
-    return started(host, "falco_config", {"state": "present", "plan": request(host, **policy)})
+    return started(host, "falco_config", {"request": request(host, **policy)})
 
 
 def journal(host, name: str = "journal.json") -> dict | None:

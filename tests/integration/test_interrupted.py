@@ -20,7 +20,7 @@ PHASES = ("staged", "kept", "stopping", "stopped", "swapped", "started")
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
     """A host a case: what one leaves behind must not hide what the next one does."""
-    names = [f"{victim}-{phase}" for victim in ("controller", "keeper", "everyone") for phase in PHASES] + ["two-runs", "late-run"]
+    names = [f"{victim}-{phase}" for victim in ("controller", "worker", "everyone") for phase in PHASES] + ["two-runs", "late-run"]
     return fleet_of({name: {"cpus": 16, "memory": "64G", "load": {"events_per_second": 200}} for name in names})
 
 
@@ -34,9 +34,9 @@ def _killed_in(host, phase, victim):
     process = direct.change(host)
     reached = PHASES[PHASES.index(phase):]
     wait_for(lambda: (direct.journal(host) or {}).get("phase") in reached, what=f"phase {phase}")
-    guards = direct.children(process.pid)
-    keepers = [keeper for guard in guards for keeper in direct.children(guard)]
-    victims = {"controller": [process.pid], "keeper": keepers, "everyone": [process.pid, *guards, *keepers]}[victim]
+    watchdogs = direct.children(process.pid)
+    workers = [worker for watchdog in watchdogs for worker in direct.children(watchdog)]
+    victims = {"controller": [process.pid], "worker": workers, "everyone": [process.pid, *watchdogs, *workers]}[victim]
     for pid in victims:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -66,16 +66,16 @@ def test_a_dead_controller_changes_nothing(phase, hosts):
     process = _killed_in(host, phase, "controller")
     process.wait()
     wait_for(lambda: direct.journal(host) is None, 40, "the end of the change")
-    wait_for(lambda: not leftovers(host), what="the end of the guard")
+    wait_for(lambda: not leftovers(host), what="the end of the watchdog")
     assert _state(host, before) == "new"
     assert starts_of(host) == 2
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_dead_keeper_is_undone_by_its_guard(phase, hosts):
-    host = hosts[f"keeper-{phase}"]
+def test_a_dead_worker_is_undone_by_its_watchdog(phase, hosts):
+    host = hosts[f"worker-{phase}"]
     before = falco_files(host)
-    answer = direct.finished(_killed_in(host, phase, "keeper"))
+    answer = direct.finished(_killed_in(host, phase, "worker"))
     assert answer["failed"] and answer["undone"], answer
     assert "the change was killed in phase" in answer["msg"]
     assert _state(host, before) == "old"
@@ -102,9 +102,9 @@ def test_a_run_that_waited_for_the_lock_does_not_apply_what_it_read_before(hosts
     host = hosts["late-run"]
     requested = direct.request(host)
     gate = tmp_path / "go"
-    second = direct.started(host, "falco_config", {"state": "present", "plan": requested}, gate=gate)
+    second = direct.started(host, "falco_config", {"request": requested}, gate=gate)
     wait_for(lambda: gate.with_suffix(".there").exists(), what="the second run")
-    assert direct.finished(direct.started(host, "falco_config", {"state": "present", "plan": requested}))["changed"]
+    assert direct.finished(direct.started(host, "falco_config", {"request": requested}))["changed"]
     starts = starts_of(host)
     gate.touch()
     answer = direct.finished(second)
@@ -116,7 +116,7 @@ def test_of_two_runs_at_once_one_changes_the_host_and_the_other_says_why_not(hos
     host = hosts["two-runs"]
     before = falco_files(host)
     requested = direct.request(host)
-    runs = [direct.started(host, "falco_config", {"state": "present", "plan": requested}) for _ in range(2)]
+    runs = [direct.started(host, "falco_config", {"request": requested}) for _ in range(2)]
     answers = sorted((direct.finished(process) for process in runs), key=lambda answer: bool(answer.get("failed")))
     assert answers[0]["changed"] and answers[0]["evidence"]["interruptions"] == 1
     assert answers[1]["failed"] and "another run is changing Falco on this host" in answers[1]["msg"]

@@ -119,7 +119,7 @@ def test_a_host_that_loses_more_than_before_is_put_back(fleet_of):
     before = falco_files(host)
     run = play(TUNE, fleet.inventory, "-e", "falco_tune_buf_size_preset=1")
     assert outcomes(run) == {"bursts": "reverted"}
-    assert "% of the events now, and at most 1.0 % would be no worse than before" in run.failure("bursts")
+    assert "% of the events now; the limit after this change is 1.0 %" in run.failure("bursts")
     assert falco_files(host) == before and ring_bytes(host) == 8 << 20
 
 

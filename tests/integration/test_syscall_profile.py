@@ -184,7 +184,7 @@ def stat(pid: int) -> list[str]:
 
 
 def members(session: int) -> list[int]:
-    """Living processes of a session: a guard's are its own and perf."""
+    """Living processes of a session: a watchdog's are its own and perf."""
     found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [pid for pid in found if (stat(pid) or [0] * 4)[3] == str(session)]
 
@@ -193,22 +193,22 @@ def tracefs_mounts() -> list[str]:
     return [line for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] in ("tracefs", "debugfs")]
 
 
-def guard_of(pid: int) -> int | None:
+def watchdog_of(pid: int) -> int | None:
     for path in Path("/proc").iterdir():
         if path.name.isdigit() and (stat(int(path.name)) or [0, 0])[1] == str(pid):
             return int(path.name)
     return None
 
 
-def instances(guard: int) -> list[str]:
-    """A guard's instances, seen from a mount namespace that is gone afterwards; other tests have theirs."""
+def instances(watchdog: int) -> list[str]:
+    """A watchdog's instances, seen from a mount namespace that is gone afterwards; other tests have theirs."""
     program = ("import os, sys; sys.path.insert(0, sys.argv[1])\n"
                "from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts as p\n"
                "print(*[name for name in os.listdir(p.folder('') + '/instances') if name.startswith(p.PREFIX)])")
     done = subprocess.run([sys.executable, "-c", program, str(COLLECTIONS)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(done.stderr.splitlines()[-1])
-    return [name for name in done.stdout.split() if name.startswith("%s%d-" % (syscall_counts.PREFIX, guard))]
+    return [name for name in done.stdout.split() if name.startswith("%s%d-" % (syscall_counts.PREFIX, watchdog))]
 
 
 def gone(pids, seconds: float = 60) -> bool:
@@ -219,10 +219,10 @@ def gone(pids, seconds: float = 60) -> bool:
 
 
 @pytest.mark.parametrize("means", ["tracefs", "perf"])
-@pytest.mark.parametrize("victim", ["module", "guard", "both"])
+@pytest.mark.parametrize("victim", ["module", "watchdog", "both"])
 def test_killed_at_a_random_moment(means, victim, capsys):
     number = int(os.environ.get("FALCOTUNE_KILLS", "0")) or {"tracefs": 8, "perf": 3}[means]
-    share = len(range(["module", "guard", "both"].index(victim), number, 3))
+    share = len(range(["module", "watchdog", "both"].index(victim), number, 3))
     began = time.monotonic()
     if syscall_counts.measure("", 0.5, (means,))["means"] is None:
         if means == "perf":
@@ -235,29 +235,29 @@ def test_killed_at_a_random_moment(means, victim, capsys):
     for _kill in range(share):
         module = subprocess.Popen([sys.executable, "-c", MODULE, str(COLLECTIONS), "0.5", means], stdout=subprocess.PIPE,
                                   start_new_session=True)
-        guard = None
-        while guard is None and module.poll() is None:
-            guard = guard_of(module.pid)
+        watchdog = None
+        while watchdog is None and module.poll() is None:
+            watchdog = watchdog_of(module.pid)
         time.sleep(chance.uniform(0, took))
-        caught["working" if guard and stat(guard) else "over"] += 1
-        followers = members(guard) if guard else []
-        for pid in {"module": [module.pid], "guard": [guard], "both": [guard, module.pid]}[victim]:
+        caught["working" if watchdog and stat(watchdog) else "over"] += 1
+        followers = members(watchdog) if watchdog else []
+        for pid in {"module": [module.pid], "watchdog": [watchdog], "both": [watchdog, module.pid]}[victim]:
             if pid:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
         said = module.communicate()[0]
-        if guard is None:
+        if watchdog is None:
             continue
-        assert gone([guard, *followers]), "a process stays"
-        assert members(guard) == []
-        left = instances(guard)
+        assert gone([watchdog, *followers]), "a process stays"
+        assert members(watchdog) == []
+        left = instances(watchdog)
         if victim == "both":
             caught["left an instance"] += len(left)
             syscall_counts.measure("", 0.5, ("tracefs",) if means == "instance" else (means,) if means == "tracefs" else ())
-            left = instances(guard)
-        elif victim == "guard" and said:
+            left = instances(watchdog)
+        elif victim == "watchdog" and said:
             found = json.loads(said)
             assert found["means"] or found["reason"] == "the process that counts was killed"
         assert left == [] and tracefs_mounts() == mounts
@@ -272,14 +272,14 @@ def test_a_run_leaves_the_living_alone():
     if means == "instance":
         instances(0)
     first = subprocess.Popen([sys.executable, "-c", MODULE, str(COLLECTIONS), "60", means])
-    guard = None
-    while guard is None or not instances(guard):
-        guard = guard_of(first.pid)
+    watchdog = None
+    while watchdog is None or not instances(watchdog):
+        watchdog = watchdog_of(first.pid)
         assert first.poll() is None
     syscall_counts.measure("", 0.5, ("tracefs",))
-    assert len(instances(guard)) == 1
+    assert len(instances(watchdog)) == 1
     first.kill()
     first.wait()
-    assert gone([guard]) and instances(guard) == []
+    assert gone([watchdog]) and instances(watchdog) == []
 
 

@@ -160,6 +160,6 @@ def test_a_dry_run_that_selects_otherwise_stops_the_change(hosts, tuned):
     before = falco_files(host)
     request = direct.request(host, buf_size_preset=5)
     selected = plan_of(tuned, "lean")["syscalls"]["selected"]
-    answer = direct.finished(direct.started(host, "falco_config", {"state": "present", "plan": {**request, "selected": selected}}))
+    answer = direct.finished(direct.started(host, "falco_config", {"request": {**request, "selected": selected}}))
     assert answer["failed"] and "would not select the planned system calls" in answer["msg"], answer
     assert falco_files(host) == before and leftovers(host) == []

@@ -249,19 +249,19 @@ def test_instead_and_aborted(fleet, hosts):
 
 # --- whoever is killed ---------------------------------------------------------------------------------------------
 
-VICTIMS = ("module", "guard", "keeper", "module and keeper", "module and guard", "guard and keeper", "falco", "everyone")
+VICTIMS = ("module", "watchdog", "worker", "module and worker", "module and watchdog", "watchdog and worker", "falco", "everyone")
 
 
 def _processes(process) -> dict[str, list[int]]:
-    guards = direct.children(process.pid)
-    keepers = [pid for guard in guards for pid in direct.children(guard)]
-    return {"module": [process.pid], "guard": guards, "keeper": keepers,
-            "falco": [pid for keeper in keepers for pid in direct.children(keeper)]}
+    watchdogs = direct.children(process.pid)
+    workers = [pid for watchdog in watchdogs for pid in direct.children(watchdog)]
+    return {"module": [process.pid], "watchdog": watchdogs, "worker": workers,
+            "falco": [pid for worker in workers for pid in direct.children(worker)]}
 
 
 def _kill(process, victim):
     processes = _processes(process)
-    names = ("module", "guard", "keeper") if victim == "everyone" else victim.split(" and ")
+    names = ("module", "watchdog", "worker") if victim == "everyone" else victim.split(" and ")
     pids = [pid for name in names for pid in processes[name]]
     # All at once: nobody has time to notice.
     for number in (signal.SIGSTOP, signal.SIGKILL):

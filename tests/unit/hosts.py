@@ -166,7 +166,7 @@ class Host:
                       "cpu": {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": dict(self.cpu),
                               "reason": "not looked at twice"}},
             "metrics": self.pair or {"reason": "no source of metrics", "bytes_read": 0},
-            "sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
+            "config_sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
                         "environment": dict(self.environment), "probe": self.probe},
             "host": {"metrics_dir_exists": self.metrics_dir_exists, "unit_dropin": dict(self.dropin), "record": self.record,
                      "files": {path: hashlib.sha256(self.files[path].encode()).hexdigest() if path in self.files else None

@@ -3,13 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the collection keeps on a host: the proven record, the history of changes, the journal of an unfinished one.
 
-STATE/record.json     what was proven last: binary, process, hashes, evidence, what was measured before the change, and the
-                      attempts: changes that evidence asked for, so that one that did nothing is not made again
-STATE/journal.json    a transaction that is under way, or whose keeper died
-STATE/trial.json      a trial that is under way, or that was broken off
-STATE/staged/         a change that waits for consent to a restart: its files, and manifest.json with the digest that tells it from others
-STATE/history/NNNN/   the files as they were before change NNNN, with manifest.json
-STATE/lock            held by the one run that may change the host
+STATE_DIR/record.json     what was proven last: binary, process, hashes, evidence, what was measured before the change, and the
+                          attempts: changes that evidence asked for, so that one that did nothing is not made again
+STATE_DIR/journal.json    a change that is under way, or whose worker died: its transaction.Transaction.entry
+STATE_DIR/trial.json      a trial that is under way, or that was broken off
+STATE_DIR/staged/         a change that waits for consent to a restart: its files, and manifest.json with its digest
+STATE_DIR/history/NNNN/   the files as they were before change NNNN, with manifest.json
+STATE_DIR/lock            held by the one run that may change the host
 """
 
 import fcntl
@@ -19,6 +19,27 @@ import shutil
 import tempfile
 import time
 
+from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+
+RECORD, JOURNAL, TRIAL = "record.json", "journal.json", "trial.json"
+
+# Earlier versions wrote these keys under other names. Hosts may hold such files for as long as they are not tuned again.
+RENAMED = {"state": "state_dir", "watch": "proof", "watched": "reload_paths"}
+
+# What undoing a change needs to know.
+NEEDED = (
+    "apply",
+    "daemon_reload",
+    "files",
+    "made",
+    "old_pid",
+    "old_sysctls",
+    "proof",
+    "stages",
+    "token",
+    "unit",
+    "was_running",
+)
 
 # Names of what is there only while somebody holds the lock.
 PASSING = (".falcotune-", "candidate-", "token-", "trial-")
@@ -43,7 +64,7 @@ def read_json(path):
     try:
         with open(path, "rb") as stream:
             value = json.loads(stream.read(1 << 24).decode("utf-8"))
-    except (IOError, OSError, ValueError):
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -86,8 +107,71 @@ def write_json(path, value):
     write_atomic(path, json.dumps(value, sort_keys=True).encode("utf-8"))
 
 
-def load(state):
-    return read_json(os.path.join(state, "record.json"))
+def _renamed(value):
+    """A file of an earlier version in the names of today; None stays None."""
+    return value and {RENAMED.get(name, name): item for name, item in value.items()}
+
+
+def _evidence(value):
+    """The evidence of an earlier version, whose source told the basis too; any other value as it is."""
+    if not isinstance(value, dict) or "basis" in value:
+        return value
+    kind, colon, reason = str(value.get("source") or "").partition(": ")
+    if kind == "process only" and colon:
+        return dict(value, basis="process", source=None, reason=reason)
+    return dict(value, basis="counters", reason=None)
+
+
+def load(state_dir):
+    """The proven record, or None."""
+    record = _renamed(read_json(os.path.join(state_dir, RECORD)))
+    if record and "evidence" in record:
+        record["evidence"] = _evidence(record["evidence"])
+    return record
+
+
+def write_record(state_dir, record):
+    write_json(os.path.join(state_dir, RECORD), record)
+
+
+def journal(state_dir):
+    """The entry of a change that was broken off, or None. Raises Failed for one that can't be undone by what it says."""
+    path = os.path.join(state_dir, JOURNAL)
+    entry = _renamed(read_json(path))
+    if not entry:
+        return None
+    missing = [name for name in NEEDED if name not in entry]
+    if missing:
+        raise Failed(
+            "%s can't be understood: it has no %s; expected the journal of a change that was broken off. Compare Falco's files "
+            "with %s/history, put them right and remove the journal" % (path, ", ".join(missing), state_dir)
+        )
+    return dict(entry, state_dir=state_dir)
+
+
+def write_journal(state_dir, entry):
+    write_json(os.path.join(state_dir, JOURNAL), entry)
+
+
+def drop_journal(state_dir):
+    path = os.path.join(state_dir, JOURNAL)
+    if os.path.exists(path):
+        os.unlink(path)
+
+
+def trial(state_dir):
+    """The journal of a trial that is under way or was broken off, or None."""
+    return _renamed(read_json(os.path.join(state_dir, TRIAL)))
+
+
+def write_trial(state_dir, entry):
+    write_json(os.path.join(state_dir, TRIAL), entry)
+
+
+def drop_trial(state_dir):
+    path = os.path.join(state_dir, TRIAL)
+    if os.path.exists(path):
+        os.unlink(path)
 
 
 def summary(record, pid, start):
@@ -101,33 +185,33 @@ def summary(record, pid, start):
         "files": record.get("files"),
         "evidence": record.get("evidence"),
         "version": (record.get("binary") or {}).get("version"),
-        "driver": (record.get("watch") or {}).get("driver"),
+        "driver": (record.get("proof") or {}).get("driver"),
         "before": record.get("before"),
         "written": record.get("written") or [],
         "attempts": record.get("attempts") or [],
     }
 
 
-def unfinished(state):
+def unfinished(state_dir):
     """The change or trial that nobody is working on any more, as {'phase', 'at'}; the phase of a trial is 'trial'. Or None."""
-    change, trial = (read_json(os.path.join(state, name)) for name in ("journal.json", "trial.json"))
-    if not change and not trial:
+    change, tried = (read_json(os.path.join(state_dir, name)) for name in (JOURNAL, TRIAL))
+    if not change and not tried:
         return None
-    if held(state):
+    if held(state_dir):
         return None
     if change:
         return {"phase": change.get("phase"), "at": change.get("at")}
-    return {"phase": "trial", "at": trial.get("at")}
+    return {"phase": "trial", "at": tried.get("at")}
 
 
-def sweep(state):
-    """Take away what a killed writer left half done. By whoever holds the lock, once no journal speaks of it any more."""
+def sweep(state_dir):
+    """Remove what a killed writer left half done. For whoever holds the lock, once no journal speaks of it any more."""
     try:
-        names = os.listdir(state)
+        names = os.listdir(state_dir)
     except OSError:
         return
     for name in names:
-        whole = os.path.join(state, name)
+        whole = os.path.join(state_dir, name)
         if not name.startswith(PASSING):
             continue
         if os.path.isdir(whole) and not os.path.islink(whole):
@@ -136,15 +220,15 @@ def sweep(state):
             os.unlink(whole)
 
 
-def staged(state):
+def staged(state_dir):
     """{'digest', 'at'} of a change that waits for consent, or None."""
-    found = read_json(os.path.join(state, "staged", "manifest.json"))
+    found = read_json(os.path.join(state_dir, "staged", "manifest.json"))
     return {"digest": found.get("digest"), "at": found.get("at")} if found else None
 
 
-def keep_staged(state, digest, files):
+def keep_staged(state_dir, digest, files):
     """Keep a change that may not be made now, instead of an earlier one. files: [(path, bytes or None, mode)]."""
-    folder = tempfile.mkdtemp(dir=state, prefix=".falcotune-staged-")
+    folder = tempfile.mkdtemp(dir=state_dir, prefix=".falcotune-staged-")
     try:
         manifest = {"digest": digest, "at": time.time(), "files": []}
         for number, (path, data, mode) in enumerate(files):
@@ -153,39 +237,39 @@ def keep_staged(state, digest, files):
                 write_atomic(os.path.join(folder, entry["kept"]), data)
             manifest["files"].append(entry)
         write_json(os.path.join(folder, "manifest.json"), manifest)
-        drop_staged(state)
-        os.rename(folder, os.path.join(state, "staged"))
+        drop_staged(state_dir)
+        os.rename(folder, os.path.join(state_dir, "staged"))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    sync_folder(state)
+    sync_folder(state_dir)
 
 
-def drop_staged(state):
-    shutil.rmtree(os.path.join(state, "staged"), ignore_errors=True)
+def drop_staged(state_dir):
+    shutil.rmtree(os.path.join(state_dir, "staged"), ignore_errors=True)
 
 
-def held(state):
+def held(state_dir):
     """Whether a live run holds the lock."""
     try:
-        handle = os.open(os.path.join(state, "lock"), os.O_RDONLY)
+        handle = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY)
     except OSError:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
-    except (IOError, OSError):
+    except OSError:
         return True
     finally:
         os.close(handle)
 
 
-def lock(state):
-    """Take the host for one change; the handle keeps it, and a forked keeper inherits it. Raises Locked."""
-    handle = os.open(os.path.join(state, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+def lock(state_dir):
+    """Take the host for one change; the handle keeps it, and a forked worker inherits it. Raises Locked."""
+    handle = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (IOError, OSError):
+    except OSError:
         owner = os.read(handle, 200).decode("utf-8", "replace").strip()
         os.close(handle)
         raise Locked(owner)
@@ -195,10 +279,23 @@ def lock(state):
     return handle
 
 
-def history(state):
+def kept_folder(state_dir, number):
+    return os.path.join(state_dir, "history", "%04d" % number)
+
+
+def manifest(state_dir, number):
+    """What change NNNN replaced. Raises Failed."""
+    folder = kept_folder(state_dir, number)
+    found = _renamed(read_json(os.path.join(folder, "manifest.json")))
+    if found is None:
+        raise Failed("%s/manifest.json can't be read: nothing was changed" % folder)
+    return found
+
+
+def history(state_dir):
     """Numbers of the kept changes, oldest first."""
     try:
-        names = os.listdir(os.path.join(state, "history"))
+        names = os.listdir(os.path.join(state_dir, "history"))
     except OSError:
         return []
     return sorted(int(name) for name in names if name.isdigit())

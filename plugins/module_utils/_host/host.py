@@ -16,7 +16,7 @@ def read(path, limit=1 << 20):
     try:
         with open(path, "rb") as stream:
             return stream.read(limit).decode("utf-8", "replace")
-    except (IOError, OSError):
+    except OSError:
         return None
 
 
@@ -66,7 +66,7 @@ def memory(root):
 
 
 def integer(text):
-    """An int, or None."""
+    """The int in a text, or None where there is none."""
     try:
         return int((text or "").strip())
     except ValueError:
@@ -82,53 +82,6 @@ def kernel(root):
         "autogroup": integer(read(root + "/proc/sys/kernel/sched_autogroup_enabled")) == 1,
         "page_size": os.sysconf("SC_PAGE_SIZE"),
     }
-
-
-class Process(object):
-    """One process below ROOT/proc."""
-
-    def __init__(self, root, pid):
-        self.pid = int(pid)
-        self.path = "%s/proc/%d" % (root, self.pid)
-
-    def stat(self):
-        """(start in clock ticks since boot, utime + stime in ticks, nice), or None when it is gone."""
-        text = read(self.path + "/stat", 4096)
-        if not text or ")" not in text:
-            return None
-        fields = text.rsplit(")", 1)[1].split()
-        if fields[0] in ("Z", "X"):
-            return None
-        return int(fields[19]), int(fields[11]) + int(fields[12]), int(fields[16])
-
-    def alive(self, start):
-        """Whether it is still the same process."""
-        stat = self.stat()
-        return stat is not None and stat[0] == start
-
-    def arguments(self):
-        text = read(self.path + "/cmdline", 1 << 17) or ""
-        return text.rstrip("\0").split("\0") if text else []
-
-    def environment(self):
-        text = read(self.path + "/environ", 1 << 18)
-        if text is None:
-            return None
-        return dict(item.split("=", 1) for item in text.split("\0") if "=" in item)
-
-    def schedule(self):
-        """(ns on a CPU, ns waiting for one) over all threads, or None."""
-        on = waiting = 0
-        try:
-            threads = os.listdir(self.path + "/task")
-        except OSError:
-            return None
-        for thread in threads:
-            fields = (read("%s/task/%s/schedstat" % (self.path, thread), 256) or "").split()
-            if len(fields) >= 2:
-                on += int(fields[0])
-                waiting += int(fields[1])
-        return on, waiting
 
 
 def cgroup(root, control_group):
@@ -159,37 +112,29 @@ def cgroup(root, control_group):
     return found
 
 
-def started_at(root, start_ticks):
-    """Unix time of a process's start, in seconds."""
-    match = re.search(r"^btime (\d+)", read(root + "/proc/stat") or read("/proc/stat") or "", re.M)
-    if not match:
-        return None
-    return int(match.group(1)) + start_ticks / float(os.sysconf("SC_CLK_TCK"))
-
-
-def age(start_ticks):
-    """Seconds since a process's start, by the kernel's own clock."""
-    text = read("/proc/uptime")
-    return round(float(text.split()[0]) - start_ticks / float(os.sysconf("SC_CLK_TCK")), 2) if text else None
-
-
 def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
+def pack(data):
+    """Bytes as zlib + base64, for an answer to the controller: a packaged falco.yaml of 64 kB travels as 20 kB."""
+    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
+
+
+# A falco.yaml is 64 kB as packaged. What is larger is not read to its end.
 MAX_FILE = 1 << 20
 
 
 def fetch(path):
-    """One configuration file for the controller: {'path', 'sha256', 'mtime', 'data'} or {'path', 'reason'}.
+    """One configuration file for the controller: {'path', 'sha256', 'mtime', 'text', 'data'} or {'path', 'reason'}.
 
-    data is zlib + base64: a packaged falco.yaml of 64 kB travels as 20 kB.
+    data: the text, packed.
     """
     try:
         with open(path, "rb") as stream:
             data = stream.read(MAX_FILE + 1)
             mtime = os.fstat(stream.fileno()).st_mtime
-    except (IOError, OSError) as error:
+    except OSError as error:
         advice = "; run with become" if error.errno in (errno.EACCES, errno.EPERM) else ""
         return {
             "path": path,
@@ -198,16 +143,10 @@ def fetch(path):
     if len(data) > MAX_FILE:
         return {
             "path": path,
-            "reason": "%s is larger than %d bytes: that is no Falco configuration" % (path, MAX_FILE),
+            "reason": "%s is larger than %d bytes: expected a Falco configuration" % (path, MAX_FILE),
         }
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return {"path": path, "reason": "%s is not UTF-8 text" % path}
-    return {
-        "path": path,
-        "sha256": digest(data),
-        "mtime": mtime,
-        "text": text,
-        "data": base64.b64encode(zlib.compress(data, 6)).decode("ascii"),
-    }
+    return {"path": path, "sha256": digest(data), "mtime": mtime, "text": text, "data": pack(data)}

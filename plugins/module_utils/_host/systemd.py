@@ -55,7 +55,7 @@ def run(arguments, timeout=60, environment=None):
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
 
-class Begun(object):
+class Begun:
     """A command that takes its time, while its caller looks at other things."""
 
     def __init__(self, process):

@@ -6,8 +6,8 @@
 tracefs: a histogram in a tracing instance of our own. It counts in the kernel and writes to no ring buffer.
 perf:    `perf stat` on a tracepoint for each call. Many counters, and the kernel takes its time to let go of them.
 
-A guard in a session of its own does it. It ends, and takes back what it made, as soon as whoever called is gone. What is
-left when the guard is killed is found by its name and its lock (the kernel lets go of that), and removed by whoever comes next.
+A watchdog in a session of its own does it. It ends, and removes what it made, as soon as its caller is gone. What is left when
+the watchdog is killed is found by its name and its lock (the kernel releases that), and removed by the next run.
 """
 
 import errno
@@ -21,7 +21,7 @@ import signal
 import subprocess
 import time
 
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, host
 
 MEANS = ("tracefs", "perf")
 SECONDS = (0.5, 60.0)
@@ -88,9 +88,9 @@ def measure(root, seconds, means=MEANS):
             raise ValueError("means holds %r: expected %s" % (name, ", ".join(MEANS)))
     if os.geteuid() != 0:
         return _nothing("only root may count system calls, and this is user %d: set become" % os.geteuid())
-    answer = _guarded(root.rstrip("/"), seconds, means)
+    answer = _watched(root.rstrip("/"), seconds, means)
     if answer is None:
-        _guarded(root.rstrip("/"), seconds, ())  # whoever killed the guard left its instance to us
+        _watched(root.rstrip("/"), seconds, ())  # whoever killed the watchdog left its instance to us
         answer = _nothing("the process that counts was killed")
     return answer
 
@@ -99,32 +99,27 @@ def _nothing(reason):
     return {"means": None, "seconds": None, "counts": {}, "reason": reason, "notes": []}
 
 
-def _guarded(root, seconds, means):
+def _watched(root, seconds, means):
     """What attend() returned in a process of its own, or None when that was killed."""
     ours, life = os.pipe()
     answer, theirs = os.pipe()
-    guard = os.fork()
-    if guard == 0:
-        try:
-            os.close(life)
-            os.close(answer)
-            os.setsid()
-            null = os.open(os.devnull, os.O_RDWR)
-            for handle in (0, 1, 2):
-                os.dup2(null, handle)
-            signal.signal(signal.SIGTERM, _stop)
-            with os.fdopen(theirs, "w") as stream:
-                stream.write(json.dumps(attend(root, seconds, means, ours)))
-        finally:
-            os._exit(0)
+
+    def body():
+        os.close(life)
+        os.close(answer)
+        signal.signal(signal.SIGTERM, _stop)
+        with os.fdopen(theirs, "w") as stream:
+            stream.write(json.dumps(attend(root, seconds, means, ours)))
+
+    watchdog = detach.watchdog(body)
     os.close(ours)
     os.close(theirs)
     try:
         text = _read_all(answer, time.monotonic() + seconds + 2 * PERF_PATIENCE)
     finally:
-        os.close(life)  # the guard takes this for our end, and cleans up
+        os.close(life)  # the watchdog takes this for our end, and cleans up
         os.close(answer)
-        os.waitpid(guard, 0)
+        os.waitpid(watchdog, 0)
     try:
         return json.loads(text.decode("utf-8"))
     except ValueError:
@@ -148,7 +143,7 @@ def _read_all(handle, deadline):
 
 
 def attend(root, seconds, means, life):
-    """The guard's work: the answer of measure()."""
+    """The watchdog's work: the answer of measure()."""
     reasons = []
     tracing = None
     try:
@@ -165,7 +160,7 @@ def attend(root, seconds, means, life):
             )
         except Unable as error:
             reasons.append("%s: %s" % (name, error))
-        except (IOError, OSError) as error:
+        except OSError as error:
             reasons.append("%s: %s" % (name, _told(error)))
         else:
             return {
@@ -314,7 +309,7 @@ def _afford(root, tracing):
         )
 
 
-class Instance(object):
+class Instance:
     """A tracing instance of our own, held by a lock that dies with its owner."""
 
     def __init__(self, tracing):
@@ -331,7 +326,7 @@ class Instance(object):
         event, keys, condition = what
         try:
             self.write("events/%s/trigger" % event, keys + action + condition)
-        except (IOError, OSError) as error:
+        except OSError as error:
             if notes is None:
                 raise
             notes.append("exits are not counted: %s" % _told(error))
@@ -365,7 +360,7 @@ def _hold(path):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.stat(path).st_ino == os.fstat(handle).st_ino:
             return handle
-    except (IOError, OSError):
+    except OSError:
         pass
     os.close(handle)
     return None
@@ -484,12 +479,12 @@ def _perf(command, patience, life):
     """(exit status, or None for one that was too slow, what it said). It dies with us."""
     import ctypes
 
-    control, guard = ctypes.CDLL(None).prctl, os.getpid()
+    control, watchdog = ctypes.CDLL(None).prctl, os.getpid()
 
     def bind():
         control(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getppid() != guard:
+        if os.getppid() != watchdog:
             os._exit(1)
 
     process = subprocess.Popen(

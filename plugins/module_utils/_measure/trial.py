@@ -3,16 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One trial on a host: a private Falco that runs for a while, beside the host's own or instead of it, and leaves nothing behind.
 
-Three processes. The module waits and keeps the connection; it forks a guard in a session of its own, and the guard a keeper,
-which does the work. Whichever of them is killed, another one cleans:
+Three processes. The module waits and keeps the connection; it forks a watchdog in a session of its own, and the watchdog a
+worker, which runs the test. Whichever of them is killed, another one cleans:
 
-    the module    the keeper sees its pipe closed, and ends the trial: unlike a change, it must not go on without the one who asked
-    the guard     the keeper sees that its parent is another one, and ends the trial
-    the keeper    the guard cleans
-    guard, keeper the module sees the pipe end, and cleans
-    all at once   the trial's Falco dies with its parent (PR_SET_PDEATHSIG), and the next trial cleans by the journal
+    the module        the worker sees its pipe closed, and ends the trial: unlike a change, it must not go on without the one who asked
+    the watchdog      the worker sees that its parent is another one, and ends the trial
+    the worker        the watchdog cleans
+    both of them      the module sees the pipe end, and cleans
+    all at once       the trial's Falco dies with its parent (PR_SET_PDEATHSIG), and the next trial cleans by the journal
 
-STATE/trial.json is that journal: the private directory, the trial's process, the unit that was stopped for it.
+STATE_DIR/trial.json is that journal: the private directory, the trial's process, the unit that was stopped for it.
 """
 
 import ctypes
@@ -24,20 +24,23 @@ import subprocess
 import time
 import traceback
 
-from ansible_collections.falcotune.fleet.plugins.module_utils._change import candidate, records, transaction
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
+    candidate,
+    failure,
+    records,
+    unit_control,
+)
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, host, processes, systemd
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots, sources
 
 STEP = 0.1
 LOOK = 0.5  # seconds between two looks at the limits
-JUDGED = (
-    10.0  # seconds of metrics of the host's own Falco before its losses say anything: they come in bursts
-)
+# Seconds of metrics of the host's own Falco before its losses say anything: they come in bursts.
+JUDGED = 10.0
 DRY_RUN = 120  # seconds that Falco may take for what it only prints
 OPENS = 90  # and from its start to its first snapshot
 WARM_UP = 2.0  # seconds after that which count for nothing: a start is no steady state
-SAY_AGAIN, KILL = 2.5, 15  # a SIGTERM that was not heard
-STOP_TIMEOUT = 45
+SEND_AGAIN, KILL = 2.5, 15  # seconds after which SIGTERM is sent again, and SIGKILL
 BEAT = 5  # seconds between two signs of life on the connection
 MAX_TEXT = 1 << 18
 MAX_LIST = 1 << 24
@@ -46,7 +49,7 @@ PDEATHSIG = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 PLACE = "{trial}"
 
 
-class Failed(Exception):
+class Failed(failure.Failed):
     """This test can't be run; the text says why."""
 
 
@@ -58,32 +61,28 @@ class Gone(Exception):
     """Nobody waits for the answer any more."""
 
 
-def journal_of(state):
-    return os.path.join(state, "trial.json")
-
-
 # --- leaving nothing behind ----------------------------------------------------------------------------------------
 
 
-def clean(state):
-    """Take away what a trial left: its process, its directory; start the unit that it stopped. Any number of times, by anybody
-    who holds the lock. Raises Failed where the unit does not start; then the journal stays, and the next run tries again.
+def clean(state_dir):
+    """Remove what a trial left: its process, its directory; start the unit that it stopped. The trial's journal, or None.
+
+    Any number of times, by anybody who holds the lock. Raises Failed where the unit does not start; then the journal stays, and the
+    next run tries again.
     """
-    path = journal_of(state)
-    left = records.read_json(path)
+    left = records.trial(state_dir)
     if left:
         end(left.get("pid"), left.get("start"))
         if left.get("stopped"):
             bring_back(left)
-    records.sweep(state)
-    if os.path.exists(path):
-        os.unlink(path)
+    records.sweep(state_dir)
+    records.drop_trial(state_dir)
     return left
 
 
 def end(pid, start):
     """Kill the trial's Falco, if it is still the same process."""
-    process = host.Process("", pid) if pid and start else None
+    process = processes.Process("", pid) if pid and start else None
     until = time.time() + 10
     while process and process.alive(start) and time.time() < until:
         try:
@@ -94,27 +93,19 @@ def end(pid, start):
 
 
 def production(left):
-    """The unit of the host's own Falco, to be stopped and started as a change does it."""
-    return transaction.Transaction(
-        {
-            "state": left["state"],
-            "unit": left["unit"],
-            "watched": left["watched"],
-            "stop_timeout": STOP_TIMEOUT,
-            "watch": {"host_root": left["root"]},
-        }
-    )
+    """The unit of the host's own Falco. left: the trial's journal."""
+    return unit_control.Unit(left["unit"], left["root"], left["reload_paths"])
 
 
 def bring_back(left):
     """Start the host's own Falco again, and see that it runs."""
     for last in (False, False, True):
         try:
-            work = production(left)
-            work.start()
-            work.await_process()
+            unit = production(left)
+            unit.start()
+            unit.await_process()
             return
-        except (transaction.Failed, systemd.ManagerError, IndexError) as error:
+        except (failure.Failed, systemd.ManagerError, IndexError) as error:
             if last:
                 raise Failed(
                     "the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; start it"
@@ -122,12 +113,12 @@ def bring_back(left):
                 )
 
 
-def recover(state):
-    """What an earlier trial left is taken away. Returns a sentence about it, or None."""
-    left = clean(state)
+def recover(state_dir):
+    """Remove what an earlier trial left. Returns a sentence about it, or None. Raises Failed."""
+    left = clean(state_dir)
     if not left:
         return None
-    return "an earlier trial was broken off: what it left was taken away%s" % (
+    return "an earlier trial was broken off: what it left was removed%s" % (
         ", and Falco (unit %s) was started again" % left["unit"] if left.get("stopped") else ""
     )
 
@@ -135,8 +126,11 @@ def recover(state):
 # --- limits --------------------------------------------------------------------------------------------------------
 
 
-class Limits(object):
-    """What ends a trial before its time. `told`: what is known of the host's own Falco, for the answer."""
+class Limits:
+    """What ends a trial before its time. `told`: what is known of the host's own Falco, for the answer.
+
+    wanted: 'max_load_per_cpu', 'min_available_percent' and 'max_more_drops_percent'.
+    """
 
     def __init__(self, wanted, root, unit, process, start):
         self.wanted = wanted
@@ -166,7 +160,7 @@ class Limits(object):
     def _baseline(self):
         found = self._snapshot(60.0)
         if "last" not in found:
-            self.told["reason"] = "its drops can't be watched: %s" % found["reason"]
+            self.told["reason"] = "its drops can't be read: %s" % found["reason"]
             return
         self.first = found["last"]
         if "first" in found:
@@ -233,30 +227,31 @@ def _lost(first, last):
 # --- the trial -----------------------------------------------------------------------------------------------------
 
 
-class Trial(object):
-    """One test, as the keeper runs it.
+class Trial:
+    """One test, as the worker runs it.
 
-    plan: 'state' (the directory of journal and private directory; with 'dry', which is the dry run alone, one that is made for it),
-    'root', 'unit' (properties, or None), 'binary', 'arguments' and 'environment' of the host's own Falco, and the controller's 'request'.
+    subject: what the test is about: 'state_dir' (the directory of journal and private directory; with 'dry', which is the dry run
+    alone, one that is made for it), 'root', 'unit' (properties, or None), 'binary', 'arguments' and 'environment' of the host's own
+    Falco, and the controller's 'request'.
     """
 
-    def __init__(self, plan):
-        self.plan = plan
-        self.request = plan["request"]
-        self.state = plan["state"]
-        self.journal = {
+    def __init__(self, subject):
+        self.subject = subject
+        self.request = subject["request"]
+        self.state_dir = subject["state_dir"]
+        self.journal_entry = {
             "at": time.time(),
-            "state": self.state,
-            "root": plan["root"],
-            "unit": (plan["unit"] or {}).get("Id"),
-            "watched": self.request["watched"],
+            "state_dir": self.state_dir,
+            "root": subject["root"],
+            "unit": (subject["unit"] or {}).get("Id"),
+            "reload_paths": self.request["reload_paths"],
             "folder": "trial-" + host.digest(os.urandom(16))[:16],
             "stopped": False,
         }
-        self.folder = os.path.join(self.state, self.journal["folder"])
-        self.process, self.start, dummy = sources.running(plan["root"], plan["unit"])
+        self.folder = os.path.join(self.state_dir, self.journal_entry["folder"])
+        self.process, self.start = processes.of_unit(subject["root"], subject["unit"])
         self.limits = None
-        self.guard = None
+        self.watchdog = None
         self.pipe = None
         self.pulse = None
         self.libc = ctypes.CDLL(None)
@@ -272,12 +267,12 @@ class Trial(object):
     # -- bookkeeping
 
     def note(self, **more):
-        self.journal.update(more)
-        records.write_json(journal_of(self.state), self.journal)
+        self.journal_entry.update(more)
+        records.write_trial(self.state_dir, self.journal_entry)
 
-    def watch(self):
+    def check(self):
         """Raises Gone where nobody waits, Aborted where a limit is passed."""
-        if os.getppid() != self.guard or broken_pipe(self.pipe):
+        if os.getppid() != self.watchdog or broken_pipe(self.pipe):
             raise Gone()
         if self.limits:
             self.limits.check()
@@ -286,12 +281,12 @@ class Trial(object):
 
     def spawn(self, words, name):
         """Start the host's Falco privately: it dies with this process, and has the priority of the host's own."""
-        keeper, libc = os.getpid(), self.libc
+        worker, libc = os.getpid(), self.libc
         stat = self.process.stat() if self.process else None
 
         def prepare():
             libc.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != keeper:
+            if os.getppid() != worker:
                 os._exit(1)
             os.umask(0o077)
             if stat and stat[2]:
@@ -310,7 +305,7 @@ class Trial(object):
                     stderr=err,
                     cwd=self.folder,
                     preexec_fn=prepare,
-                    env=dict(os.environ, **self.plan["environment"]),
+                    env=dict(os.environ, **self.subject["environment"]),
                 )
             except OSError as error:
                 raise Failed("%s can't be started: %s" % (words[0], error.strerror))
@@ -329,7 +324,7 @@ class Trial(object):
         until = time.time() + DRY_RUN
         try:
             while child.poll() is None:
-                self.watch()
+                self.check()
                 if time.time() > until:
                     raise Failed("no end after %d s: %s" % (DRY_RUN, " ".join(words)))
                 time.sleep(0.02)
@@ -345,17 +340,17 @@ class Trial(object):
         """The answer; None where nobody waits for it. The host is clean afterwards, or the answer says what is not."""
         answer = dict(self.answer, state="failed", reason=None)
         try:
-            if self.plan["dry"]:
-                os.mkdir(self.state, 0o700)
+            if self.subject["dry"]:
+                os.mkdir(self.state_dir, 0o700)
             self.note()
             os.mkdir(self.folder, 0o700)
-            self.watch()
+            self.check()
             answer["state"] = self.steps()
         except Gone:
             answer = None
         except Aborted as error:
             answer.update(state="aborted", reason=str(error))
-        except (Failed, transaction.Failed, systemd.ManagerError) as error:
+        except (failure.Failed, systemd.ManagerError) as error:
             answer["reason"] = str(error)
         except Exception as error:  # pylint: disable=broad-except
             answer["reason"] = "".join(traceback.format_exception_only(type(error), error)).strip()
@@ -374,27 +369,27 @@ class Trial(object):
         return answer
 
     def clean(self):
-        clean(self.state)
-        if self.plan["dry"] and os.path.isdir(self.state):
-            os.rmdir(self.state)
+        clean(self.state_dir)
+        if self.subject["dry"] and os.path.isdir(self.state_dir):
+            os.rmdir(self.state_dir)
 
     def steps(self):
         """What the trial came to: 'ran' or 'checked'."""
         self.write()
         main = os.path.join(self.folder, "falco.yaml")
-        words = [self.plan["binary"], "-c", main] + self.request["options"]
+        words = [self.subject["binary"], "-c", main] + self.request["options"]
         status = self.ask(words + ["-o", "log_level=debug", "--dry-run"], "dry")
         self.answer["dry_run"] = self.said("dry.err")
         if status != 0:
             raise Failed("Falco refuses the trial's configuration: %s" % self.cause("dry", status))
         if self.request["list_rules"]:
             self.list_rules()
-        if self.plan["dry"]:
+        if self.subject["dry"]:
             return "checked"
         self.limits = Limits(
-            self.request["limits"], self.plan["root"], self.plan["unit"], self.process, self.start
+            self.request["limits"], self.subject["root"], self.subject["unit"], self.process, self.start
         )
-        self.watch()
+        self.check()
         if self.request["mode"] == "instead" and self.process:
             self.stop_production()
         return self.measure(words)
@@ -408,7 +403,7 @@ class Trial(object):
 
     def list_rules(self):
         """The rules that the host's own Falco loads, as it prints them; none where it doesn't."""
-        words = [self.plan["binary"]] + self.plan["arguments"][1:]
+        words = [self.subject["binary"]] + self.subject["arguments"][1:]
         if "-c" not in words and self.request["main"]:
             words += ["-c", self.request["main"]]
         try:
@@ -418,16 +413,16 @@ class Trial(object):
             pass
 
     def stop_production(self):
-        work = production(self.journal)
-        work.settle()
+        unit = production(self.journal_entry)
+        unit.settle()
         self.note(stopped=True)
         self.limits.expected_gone = True
-        work.stop()
+        unit.stop()
 
     def measure(self, words):
         metrics = os.path.join(self.folder, "metrics.jsonl")
         child = self.spawn(words, "falco")
-        stat = host.Process("", child.pid).stat()
+        stat = processes.Process("", child.pid).stat()
         self.note(pid=child.pid, start=stat[0] if stat else None)
         self.wait(
             child,
@@ -458,7 +453,7 @@ class Trial(object):
         """Let Falco run, for so long or until something is so; Failed with msg where it never is."""
         deadline = time.time() + seconds
         while time.time() < deadline:
-            self.watch()
+            self.check()
             if child.poll() is not None:
                 raise Failed("Falco ended: %s" % self.cause("falco", child.returncode))
             if until and until():
@@ -479,7 +474,7 @@ class Trial(object):
 
     def cpu(self, pid):
         """(ns on a CPU, ns waiting for one) so far, or None; as the host shows the process, if that is the same one."""
-        own, shown = host.Process("", pid), host.Process(self.plan["root"], pid)
+        own, shown = processes.Process("", pid), processes.Process(self.subject["root"], pid)
         stat = own.stat()
         return (shown if stat and shown.alive(stat[0]) else own).schedule()
 
@@ -487,10 +482,10 @@ class Trial(object):
         """SIGTERM, once more where it was not heard, and SIGKILL in the end."""
         began = again = time.time()
         while child.poll() is None:
-            self.watch()
+            self.check()
             if time.time() >= again:
                 child.send_signal(signal.SIGKILL if time.time() - began > KILL else signal.SIGTERM)
-                again = time.time() + SAY_AGAIN
+                again = time.time() + SEND_AGAIN
             time.sleep(0.02)
 
 
@@ -519,41 +514,27 @@ def send(pipe, answer):
 
 
 def detached(trial, deadline):
-    """Begin a trial in a keeper, guarded by its parent: (the guard's pid, where the answer is read)."""
+    """Begin a trial in a worker below a watchdog: (the watchdog's pid, where the answer is read). deadline: seconds for the worker."""
     reader, writer = os.pipe()
-    guard = os.fork()
-    if guard:
-        os.close(writer)
-        return guard, reader
-    try:
-        os.setsid()
-        os.close(reader)
-        null = os.open(os.devnull, os.O_RDWR)
-        for handle in (0, 1, 2):
-            os.dup2(null, handle)
-        keeper = os.fork()
-        if keeper == 0:
-            _keep(trial, writer)
-        if not _ended_well(keeper, time.time() + deadline):
-            send(writer, killed(trial))
-    finally:
-        os._exit(0)
 
-
-def _keep(trial, writer):
-    status = 1
-    try:
-        trial.guard, trial.pipe = os.getppid(), writer
+    def work():
+        trial.watchdog, trial.pipe = os.getppid(), writer
         answer = trial.run()
         if answer is not None:
             send(writer, answer)
-        status = 0
-    finally:
-        os._exit(status)
+
+    def body():
+        os.close(reader)
+        if not detach.work(work, deadline):
+            send(writer, killed(trial))
+
+    watchdog = detach.watchdog(body)
+    os.close(writer)
+    return watchdog, reader
 
 
 def killed(trial):
-    """The answer for a trial whose keeper was killed, after it."""
+    """The answer for a trial whose worker was killed. Cleans."""
     answer = {"state": "failed", "reason": "the trial was killed"}
     try:
         trial.clean()
@@ -562,19 +543,8 @@ def killed(trial):
     return answer
 
 
-def _ended_well(keeper, until):
-    """Wait for the keeper, and no longer than until then."""
-    while True:
-        pid, status = os.waitpid(keeper, os.WNOHANG)
-        if pid:
-            return status == 0
-        if time.time() > until:
-            os.kill(keeper, signal.SIGKILL)
-        time.sleep(STEP)
-
-
-def answer_of(guard, reader, connection):
-    """What the trial came to; None where guard and keeper were killed. Raises Gone where the connection is broken.
+def answer_of(watchdog, reader, connection):
+    """What the trial came to; None where watchdog and worker were killed. Raises Gone where the connection is broken.
 
     connection: our end of it, or None. An empty line now and then shows whether the other one is still there.
     """
@@ -596,7 +566,7 @@ def answer_of(guard, reader, connection):
         if connection is not None and broken_pipe(connection):
             raise Gone()
     os.close(reader)
-    os.waitpid(guard, 0)
+    os.waitpid(watchdog, 0)
     try:
         answer = json.loads(b"".join(data).decode("utf-8"))
     except ValueError:

@@ -13,7 +13,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import ta
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lines import NEEDLE
 
 
-class Journal(object):
+class Journal:
     """Iterate for the journal's messages of Falco, newest first; .bytes_read and .reason as a Tail.
 
     match: '_PID=812' or '_SYSTEMD_UNIT=falco-modern-bpf.service'. The name falco.service is an alias under the packages and

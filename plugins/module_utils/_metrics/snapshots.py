@@ -89,7 +89,7 @@ def broken(older, newer):
     return None
 
 
-class Alerts(object):
+class Alerts:
     """Drop alerts met on the way, for when there is nothing better. Each speaks of about one second with drops."""
 
     def __init__(self, since):

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, processes
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import (
     falco_lines,
     rings,
@@ -38,17 +38,16 @@ def running(host_root, unit):
 
     unit: properties as systemd.find() gives them, or None.
     """
-    pid = host.integer(unit.get("MainPID")) if unit else None
-    process = host.Process(host_root.rstrip("/"), pid) if pid else None
-    now = process.stat() if process else None
-    return (process, now[0], host.started_at(host_root.rstrip("/"), now[0])) if now else (None, None, None)
+    process, start = processes.of_unit(host_root, unit)
+    since = processes.started_at(host_root.rstrip("/"), start) if process else None
+    return process, start, since
 
 
 def of(host_root, unit, process, options):
     """The `sources` of snapshots.gather() on this host.
 
     unit:     properties as systemd.find() gives them, or None
-    process:  the running Falco's host.Process, or None
+    process:  the running Falco's processes.Process, or None
     options:  overrides of OPTIONS; paths as Falco sees them
     """
     options = dict(OPTIONS, **options)

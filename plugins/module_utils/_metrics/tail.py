@@ -136,7 +136,7 @@ def rotated(path):
     return [os.path.join(folder, item) for dummy, dummy, item in sorted(found)[:MAX_ROTATED]]
 
 
-class Tail(object):
+class Tail:
     """Iterate for the lines (bytes without line feed), newest first, that hold `needle`.
 
     path         a regular file, or a symlink to one: administrators move logs. Nothing else is opened.

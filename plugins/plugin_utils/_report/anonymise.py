@@ -54,6 +54,7 @@ CATEGORIES = (
 MEMORIES = ("rss", "pss", "vsz", "container")
 # Of the evidence of a change: what counts, not which process it was.
 EVIDENCE = ("events", "restarts", "seconds_to_evidence", "blind_seconds_at_most")
+BASES = ("counters", "process")
 PROOFS = ("metrics.output_file", "/metrics", "memory map", "log")
 PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_stats_enabled")
 # What plans and findings say in always the same words.
@@ -415,6 +416,7 @@ def _trial(trial, names, shift):
 def _change(change, names, shift):
     evidence = change["evidence"]
     kept = {name: evidence[name] for name in EVIDENCE if shape.number(evidence.get(name)) is not None}
+    kept["basis"] = names.word("text", shape.text(evidence.get("basis")), BASES)
     kept["source"] = names.word("text", shape.text(evidence.get("source")), PROOFS)
     rings = evidence.get("buffers")
     if isinstance(rings, dict):

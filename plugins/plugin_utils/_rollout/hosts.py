@@ -127,7 +127,7 @@ def _failed(applied):
     if applied.get("recovered"):
         return {"outcome": "skipped", "reason": reason}
     if applied.get("undone") is False or "module_stderr" in applied:
-        # Undoing failed, or the module ended without an answer and its keeper may still be at work.
+        # Undoing failed, or the module ended without an answer and its worker may still be at work.
         return {"outcome": "lost", "blind": True, "reason": reason}
     return {"outcome": "reverted" if applied.get("touched") else "failed", "reason": reason}
 
@@ -135,10 +135,12 @@ def _failed(applied):
 def evidence_text(evidence):
     """'counters (metrics.output_file), buffers (memory map)', or what else proved a change."""
     evidence = _dictionary(evidence)
-    source = str(evidence.get("source") or "")
-    if not source:
+    if not evidence.get("basis"):
         return ""
-    parts = [source if source.startswith("process only") else "counters (%s)" % source]
+    if evidence["basis"] == "process":
+        parts = ["process only: %s" % evidence.get("reason")]
+    else:
+        parts = ["counters (%s)" % evidence.get("source")]
     rings = _dictionary(evidence.get("buffers")).get("source")
     if rings:
         parts.append("buffers (%s)" % rings)

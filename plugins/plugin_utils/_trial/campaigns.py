@@ -258,7 +258,7 @@ def request(test, facts, plan, chosen, given, release, list_rules):
         "options": ["--modern-bpf"] if old and kind == "modern_ebpf" else [],
         "main": (config.get("order") or [""])[0],
         "list_rules": list_rules,
-        "watched": [item["path"] for item in config.get("files") or []]
+        "reload_paths": [item["path"] for item in config.get("files") or []]
         + [item["path"] for item in config.get("folders") or []]
         + [str(item) for item in (rules if isinstance(rules, list) else [rules])],
     }

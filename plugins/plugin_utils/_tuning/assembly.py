@@ -206,7 +206,7 @@ def _syscalls(sent, config, release):
 
 def assemble(gathered):
     """The facts of one host from what the module sent. Never raises on host data."""
-    sources = gathered.pop("sources")
+    sources = gathered.pop("config_sources")
     falco = gathered["falco"]
     try:
         release = releases.release_for(falco["version"]) if falco.get("version") else None

@@ -81,7 +81,8 @@ def pending(host_files, facts, policy, plan):
 def build(state, plan, facts, policy, content, host_files):
     """The request for one host. Plain data.
 
-    stage: the digest under which the change is kept instead of made. proof: of the change that state proven looks at again.
+    stage: the digest under which the change is kept instead of made. evidence: of the change that state proven looks at again.
+    proof: what the host must show, see module_utils/_change/evidence.py. reload_paths: what begins a hot reload when it is written.
     """
     request = {
         "state": state,
@@ -95,13 +96,13 @@ def build(state, plan, facts, policy, content, host_files):
         "target": "/nonexistent",
         "main": None,
         "expected": {},
-        "watched": [],
+        "reload_paths": [],
         "load_order": [],
         "host_files": [],
         "directories": [],
         "sysctls": {},
         "stage": "",
-        "proof": None,
+        "evidence": None,
         "auto_revert": policy["auto_revert"],
         "selected": None,
         "restart": False,
@@ -110,7 +111,7 @@ def build(state, plan, facts, policy, content, host_files):
         "version": None,
         "attempt": None,
         "before": None,
-        "watch": {
+        "proof": {
             "healthy_deadline": policy["healthy_deadline"],
             "min_healthy_time": policy["min_healthy_time"],
             "metrics_file": "",
@@ -136,7 +137,7 @@ def build(state, plan, facts, policy, content, host_files):
         target=plan["target"],
         main=config["order"][0],
         expected={item["path"]: item["sha256"] for item in config["files"]},
-        watched=[item["path"] for item in config["folders"]] + _rules(after),
+        reload_paths=[item["path"] for item in config["folders"]] + _rules(after),
         load_order=_load_order(facts, plan),
         host_files=host_files,
         directories=plan["directories"],
@@ -148,7 +149,7 @@ def build(state, plan, facts, policy, content, host_files):
         adopt=_adopts(plan),
         **_measured(plan),
     )
-    request["watch"].update(
+    request["proof"].update(
         metrics_file=plan["metrics_file"] or "",
         scrape_url=scrape_url(after, release),
         driver=plan["driver"],

@@ -64,9 +64,9 @@ def shape(value):
 def test_the_message_of_the_other_tests_has_the_shape_of_the_real_one(root):
     found, paper = gather(root), Host().message()
     for message in (found, paper):
-        for item in message["sources"]["files"]:
+        for item in message["config_sources"]["files"]:
             assert set(item) == {"path", "sha256", "mtime", "data"}
-        message["sources"]["environment"] = message["host"]["files"] = None
+        message["config_sources"]["environment"] = message["host"]["files"] = None
     assert shape(found) == shape(paper)
 
 
@@ -79,9 +79,9 @@ def test_gather(root):
     assert (falco["version"], falco["running"], falco["pid"], falco["start_ticks"], falco["restarts"], falco["nice"]) == (
         "0.44.1", True, 812, 4711, 2, -10)
     assert falco["since"] == pytest.approx(1000 + 4711 / os.sysconf("SC_CLK_TCK"))
-    assert found["sources"]["folders"] == [str(root / "etc/falco/config.d")]
-    assert [os.path.basename(item["path"]) for item in found["sources"]["files"]] == ["falco.yaml", "a.yaml"]
-    assert found["sources"]["environment"] == {"KIND": "kmod"}  # nothing else of Falco's environment
+    assert found["config_sources"]["folders"] == [str(root / "etc/falco/config.d")]
+    assert [os.path.basename(item["path"]) for item in found["config_sources"]["files"]] == ["falco.yaml", "a.yaml"]
+    assert found["config_sources"]["environment"] == {"KIND": "kmod"}  # nothing else of Falco's environment
     assembled = assembly.assemble(found)
     assert assembled["driver"]["kind"] == "kmod" and assembled["config"]["effective"]["metrics"] == {"enabled": True}
 
@@ -127,19 +127,10 @@ def test_a_proven_binary_is_not_run_again(root):
     assert falco_facts.version_of(binary, record) == ("0.44.1", None)
 
 
-@pytest.mark.parametrize("arguments, main", [
-    (["falco"], None), (["falco", "-c", "/a"], "/a"), (["falco", "--config", "/a"], "/a"), (["falco", "--config=/a"], "/a"),
-    (["falco", "-c/a"], "/a"),
-    (["falco", "-c"], None),
-])
-def test_main_file(arguments, main):
-    assert falco_facts.main_file(arguments) == main
-
-
 def test_a_variable_in_config_files_does_not_make_the_host_read_something_else(root):
     etc = root / "etc/falco"
     (etc / "falco.yaml").write_text("config_files: ['${PREFIX}%s/config.d']\n" % etc)
-    found = gather(root)["sources"]
+    found = gather(root)["config_sources"]
     assert [item["path"] for item in found["files"]] == [str(etc / "falco.yaml")] and found["folders"] == []
 
 

@@ -9,32 +9,6 @@ import sys
 import pytest
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import candidate
 
-TAIL = ["-o", "log_stderr=true", "-o", "log_syslog=false", "-o", "log_level=info"]
-
-
-@pytest.mark.parametrize("arguments, kept", [
-    (["falco"], ["falco"]),
-    (["falco", "-c", "/etc/falco/falco.yaml"], ["falco"]),
-    (["falco", "--config", "/x", "--config=/x", "-c/x"], ["falco"]),
-    (["falco", "--pidfile", "/run/x", "--pidfile=/run/x", "-P", "/run/x", "-d", "--daemon"], ["falco"]),
-    (["falco", "-o", "engine.kind=kmod"], ["falco", "-o", "engine.kind=kmod"]),
-    (["falco", "--option", "a=1", "--option=b=2", "-oc=3"], ["falco", "--option", "a=1", "--option=b=2", "-oc=3"]),
-    (["falco", "-o", "config_files[]=/x", "--option=config_files=/x", "-oconfig_files[0]=/x", "-o", "a=1"], ["falco", "-o", "a=1"]),
-    (["falco", "--modern-bpf", "-A"], ["falco", "--modern-bpf", "-A"]),
-    (["falco", "-o", "-c"], ["falco", "-o", "-c"]),  # the value of -o
-])
-def test_the_arguments_of_a_falco_that_reads_another_configuration(arguments, kept):
-    assert candidate.quiet(arguments, replace_config=True) == kept + TAIL
-
-
-@pytest.mark.parametrize("arguments, kept", [
-    (["falco", "-c", "/x", "-o", "config_files[]=/y", "--pidfile=/run/x", "-d"], ["falco", "-c", "/x", "-o", "config_files[]=/y"]),
-    (["falco", "--config=/x", "-c/x"], ["falco", "--config=/x", "-c/x"]),
-])
-def test_the_arguments_of_a_falco_that_says_what_it_has(arguments, kept):
-    assert candidate.quiet(arguments, "debug") == kept + TAIL[:-1] + ["log_level=debug"]
-
-
 @pytest.mark.parametrize("stdout, stderr, text", [
     ("", "date: Loading\ndate: Error: bad preset\nmore\n", "Error: bad preset"),
     ("Error: on stdout\n", "", "Error: on stdout"),

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
 
 
 @pytest.fixture
@@ -216,3 +217,37 @@ def test_a_change_that_can_not_be_kept_leaves_the_one_before(state, monkeypatch)
     with pytest.raises(OSError):
         records.keep_staged(state, "def", [("/x", b"y", 0o640)])
     assert records.staged(state)["digest"] == "abc" and os.listdir(state) == ["staged"]
+
+
+OLD_PROOF = {"host_root": "", "metrics_file": "/var/log/falco/metrics.jsonl", "driver": "kmod"}
+
+
+@pytest.mark.parametrize("source, now", [
+    ("metrics.output_file", {"basis": "counters", "source": "metrics.output_file", "reason": None}),
+    ("process only: metrics are off", {"basis": "process", "source": None, "reason": "metrics are off"}),
+])
+def test_a_record_of_an_earlier_version_is_understood(state, source, now):
+    records.write_json(os.path.join(state, "record.json"), {"watch": OLD_PROOF, "evidence": {"source": source, "events": 7}})
+    assert records.load(state) == {"proof": OLD_PROOF, "evidence": dict(now, events=7)}
+    assert records.summary(records.load(state), None, None)["driver"] == "kmod"
+
+
+def test_a_manifest_and_a_trial_of_an_earlier_version_are_understood(state):
+    os.makedirs(records.kept_folder(state, 3))
+    records.write_json(os.path.join(records.kept_folder(state, 3), "manifest.json"), {"files": [], "watch": OLD_PROOF})
+    assert records.manifest(state, 3) == {"files": [], "proof": OLD_PROOF}
+    records.write_json(os.path.join(state, "trial.json"), {"state": state, "root": "", "unit": "falco.service", "watched": ["/etc/falco"]})
+    assert records.trial(state) == {"state_dir": state, "root": "", "unit": "falco.service", "reload_paths": ["/etc/falco"]}
+
+
+def test_history_without_a_manifest_says_so(state):
+    with pytest.raises(Failed, match="history/0001/manifest.json can't be read: nothing was changed"):
+        records.manifest(state, 1)
+
+
+def test_a_journal_that_can_not_be_understood_says_what_is_missing(state):
+    records.write_json(os.path.join(state, "journal.json"), {"phase": "swapped", "at": 5.0, "files": []})
+    with pytest.raises(Failed, match="journal.json can't be understood: it has no apply, .*was_running; expected the journal"):
+        records.journal(state)
+    records.drop_journal(state)
+    assert records.journal(state) is None

@@ -1,8 +1,9 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guard answers for a killed keeper. The transaction as a whole is tested on hosts: tests/integration/test_interrupted.py."""
+"""What a watchdog answers for a killed worker. The transaction as a whole is tested on hosts: tests/integration/test_interrupted.py."""
 
+import base64
 import os
 
 import pytest
@@ -11,13 +12,14 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import rec
 
 @pytest.fixture
 def work(tmp_path):
-    """A change that has not begun, and what its killed keeper left."""
+    """A change that has not begun, and what its killed worker left."""
     for name in (".falcotune-token-1", "history/0001"):
         (tmp_path / name).mkdir(parents=True)
-    plan = {"state": str(tmp_path), "phase": "staged", "at": 100.0, "apply": "restart", "files": [], "made": [],
-            "stages": [str(tmp_path / ".falcotune-token-1")], "unit": "falco.service", "watch": {"host_root": ""}}
+    entry = {"state_dir": str(tmp_path), "phase": "staged", "at": 100.0, "apply": "restart", "files": [], "made": [],
+             "stages": [str(tmp_path / ".falcotune-token-1")], "unit": "falco.service", "proof": {"host_root": ""},
+             "token": "token-1", "old_sysctls": {}, "daemon_reload": False, "was_running": True, "old_pid": 7}
     (tmp_path / ".falcotune-half").write_text("{")
-    return transaction.Transaction(plan)
+    return transaction.Transaction(entry)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def test_killed_before_its_journal(work, tmp_path):
 @pytest.mark.parametrize("half", [None, "0"])
 def test_killed_while_the_previous_files_were_being_kept(half, work, tmp_path):
     """A folder without its manifest would stop every later rollback."""
-    work.plan["kept"] = str(tmp_path / "history/0001")
+    work.entry["kept"] = str(tmp_path / "history/0001")
     work.note("staged")
     if half:
         (tmp_path / "history/0001" / half).write_text("engine: {}\n")
@@ -43,14 +45,45 @@ def test_killed_while_the_previous_files_were_being_kept(half, work, tmp_path):
     assert records.history(str(tmp_path)) == [] and os.listdir(tmp_path) == ["history"]
 
 
-@pytest.mark.parametrize("apply, told", [("restart", {"evidence": {"events": 7}}), ("quiet", {})])
+@pytest.mark.parametrize("apply, told", [("restart", {"evidence": {"basis": "counters", "events": 7}}), ("quiet", {})])
 def test_killed_after_its_end(apply, told, work, tmp_path):
-    work.plan["apply"] = apply
-    records.write_json(str(tmp_path / "record.json"), {"at": 101.0, "evidence": {"events": 7}})
+    work.entry["apply"] = apply
+    records.write_json(str(tmp_path / "record.json"), {"at": 101.0, "evidence": {"basis": "counters", "events": 7}})
     assert transaction.killed(work) == {"changed": True, "failed": False, **told}
     assert (tmp_path / "record.json").exists()
 
 
 def test_an_earlier_change_is_not_taken_for_its_own(work, tmp_path):
-    records.write_json(str(tmp_path / "record.json"), {"at": 99.0, "evidence": {"events": 7}})
+    records.write_json(str(tmp_path / "record.json"), {"at": 99.0, "evidence": {"basis": "counters", "events": 7}})
     assert transaction.killed(work)["failed"]
+
+
+def old_journal(folder, **more):
+    """As an earlier version wrote it: other names, and a limit that is a constant now."""
+    return {"state": str(folder / "elsewhere"), "token": "token-1", "unit": "falco.service", "phase": "kept", "at": 5.0, "apply": "restart",
+            "files": [], "stages": [str(folder / ".falcotune-token-1")], "made": [], "owner": [0, 0], "sysctls": {}, "old_sysctls": {},
+            "daemon_reload": False, "watched": ["/etc/falco"], "stop_timeout": 45, "forget": [], "forget_since": 0, "attempt": None,
+            "before": None, "was_running": True, "old_pid": 0, "binary": {}, "hashes": {}, "written": [],
+            "kept": str(folder / "history/0001"), "watch": {"host_root": "", "metrics_file": ""}, **more}
+
+
+def test_a_journal_of_an_earlier_version_is_undone(work, tmp_path):
+    records.write_json(str(tmp_path / "journal.json"), old_journal(tmp_path))
+    assert transaction.recover(str(tmp_path)) == "an earlier change was broken off (phase kept). Nothing was changed."
+    assert os.listdir(tmp_path) == ["history"] and records.history(str(tmp_path)) == []
+
+
+def test_files_that_an_earlier_version_had_swapped_are_put_back(work, tmp_path):
+    path = tmp_path / "falco.yaml"
+    path.write_text("new")
+    entry = {"path": str(path), "staged": None, "old_meta": [0o640, os.getuid(), os.getgid()],
+             "old": base64.b64encode(b"old").decode(), "new_sha256": "0" * 64}
+    records.write_json(str(tmp_path / "journal.json"), old_journal(tmp_path, phase="swapped", apply="quiet", files=[entry]))
+    assert "The previous configuration is back" in transaction.recover(str(tmp_path))
+    assert path.read_text() == "old" and not (tmp_path / "journal.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_journal_that_is_none_is_no_obstacle(work, tmp_path, text):
+    (tmp_path / "journal.json").write_text(text)
+    assert transaction.recover(str(tmp_path)) is None

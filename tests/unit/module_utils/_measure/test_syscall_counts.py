@@ -337,11 +337,11 @@ def test_an_instance_that_was_swept_before_it_was_held_is_made_again(root, monke
     os.close(instance.handle)
 
 
-def test_a_killed_guard_is_said_and_swept_after(root, paper, monkeypatch):
+def test_a_killed_watchdog_is_said_and_swept_after(root, paper, monkeypatch):
     monkeypatch.setattr(syscall_counts, "_wait", lambda life, seconds: os.kill(os.getpid(), signal.SIGKILL))
     assert reason(root, ["tracefs"]) == "the process that counts was killed"  # and reason() looks for what is left
 
 
-def test_a_terminated_guard_cleans_up(root, paper, monkeypatch):
+def test_a_terminated_watchdog_cleans_up(root, paper, monkeypatch):
     monkeypatch.setattr(syscall_counts, "_wait", lambda life, seconds: [os.kill(os.getpid(), signal.SIGTERM), time.sleep(10)])
     assert reason(root, ["tracefs"]) == "the process that counts was killed"

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import processes
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import trial
 
 WANTED = {"max_load_per_cpu": 2.0, "min_available_percent": 5.0, "max_more_drops_percent": 5.0}
@@ -105,17 +105,17 @@ def test_without_metrics_it_is_said_and_an_end_of_the_process_is_seen(root, monk
 def test_what_is_taken_away_and_what_is_not(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        start = host.Process("", child.pid).stat()[0]
+        start = processes.Process("", child.pid).stat()[0]
         for name in ("trial-1", "trial-2", ".falcotune-token", "history"):
             (tmp_path / name).mkdir()
         for name in ("trial-1/falco.yaml", ".falcotune-abc", "record.json", "lock"):
             (tmp_path / name).write_text("{}")
-        records.write_json(trial.journal_of(str(tmp_path)), {"pid": child.pid, "start": start + 1, "folder": "trial-1", "stopped": False})
+        records.write_trial(str(tmp_path), {"pid": child.pid, "start": start + 1, "folder": "trial-1", "stopped": False})
         trial.clean(str(tmp_path))
         assert child.poll() is None  # another process of the same number
         assert sorted(os.listdir(tmp_path)) == ["history", "lock", "record.json"]
-        records.write_json(trial.journal_of(str(tmp_path)), {"pid": child.pid, "start": start, "folder": "trial-1", "stopped": False})
-        assert "what it left was taken away" in trial.recover(str(tmp_path))
+        records.write_trial(str(tmp_path), {"pid": child.pid, "start": start, "folder": "trial-1", "stopped": False})
+        assert "what it left was removed" in trial.recover(str(tmp_path))
         assert child.wait(5) == -9
         assert trial.recover(str(tmp_path)) is None and trial.clean(str(tmp_path / "nothing")) is None
     finally:
@@ -128,7 +128,7 @@ def test_a_journal_stays_where_the_hosts_own_falco_does_not_start(tmp_path, monk
         raise trial.Failed("it does not start")
 
     monkeypatch.setattr(trial, "bring_back", refuse)
-    records.write_json(trial.journal_of(str(tmp_path)), {"pid": None, "start": None, "stopped": True, "unit": "falco.service"})
+    records.write_trial(str(tmp_path), {"pid": None, "start": None, "stopped": True, "unit": "falco.service"})
     with pytest.raises(trial.Failed):
         trial.recover(str(tmp_path))
     assert os.listdir(tmp_path) == ["trial.json"]
@@ -149,7 +149,7 @@ def test_a_pipe_whose_reader_is_gone(tmp_path):
         assert not trial.broken_pipe(stream.fileno())
 
 
-def guard():
+def watchdog():
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -161,7 +161,7 @@ def test_the_answer(sent, answer):
     reader, writer = os.pipe()
     os.write(writer, sent)
     os.close(writer)
-    assert trial.answer_of(guard(), reader, None) == answer
+    assert trial.answer_of(watchdog(), reader, None) == answer
 
 
 def test_a_large_answer_does_not_wait_for_its_end():
@@ -169,7 +169,7 @@ def test_a_large_answer_does_not_wait_for_its_end():
     value = {"rules": "x" * (1 << 20)}
     thread = threading.Thread(target=lambda: (trial.send(writer, value), os.close(writer)))
     thread.start()
-    assert trial.answer_of(guard(), reader, None) == value
+    assert trial.answer_of(watchdog(), reader, None) == value
     thread.join()
 
 
@@ -188,7 +188,7 @@ def test_signs_of_life_are_empty_lines(monkeypatch):
     reader, writer = os.pipe()
     there, connection = os.pipe()
     threading.Timer(0.6, lambda: (os.write(writer, b"{}"), os.close(writer))).start()
-    assert trial.answer_of(guard(), reader, connection) == {}
+    assert trial.answer_of(watchdog(), reader, connection) == {}
     os.close(connection)
     with os.fdopen(there, "rb") as stream:
         assert set(stream.read()) == {10}

@@ -8,7 +8,7 @@ import os
 import socket
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import processes
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots, sources, tail
 from ansible_collections.falcotune.fleet.tests.unit.falco_output import alert_line, line, lines, minutes, text_line, zipped
 
@@ -20,7 +20,7 @@ MAPS = "7f0000000000-7f0001001000 r--s %08x 00:10 1038     anon_inode:bpf-map\n"
 @pytest.fixture
 def us():
     """This process, whose handles are real."""
-    return host.Process("", os.getpid())
+    return processes.Process("", os.getpid())
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def paper(tmp_path):
     (tmp_path / "proc/812/root").mkdir(parents=True)
     (tmp_path / "proc/812/fd").mkdir()
     (tmp_path / "proc/812/fdinfo").mkdir()
-    return host.Process(str(tmp_path), 812)
+    return processes.Process(str(tmp_path), 812)
 
 
 @contextlib.contextmanager
@@ -92,7 +92,7 @@ def test_handles_that_tell_nothing(tmp_path, paper):
     assert sources.written_by(paper) == []  # 4 has no flags
     (tmp_path / "proc/812/fdinfo/4").write_text("flags:\t0100000\n")
     assert sources.written_by(paper) == []  # and now is read only
-    assert sources.written_by(host.Process(str(tmp_path), 813)) == []
+    assert sources.written_by(processes.Process(str(tmp_path), 813)) == []
 
 
 KINDS = {

@@ -99,7 +99,7 @@ HOSTS = st.fixed_dictionaries({
     "drift": st.lists(st.fixed_dictionaries({"kind": st.just("disk"), "what": FREE, "found": VALUES, "expected": VALUES, "advice": FREE}),
                       max_size=2),
     "change": st.fixed_dictionaries({"at": st.integers(10 ** 9, 2 * 10 ** 9), "evidence": st.dictionaries(
-        FREE | st.sampled_from(("source", "buffers", "events", "pid")), VALUES, max_size=3)}),
+        FREE | st.sampled_from(("basis", "source", "buffers", "events", "pid")), VALUES, max_size=3)}),
     "syscalls": st.fixed_dictionaries({
         "custom_set": st.lists(FREE | st.just("!openat"), max_size=2), "selected": st.lists(FREE, max_size=2), "basis": FREE,
         "coverage": st.fixed_dictionaries({"blind": st.lists(st.fixed_dictionaries({"rule": FREE, "lost": st.lists(FREE, max_size=1)}),
@@ -156,7 +156,7 @@ def test_nothing_of_the_other_hosts_is_in_a_bundle():
     {"plan": {"changes": [{"key": "(directory) /srv/acme", "from": "/srv/acme", "to": ["10.1.2.3", {"acme": "fe80::1"}], "why": "acme"}],
               "warnings": ["rule Acme Shell goes blind"], "reason": "acme"}},
     {"drift": [{"kind": "disk", "what": "engine of /srv/acme/zz.yaml", "found": "acme", "expected": {"acme": 1}, "advice": "acme"}]},
-    {"change": {"at": 1795000000, "evidence": {"pid": 4711, "source": "/srv/acme/metrics", "acme": 1, "buffers": {"source": "acme"}}}},
+    {"change": {"at": 1795000000, "evidence": {"pid": 4711, "basis": "acme", "source": "/srv/acme/metrics", "acme": 1, "buffers": {"source": "acme"}}}},
     {"window": {"source": "acme", "basis": "acme", "voided": "acme", "drops_by_category": {"acme": 1}, "userspace": {"acme": 1},
                 "memory": {"acme": 1}}},
     {"verdict": {"state": "dropping", "advice": "acme", "reasons": ["acme"]}},

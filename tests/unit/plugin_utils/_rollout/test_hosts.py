@@ -10,7 +10,7 @@ from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 from hypothesis import given
 from hypothesis import strategies as st
 
-PROOF = {"pid": 1, "start_ticks": 2, "source": "metrics.output_file", "events": 5, "buffers": {"source": "memory map"},
+PROOF = {"pid": 1, "start_ticks": 2, "basis": "counters", "source": "metrics.output_file", "events": 5, "buffers": {"source": "memory map"},
          "drops_percent": 0.5, "blind_seconds_at_most": 2.5}
 DONE = {"changed": True, "began": 10.0, "ended": 20.0, "evidence": PROOF}
 
@@ -87,7 +87,7 @@ def test_times_blind_seconds_and_evidence():
     found = hosts.outcome(DONE, looked)
     assert (found["began"], found["ended"], found["blind_seconds"]) == (10.0, 30.0, 4.5)
     assert hosts.outcome(DONE, None)["evidence"] == "counters (metrics.output_file), buffers (memory map), 0.5 % of events lost"
-    assert hosts.evidence_text({"source": "process only: metrics are off"}) == "process only: metrics are off"
+    assert hosts.evidence_text({"basis": "process", "source": None, "reason": "metrics are off"}) == "process only: metrics are off"
 
 
 def test_in_check_mode_it_is_planned():
@@ -97,7 +97,7 @@ def test_in_check_mode_it_is_planned():
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5)
 KEYS = st.sampled_from(["failed", "unreachable", "msg", "undone", "touched", "evidence", "began", "ended", "reverted", "look", "staged",
-                        "recovered", "blind_seconds_at_most", "source", "buffers", "drops_percent"])
+                        "recovered", "blind_seconds_at_most", "basis", "source", "buffers", "drops_percent"])
 
 
 @given(st.none() | VALUES | st.dictionaries(KEYS, VALUES | st.dictionaries(KEYS, VALUES)),

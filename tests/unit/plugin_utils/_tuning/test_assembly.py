@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 def test_a_packaged_host():
     found = Host().with_file(KIND_FILE, "engine: {kind: modern_ebpf}\n").facts()
     config = found["config"]
-    assert "sources" not in found
+    assert "config_sources" not in found
     assert found["driver"] == {"kind": "modern_ebpf", "decided_by": "process arguments"}
     assert config["reason"] is None and config["layout"] == "dropin" and config["watch"] is True and config["stale"] is None
     assert config["order"] == [MAIN, KIND_FILE]
@@ -85,7 +85,7 @@ def test_an_unreadable_file_matters_only_where_falco_loads_it(path, loaded):
 
 def test_a_text_that_inflates_without_end_is_refused():
     message = Host().message()
-    message["sources"]["files"][0]["data"] = packed("a" * (assembly.MAX_TEXT + 2))
+    message["config_sources"]["files"][0]["data"] = packed("a" * (assembly.MAX_TEXT + 2))
     assert "is larger than it said" in assembly.assemble(message)["config"]["reason"]
 
 
@@ -133,21 +133,21 @@ def test_raw_is_kept_only_where_a_variable_makes_it_differ():
 ])
 def test_missing_names_what_config_files_reaches_through_variables(entries, environment, files, asked):
     host = Host(files=dict({MAIN: "config_files: %s\n" % entries}, **files), environment=environment)
-    assert assembly.missing(host.message()["sources"], releases.release_for("0.44.1")) == asked
+    assert assembly.missing(host.message()["config_sources"], releases.release_for("0.44.1")) == asked
 
 
 def test_missing_reads_the_option_too():
     host = Host(options=("config_files=/srv/x.yaml",))
-    assert assembly.missing(host.message()["sources"], releases.release_for("0.44.1")) == ["/srv/x.yaml"]
+    assert assembly.missing(host.message()["config_sources"], releases.release_for("0.44.1")) == ["/srv/x.yaml"]
 
 
 @pytest.mark.parametrize("version, text", [("0.37.1", "config_files: [/srv/x]\n"), ("0.44.1", "config_files: [\n")])
 def test_missing_asks_for_nothing_where_nothing_is_loaded(version, text):
-    assert assembly.missing(Host().with_file(MAIN, text).message()["sources"], releases.release_for(version)) == []
+    assert assembly.missing(Host().with_file(MAIN, text).message()["config_sources"], releases.release_for(version)) == []
 
 
 def test_missing_asks_once():
-    sources = Host().with_file(MAIN, "config_files: [/srv/x.yaml]\n").message()["sources"]
+    sources = Host().with_file(MAIN, "config_files: [/srv/x.yaml]\n").message()["config_sources"]
     assert assembly.missing(dict(sources, asked=["/srv/x.yaml"]), releases.release_for("0.44.1")) == []
 
 

@@ -52,10 +52,10 @@ def test_a_request_is_plain_data_that_says_what_to_write_and_what_to_expect():
     assert json.loads(json.dumps(built)) == built
     assert (built["layout"], built["target"], built["main"], built["content"]) == ("dropin", TARGET, MAIN, "engine: {}\n")
     assert built["expected"] == {path: hashlib.sha256(text.encode()).hexdigest() for path, text in host.files.items()}
-    assert built["watched"] == [FOLDER, "/etc/falco/falco_rules.yaml"]
+    assert built["reload_paths"] == [FOLDER, "/etc/falco/falco_rules.yaml"]
     assert built["load_order"] == [{"path": KIND_FILE, "strategy": None}, {"path": TARGET, "strategy": None}]
     assert (built["apply"], built["restart"], built["dry_run"], built["version"]) == ("reload", True, "--dry-run", "0.44.1")
-    assert built["watch"] == {"healthy_deadline": 90, "min_healthy_time": 5, "metrics_file": "/var/log/falco/metrics.jsonl",
+    assert built["proof"] == {"healthy_deadline": 90, "min_healthy_time": 5, "metrics_file": "/var/log/falco/metrics.jsonl",
                               "scrape_url": "",
                               "driver": "modern_ebpf", "buffers": {"count": 8, "bytes_each": 32 << 20}, "unit_settings": {},
                               "drops_at_most": None, "counters": True, "interval": 30.0}

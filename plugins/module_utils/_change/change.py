@@ -1,0 +1,424 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One change of one host, from the controller's request to the answer. What falco_config does, without Ansible around it."""
+
+import os
+import pwd
+import tempfile
+import time
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
+    candidate,
+    evidence,
+    files,
+    records,
+    transaction,
+    yaml_text,
+)
+from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, processes, systemd
+
+UNITS = "/etc/systemd/"
+# Folders whose files neither Falco nor its unit reads.
+QUIET = ("/etc/logrotate.d/", "/etc/sysctl.d/")
+
+
+def _hashes(found):
+    return "".join("%s sha256 %s\n" % item for item in sorted(found.items()))
+
+
+def _shown(name, before, after):
+    """One entry of a diff."""
+    return {"before_header": name, "after_header": name, "before": before, "after": after}
+
+
+class Change:
+    """Everything that one request would do to the host. Every method may raise Failed.
+
+    request: as plugin_utils/_tuning/requests.py builds it.
+    """
+
+    def __init__(self, request):
+        self.request = request
+        self.root = request["host_root"].rstrip("/")
+        self.state_dir = self.root + request["state_dir"]
+        self.unit = None
+        self.process = None
+        self.items = []  # files that change
+        self.made = []  # directories that are missing
+        self.sysctls = {}
+        self.old_sysctls = {}
+        self.forget = []  # numbers of the changes that are taken back
+        self.forget_since = 0
+        self.written = None  # files of ours that are left after a rollback
+        self.daemon_reload = False
+        self.ours = []  # every file that the plan speaks of, changed or not
+
+    # -- what is there and what will be
+
+    def look(self):
+        """Which unit and process this is about."""
+        wanted = self.request["unit"]
+        try:
+            self.unit = systemd.find(wanted or None)
+        except systemd.ManagerError as error:
+            raise Failed("systemd did not answer: %s" % error)
+        if self.unit is None:
+            raise Failed("systemd has no unit %s" % (wanted or "of Falco's packages"))
+        self.process, dummy = processes.of_unit(self.root, self.unit)
+
+    def collect(self):
+        """The files, directories and sysctls of the request."""
+        if self.request["state"] == "rolled_back":
+            return self.collect_rollback()
+        self._as_expected()
+        self._collect_files()
+        self.made = [path for path in self.request["directories"] if not os.path.isdir(path)]
+        for path in self.made:
+            if not os.path.isdir(os.path.dirname(path)):
+                raise Failed("%s can't be made: %s does not exist" % (path, os.path.dirname(path)))
+        for name, value in self.request["sysctls"].items():
+            now = files.sysctl(self.root, name)
+            if now != value:
+                self.sysctls[name] = value
+                if now:
+                    self.old_sysctls[name] = now
+
+    def _as_expected(self):
+        """Falco's files are as the facts say."""
+        for path, expected in sorted(self.request["expected"].items()):
+            try:
+                with open(path, "rb") as stream:
+                    found = host.digest(stream.read())
+            except OSError as error:
+                raise Failed("%s can't be read: %s; run with become" % (path, error.strerror))
+            if found != expected:
+                raise Failed(
+                    "%s changed since the facts were gathered (sha256 %s, was %s): run again"
+                    % (path, found[:12], expected[:12])
+                )
+
+    def _collect_files(self):
+        target = files.Item(self.request["target"], None, 0o640)
+        if self.request["content"]:
+            target.new = self.request["content"].encode("utf-8")
+            if self.request["layout"] == "full":
+                target.new = self._by_blocks(target)
+            self.ours.append(target)
+        for entry in self.request["host_files"]:
+            content, mode = entry["content"].encode("utf-8"), int(entry["mode"], 8)
+            self.ours.append(files.Item(self.root + entry["path"], content, mode))
+        self.items = [item for item in self.ours if item.changed]
+        self.daemon_reload = any(item.path.startswith(self.root + UNITS) for item in self.items)
+
+    def _by_blocks(self, target):
+        """The main file with the request's blocks in place of its own."""
+        content = self.request["content"]
+        if target.old is None:
+            raise Failed("%s does not exist" % target.path)
+        try:
+            blocks = {key: yaml_text.block(content, key) for key, dummy, dummy2 in yaml_text.spans(content)}
+            return yaml_text.replace(target.old.decode("utf-8"), blocks).encode("utf-8")
+        except ValueError as error:
+            raise Failed(
+                "%s %s: it can't be changed block by block; use the layout dropin or write it in block style"
+                % (target.path, error)
+            )
+
+    def collect_rollback(self):
+        """The files of the last change, or of all of them, as they were."""
+        numbers = records.history(self.state_dir)
+        if not numbers:
+            return
+        self.forget = numbers if self.request["rollback_to"] == "original" else numbers[-1:]
+        wanted = {}
+        for number in reversed(self.forget):
+            manifest = records.manifest(self.state_dir, number)
+            for name, value in (manifest.get("sysctls") or {}).items():
+                self.sysctls[name] = value
+                self.old_sysctls[name] = files.sysctl(self.root, name)
+            self.forget_since = manifest.get("at") or 0
+            self.written = manifest.get("written") or []
+            # The oldest state that comes back is the one to be proven, by what proved it then.
+            proved = manifest.get("proof") or {}
+            self.request["proof"].update(
+                {key: proved.get(key) for key in ("metrics_file", "scrape_url", "driver", "buffers")}
+            )
+            self._wanted_of(manifest, records.kept_folder(self.state_dir, number), wanted)
+        for path, (data, meta) in wanted.items():
+            item = files.Item(path, data, meta[0] if meta else 0o640)
+            if item.changed:
+                self.items.append(item)
+                self.daemon_reload = self.daemon_reload or path.startswith(self.root + UNITS)
+
+    @staticmethod
+    def _wanted_of(manifest, folder, wanted):
+        """Add {path: (bytes or None, meta)} of one earlier change; an older one replaces a later one's."""
+        for entry in manifest["files"]:
+            if entry["path"] not in wanted:
+                _unmoved(entry)
+            data = None
+            if entry["old"] is not None:
+                with open(os.path.join(folder, entry["old"]), "rb") as stream:
+                    data = stream.read()
+            wanted[entry["path"]] = (data, entry["meta"])
+
+    @property
+    def needed(self):
+        request = self.request
+        return bool(self.items or self.made or self.sysctls or request["restart"] or request["adopt"])
+
+    @property
+    def apply_mode(self):
+        """restart, reload (Falco's own, where policy says so), or quiet: nothing that Falco or its unit reads.
+
+        adopt is quiet, and proves the Falco that runs.
+        """
+        quiet = tuple(self.root + folder for folder in QUIET)
+        if not self.request["restart"] and all(item.path.startswith(quiet) for item in self.items):
+            return "adopt" if self.request["adopt"] else "quiet"
+        return self.request["apply"] if not self.daemon_reload and self.process else "restart"
+
+    def hashes(self):
+        """Every file that Falco reads or that is ours, as it is once this is done: {path: sha256}."""
+        found = dict(self.request["expected"])
+        changed = [item for item in self.items + self.ours if item.new is not None]
+        found.update({item.path: host.digest(item.new) for item in changed})
+        return found
+
+    def diff(self):
+        """What changes, as Ansible shows it."""
+        shown = []
+        for item in self.items:
+            before, after = ((data or b"").decode("utf-8", "replace") for data in (item.old, item.new))
+            shown.append(_shown(item.path, before, after))
+        if self.apply_mode == "adopt":
+            before = records.load(self.state_dir) or {}
+            known = "Falco %s\n" % (before.get("binary") or {}).get("version")
+            after = "Falco %s\n" % self.request["version"] + _hashes(self.hashes())
+            shown.append(_shown("proven", known + _hashes(before.get("files") or {}), after))
+        shown.extend(_shown(path, "", "directory, mode 0750\n") for path in self.made)
+        for name, value in sorted(self.sysctls.items()):
+            shown.append(_shown(name, "%s\n" % self.old_sysctls.get(name, ""), "%s\n" % value))
+        return shown
+
+    # -- before anything is touched
+
+    def ask_falco(self, where):
+        """The host's own Falco reads the candidate. where: the directory for its private copy."""
+        request = self.request
+        changed = {item.path: item.new for item in self.items if item.path == request["target"]}
+        if not changed:
+            return
+        started = processes.command(self.unit, self.process)
+        order = [item for item in request["load_order"] if item["path"] != request["main"]]
+        buffers = request["proof"]["buffers"]
+        expected = {"bytes_each": buffers and buffers["bytes_each"], "selected": request["selected"]}
+        try:
+            candidate.dry_run(
+                started["arguments"],
+                started["environment"],
+                request["dry_run"],
+                request["main"],
+                order,
+                changed,
+                expected,
+                request["proof"]["metrics_file"],
+                where,
+            )
+        except candidate.Refused as error:
+            raise Failed("%s. Nothing was changed." % str(error).rstrip("."), undone=True)
+        except OSError as error:
+            raise Failed(
+                "the candidate can't be tried: %s: %s. Nothing was changed."
+                % (error.filename, error.strerror),
+                undone=True,
+            )
+
+    def check(self):
+        """What check mode does: the dry run alone, outside our own directory."""
+        where = tempfile.mkdtemp(prefix="falcotune-")
+        try:
+            self.ask_falco(where)
+        finally:
+            os.rmdir(where)
+
+    def still_so(self):
+        """What was read before the lock was ours is still there: no other run has come in between."""
+        for item in self.items:
+            if files.Item(item.path, None).old != item.old:
+                raise Failed(
+                    "%s was changed while this run began, by another run or by somebody else: nothing was changed; run again"
+                    % item.path,
+                    undone=True,
+                )
+
+    def prepare(self):
+        """Our own directory."""
+        try:
+            # Two runs may be here at once: neither minds what the other has made.
+            os.makedirs(self.state_dir, 0o700, exist_ok=True)
+            os.chmod(self.state_dir, 0o700)
+            os.makedirs(os.path.join(self.state_dir, "history"), 0o700, exist_ok=True)
+        except OSError as error:
+            raise Failed(
+                "%s: %s; run with become, or set falco_tune_state_dir" % (self.state_dir, error.strerror),
+                undone=True,
+            )
+
+    def lock(self):
+        self.prepare()
+        try:
+            return records.lock(self.state_dir)
+        except records.Locked as error:
+            raise Failed(
+                "another run is changing Falco on this host (%s): nothing was changed; run again when it is done"
+                % error
+            )
+
+    # -- the ways to end
+
+    def keep(self):
+        """Keep the change for when it may be made, in a place that neither Falco nor systemd reads or watches."""
+        lock = self.lock()
+        self.still_so()
+        self.ask_falco(self.state_dir)
+        kept = [(item.path, item.new, item.mode or 0o640) for item in self.items]
+        try:
+            records.keep_staged(self.state_dir, self.request["stage"], kept)
+        except OSError as error:
+            raise Failed("the change can't be kept in %s: %s" % (self.state_dir, error.strerror), undone=True)
+        os.close(lock)
+
+    def drop_kept(self):
+        lock = self.lock()
+        records.drop_staged(self.state_dir)
+        os.close(lock)
+
+    def make(self, recoveries):
+        """Stage, ask Falco, hand over to the worker and wait for its answer.
+
+        recoveries: functions that finish or undo what an earlier run left in a state_dir, each with a sentence about it or None.
+        """
+        lock = self.lock()
+        self._recover(recoveries)
+        self.still_so()
+        self.ask_falco(self.state_dir)
+        token = os.path.basename(tempfile.mkdtemp(dir=self.state_dir, prefix="token-"))
+        os.rmdir(os.path.join(self.state_dir, token))
+        parents = []
+        try:
+            parents = files.make_parents(self.items)
+            files.check_writable(self.items)
+            staged, stages = files.stage(self.items, self.state_dir, token)
+        except (Failed, OSError) as error:
+            files.remove_directories(parents)
+            raise Failed(str(error), undone=True)
+        made = [folder for folder in parents if folder not in self.made] + self.made
+        work = transaction.Transaction(self.journal_entry(token, staged, stages, made))
+        result_path = os.path.join(self.state_dir, "result-%s.json" % token)
+        watchdog = transaction.detached(work, result_path)
+        os.close(lock)
+        os.waitpid(watchdog, 0)
+        answer = records.read_json(result_path)
+        if os.path.exists(result_path):
+            os.unlink(result_path)
+        return answer or {
+            "failed": True,
+            "undone": False,
+            "msg": "the transaction ended without an answer; run again to finish or undo it",
+        }
+
+    def _recover(self, recoveries):
+        for recover in recoveries:
+            try:
+                recovered = recover(self.state_dir)
+            except (Failed, systemd.ManagerError) as error:
+                raise Failed(str(error), undone=False)
+            if recovered:
+                # What the facts saw is no longer so.
+                raise Failed("%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True)
+
+    def journal_entry(self, token, staged, stages, made):
+        """Plain data for the worker and the journal; see transaction.Transaction."""
+        binary = processes.command(self.unit, None)["binary"]
+        return {
+            "state_dir": self.state_dir,
+            "token": token,
+            "unit": self.unit["Id"],
+            "phase": "staged",
+            "at": time.time(),
+            "apply": self.apply_mode,
+            "files": [item.entry(staged) for item in self.items],
+            "stages": stages,
+            "made": made,
+            "owner": self._owner(),
+            "sysctls": self.sysctls,
+            "old_sysctls": self.old_sysctls,
+            "daemon_reload": self.daemon_reload,
+            "reload_paths": list(self.request["expected"]) + self.request["reload_paths"],
+            "forget": self.forget,
+            "forget_since": self.forget_since,
+            "attempt": self.request["attempt"],
+            "before": self.request["before"],
+            "was_running": self.process is not None,
+            "old_pid": self.process.pid if self.process else 0,
+            "binary": {"identity": records.identity(binary), "version": self.request["version"]},
+            "hashes": self.hashes(),
+            "written": self.written if self.forget else [item.path for item in self.ours],
+            "proof": dict(self.request["proof"], host_root=self.root),
+        }
+
+    def _owner(self):
+        """[uid, gid] that Falco runs as."""
+        try:
+            owner = pwd.getpwnam(self.unit.get("User") or "root")
+        except KeyError:
+            owner = None
+        if owner is None or os.getuid() != 0:
+            return [os.getuid(), os.getgid()]
+        return [owner.pw_uid, owner.pw_gid]
+
+    def look_again(self, recoveries):
+        """What a second look finds of the change that was proven; what fails is rolled back where policy allows it."""
+        record, proven = records.load(self.state_dir) or {}, self.request["evidence"]
+        process = record.get("process") or {}
+        same = [process.get(name) == proven[name] for name in ("pid", "start_ticks")]
+        if not all(same) or not record.get("marks"):
+            raise Failed(
+                "the record in %s is not of the change that was to be looked at again: another run came in between; it was left "
+                "as it is" % self.state_dir,
+                reverted=False,
+            )
+        try:
+            return evidence.SecondLook(record["proof"], record["unit"], proven, record["marks"]).wait()
+        except (evidence.Died, evidence.NoEvidence, systemd.ManagerError) as error:
+            reason = "after its proof: %s" % str(error).rstrip(".")
+        if not self.request["auto_revert"]:
+            raise Failed(
+                "%s. falco_tune_auto_revert is false: the change was left as it is" % reason, reverted=False
+            )
+        self.collect_rollback()
+        answer = self.make(recoveries)
+        if answer.get("failed"):
+            raise Failed("%s. It could not be rolled back: %s" % (reason, answer["msg"]), reverted=False)
+        raise Failed(
+            "%s. The change was rolled back, and Falco runs as before" % reason,
+            reverted=True,
+            evidence=answer.get("evidence"),
+        )
+
+
+def _unmoved(entry):
+    """What somebody else wrote since is not ours to throw away."""
+    try:
+        with open(entry["path"], "rb") as stream:
+            now = host.digest(stream.read())
+    except OSError:
+        return
+    if entry["new_sha256"] is not None and now != entry["new_sha256"]:
+        raise Failed(
+            "%s was changed by somebody else since (sha256 %s, written was %s): put it right by hand; nothing was changed"
+            % (entry["path"], now[:12], entry["new_sha256"][:12])
+        )

@@ -1,0 +1,219 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of a change: staged where they can be renamed from, swapped, put back. Sysctls are files too."""
+
+import base64
+import errno
+import os
+import shutil
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+
+
+class Item:
+    """One file of the change: what is there (`old`, `old_meta`: [mode, uid, gid]), what will be (`new`, None: it goes away)."""
+
+    def __init__(self, path, new, mode=None):
+        self.path = path
+        self.new = new
+        self.mode = mode
+        self.old = None
+        self.old_meta = None
+        try:
+            with open(path, "rb") as stream:
+                self.old = stream.read()
+                found = os.fstat(stream.fileno())
+            self.old_meta = [found.st_mode & 0o7777, found.st_uid, found.st_gid]
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise Failed("%s can't be read: %s; run with become" % (path, error.strerror))
+
+    @property
+    def changed(self):
+        return self.old != self.new
+
+    def target(self):
+        """The file behind a symbolic link: a link stays a link."""
+        return os.path.realpath(self.path)
+
+    def entry(self, staged):
+        """Plain data for the journal: 'path', 'staged', 'old_meta', 'old' (base64), 'new_sha256'. staged: {path: staged name}."""
+        return {
+            "path": self.path,
+            "staged": staged.get(self.path),
+            "old_meta": self.old_meta,
+            "old": base64.b64encode(self.old).decode("ascii") if self.old is not None else None,
+            "new_sha256": host.digest(self.new) if self.new is not None else None,
+        }
+
+
+# -- before the stop
+
+
+def stage_folder(folder, state_dir, token):
+    """A directory on the same file system as `folder`, outside anything that Falco reads or watches.
+
+    Even a sub-directory made in config.d would begin a hot reload.
+    """
+    device = os.stat(folder).st_dev
+    for base in (state_dir, os.path.dirname(folder)):
+        if os.stat(base).st_dev == device:
+            name = os.path.join(base, ".falcotune-%s" % token)
+            if not os.path.isdir(name):
+                os.mkdir(name, 0o700)
+            return name
+    raise Failed(
+        "%s is on a file system of its own: a file can't be renamed into it from %s or %s, so it can't be swapped "
+        "atomically; set falco_tune_state_dir to a directory on that file system"
+        % (folder, state_dir, os.path.dirname(folder))
+    )
+
+
+def write_staged(name, data, mode, owner):
+    """Write a complete file to disk under a name that nobody reads. owner: [uid, gid], or None."""
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        if owner:
+            os.fchown(stream.fileno(), owner[0], owner[1])
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
+
+
+def stage(items, state_dir, token):
+    """Write every new file to where it can be renamed from. ({path: staged name}, [folders])."""
+    staged, folders = {}, []
+    try:
+        for number, item in enumerate(items):
+            if item.new is None:
+                continue
+            try:
+                folder = stage_folder(os.path.dirname(item.target()), state_dir, token)
+                if folder not in folders:
+                    folders.append(folder)
+                name = os.path.join(folder, "%d" % number)
+                mode = item.old_meta[0] if item.old_meta else item.mode
+                write_staged(name, item.new, mode, item.old_meta[1:] if item.old_meta else None)
+            except OSError as error:
+                raise Failed("%s can't be written: %s; nothing was changed" % (item.path, error.strerror))
+            staged[item.path] = name
+        return staged, folders
+    except BaseException:
+        unstage(folders)
+        raise
+
+
+def unstage(folders):
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_writable(items):
+    """Raise Failed where a swap can't work: an immutable file, a read-only file system.
+
+    Asked with access(2), which knows both: opening a watched file for writing would begin a hot reload.
+    """
+    for item in items:
+        path = item.target()
+        for name in (path, os.path.dirname(path)):
+            if os.path.exists(name) and not os.access(name, os.W_OK):
+                advice = (
+                    "is it immutable (lsattr) or on a read-only file system?"
+                    if os.geteuid() == 0
+                    else "run with become"
+                )
+                raise Failed(
+                    "%s can't be replaced: %s is not writable: %s; nothing was changed"
+                    % (item.path, name, advice)
+                )
+
+
+def make_parents(items):
+    """The folders that were made for files of folders that were not there, such as a unit's drop-in's."""
+    made = []
+    try:
+        for item in items:
+            folder = os.path.dirname(item.target())
+            if item.new is not None and not os.path.isdir(folder):
+                os.mkdir(folder, 0o755)
+                made.append(folder)
+    except OSError:
+        remove_directories(made)
+        raise
+    return made
+
+
+# -- after it. entries: as Item.entry() made them.
+
+
+def swap(entries):
+    """Rename every staged file to its place. Every file is complete and on disk already."""
+    for entry in entries:
+        target = os.path.realpath(entry["path"])
+        if entry["staged"]:
+            os.rename(entry["staged"], target)
+        elif os.path.lexists(entry["path"]):
+            os.unlink(entry["path"])
+        records.sync_folder(os.path.dirname(target))
+
+
+def restore(entries, state_dir, token):
+    """Put the previous files back, whatever was swapped so far."""
+    for entry in entries:
+        target = os.path.realpath(entry["path"])
+        if entry["old"] is None:
+            if os.path.lexists(entry["path"]):
+                os.unlink(entry["path"])
+            continue
+        data = base64.b64decode(entry["old"])
+        try:
+            with open(target, "rb") as stream:
+                if stream.read() == data:
+                    continue
+        except OSError:
+            pass
+        folder = stage_folder(os.path.dirname(target), state_dir, token)
+        name = os.path.join(folder, "restore")
+        write_staged(name, data, entry["old_meta"][0], entry["old_meta"][1:])
+        os.rename(name, target)
+        records.sync_folder(os.path.dirname(target))
+        unstage([folder])
+
+
+def make_directories(folders, owner):
+    """Make those that are not there. owner: [uid, gid] of Falco."""
+    for folder in folders:
+        if not os.path.isdir(folder):
+            os.mkdir(folder, 0o750)
+            os.chown(folder, owner[0], owner[1])
+
+
+def remove_directories(folders):
+    """Remove those that are empty, the last one first."""
+    for folder in reversed(folders):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass  # Falco's metrics are in it
+
+
+def sysctl(root, name):
+    """The value of a sysctl, '' where there is none of this name."""
+    return (host.read(sysctl_path(root, name)) or "").strip()
+
+
+def sysctl_path(root, name):
+    return "%s/proc/sys/%s" % (root, name.replace(".", "/"))
+
+
+def write_sysctls(root, values):
+    for name, value in values.items():
+        try:
+            with open(sysctl_path(root, name), "w") as stream:
+                stream.write("%s\n" % value)
+        except OSError as error:
+            raise Failed("sysctl %s = %s: %s" % (name, value, error.strerror))

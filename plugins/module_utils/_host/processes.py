@@ -1,0 +1,102 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From Falco's unit to its process, and what that was started with. Stdlib only, Python 3.6+."""
+
+import os
+import re
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+
+# Where the packages install it; for a unit whose ExecStart can't be read.
+BINARY = "/usr/bin/falco"
+
+
+class Process:
+    """One process below ROOT/proc."""
+
+    def __init__(self, root, pid):
+        self.pid = int(pid)
+        self.path = "%s/proc/%d" % (root, self.pid)
+
+    def stat(self):
+        """(start in clock ticks since boot, utime + stime in ticks, nice), or None when it is gone."""
+        text = host.read(self.path + "/stat", 4096)
+        if not text or ")" not in text:
+            return None
+        fields = text.rsplit(")", 1)[1].split()
+        if fields[0] in ("Z", "X"):
+            return None
+        return int(fields[19]), int(fields[11]) + int(fields[12]), int(fields[16])
+
+    def alive(self, start):
+        """Whether it is still the same process."""
+        stat = self.stat()
+        return stat is not None and stat[0] == start
+
+    def arguments(self):
+        text = host.read(self.path + "/cmdline", 1 << 17) or ""
+        return text.rstrip("\0").split("\0") if text else []
+
+    def environment(self):
+        text = host.read(self.path + "/environ", 1 << 18)
+        if text is None:
+            return None
+        return dict(item.split("=", 1) for item in text.split("\0") if "=" in item)
+
+    def schedule(self):
+        """(ns on a CPU, ns waiting for one) over all threads, or None."""
+        on = waiting = 0
+        try:
+            threads = os.listdir(self.path + "/task")
+        except OSError:
+            return None
+        for thread in threads:
+            fields = (host.read("%s/task/%s/schedstat" % (self.path, thread), 256) or "").split()
+            if len(fields) >= 2:
+                on += int(fields[0])
+                waiting += int(fields[1])
+        return on, waiting
+
+
+def of_unit(root, unit):
+    """(Process, its start in ticks) of the unit's main process, or (None, None) where none is alive.
+
+    root: prefix of /proc. unit: properties as systemd.find() gives them, or None.
+    """
+    pid = host.integer(unit.get("MainPID")) if unit else None
+    process = Process(root.rstrip("/"), pid) if pid else None
+    stat = process.stat() if process else None
+    return (process, stat[0]) if stat else (None, None)
+
+
+def command(unit, process):
+    """What Falco is started with: {'binary', 'arguments' (the program's name first, may be empty), 'environment'}.
+
+    The process tells, if there is one, else its unit; either may be None.
+    """
+    started = systemd.argv(unit) if unit else []
+    environment = process.environment() if process else None
+    if not environment and unit:
+        words = (unit.get("Environment") or "").split()
+        environment = dict(item.split("=", 1) for item in words if "=" in item)
+    return {
+        "binary": started[0] if started else BINARY,
+        "arguments": (process.arguments() if process else []) or started,
+        "environment": environment or {},
+    }
+
+
+def started_at(root, start_ticks):
+    """Unix time of a process's start, in seconds, or None where /proc/stat has no btime."""
+    text = host.read(root + "/proc/stat") or host.read("/proc/stat") or ""
+    match = re.search(r"^btime (\d+)", text, re.M)
+    if not match:
+        return None
+    return int(match.group(1)) + start_ticks / float(os.sysconf("SC_CLK_TCK"))
+
+
+def age(start_ticks):
+    """Seconds since a process's start, by the kernel's own clock."""
+    text = host.read("/proc/uptime")
+    return round(float(text.split()[0]) - start_ticks / float(os.sysconf("SC_CLK_TCK")), 2) if text else None

@@ -1,0 +1,88 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From Falco's unit to its process and what that was started with, on a fake /proc."""
+
+import os
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import processes
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A host root whose files are written by write()."""
+    return tmp_path
+
+
+def write(root, path, text):
+    target = root / path.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+
+
+STAT = "812 (falco (x) y) %s 1 812 812 0 -1 4194304 1 2 3 4 70 30 0 0 20 -10 3 0 4711 1000 2000\n"
+
+
+@pytest.fixture
+def process(root):
+    write(root, "/proc/812/stat", STAT % "S")
+    write(root, "/proc/812/cmdline", "/usr/bin/falco\0-o\0engine.kind=kmod\0-o\0a=\0")
+    write(root, "/proc/812/environ", "A=1\0B=x=y\0nonsense\0")
+    write(root, "/proc/812/task/812/schedstat", "100 50 7\n")
+    write(root, "/proc/812/task/813/schedstat", "11 5 7\n")
+    write(root, "/proc/812/task/814/schedstat", "\n")
+    return processes.Process(str(root), 812)
+
+
+def test_process(process):
+    assert process.stat() == (4711, 100, -10)
+    assert process.alive(4711) and not process.alive(4712)
+    assert process.arguments() == ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="]
+    assert process.environment() == {"A": "1", "B": "x=y"}
+    assert process.schedule() == (111, 55)
+
+
+@pytest.mark.parametrize("state", ["Z", "X"])
+def test_a_dead_process_is_gone(root, process, state):
+    write(root, "/proc/812/stat", STAT % state)
+    assert process.stat() is None and not process.alive(4711)
+
+
+def test_a_process_that_is_gone(root):
+    gone = processes.Process(str(root), 9)
+    assert (gone.stat(), gone.arguments(), gone.environment(), gone.schedule()) == (None, [], None, None)
+
+
+def test_started_at(root):
+    write(root, "/proc/stat", "cpu 1 2 3\nbtime 1000000\nprocesses 1\n")
+    assert processes.started_at(str(root), 2 * os.sysconf("SC_CLK_TCK")) == 1000002.0
+
+
+UNIT = {"MainPID": "812", "ExecStart": "{ path=/opt/falco ; argv[]=/opt/falco -o b=1 ; }", "Environment": "A=2 HOST_ROOT=/host C"}
+
+
+def test_the_process_of_a_unit(root, process):
+    found, start = processes.of_unit(str(root) + "/", UNIT)
+    assert (found.path, start) == (process.path, 4711)
+
+
+@pytest.mark.parametrize("unit", [None, {}, {"MainPID": "0"}, {"MainPID": "9"}, {"MainPID": "[not set]"}])
+def test_a_unit_without_a_process(root, process, unit):
+    assert processes.of_unit(str(root), unit) == (None, None)
+
+
+def test_a_command_is_told_by_the_process_and_its_binary_by_the_unit(process):
+    assert processes.command(UNIT, process) == {
+        "binary": "/opt/falco", "arguments": ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="], "environment": {"A": "1", "B": "x=y"}}
+
+
+@pytest.mark.parametrize("unit, command", [
+    (UNIT, {"binary": "/opt/falco", "arguments": ["/opt/falco", "-o", "b=1"], "environment": {"A": "2", "HOST_ROOT": "/host"}}),
+    ({}, {"binary": "/usr/bin/falco", "arguments": [], "environment": {}}),
+    (None, {"binary": "/usr/bin/falco", "arguments": [], "environment": {}}),
+])
+def test_a_command_without_a_process_is_told_by_the_unit(root, unit, command):
+    assert processes.command(unit, None) == command
+    gone = processes.Process(str(root), 9)
+    assert processes.command(unit, gone) == command
