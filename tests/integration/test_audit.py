@@ -149,6 +149,24 @@ def test_a_wrong_tuning_policy_is_told_and_not_fatal(inventory, tmp_path):
     assert run.status == 0 and "falco_tune_presett" in entries(tmp_path)["calm"]["reason"]
 
 
+BOTH = """\
+- ansible.builtin.import_playbook: falcotune.fleet.tune_falco
+- ansible.builtin.import_playbook: falcotune.fleet.audit_falco
+  vars:
+    falco_audit_hosts: localhost
+"""
+
+
+def test_results_of_a_tune_are_no_policy_of_an_audit_in_the_same_run(hosts, inventory, tmp_path):
+    """A tune leaves falco_tune_rollout on localhost and falco_tune_restart_required on its hosts."""
+    playbook = tmp_path / "both.yml"
+    playbook.write_text(BOTH)
+    run = play(playbook, inventory, "--check", "-l", "calm,localhost", "-e", f"falco_audit_report_dir={tmp_path / 'reports'}")
+    assert run.status == 0, run.output
+    looked = run.result("localhost", "falco_facts")
+    assert "not a known policy key" not in json.dumps(looked), looked
+
+
 def test_drift_and_what_became_better_or_worse(hosts, inventory, first, tmp_path):
     """One story: tune, audit, spoil, audit again."""
     folder = first[1]

@@ -333,10 +333,19 @@ def nearest(name, names, prefix=""):
     return " (did you mean %s%s?)" % (prefix, close[0]) if close else ""
 
 
+# Variables with the role's prefix that are its results. Roles hand over every falco_tune_ variable of a host.
+RESULTS = ("falco_tune_restart_required", "falco_tune_rollout")
+
+
 def complete(given, prefix="falco_tune_"):
-    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises PolicyError."""
+    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises PolicyError.
+
+    The role's own results are no part of it and are left out.
+    """
     policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
     for key, value in (given or {}).items():
+        if key in RESULTS:
+            continue
         name = key[len(prefix) :] if key.startswith(prefix) else key
         if name not in OPTIONS:
             raise PolicyError(

@@ -13,7 +13,7 @@ from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 ROLE = ROOT / "roles" / "tune"
 PLAYBOOK_ONLY = {"hosts"}
 PREFIX = "falco_tune_"
-RESULTS = {"falco_tune_restart_required", "falco_tune_rollout"}  # what the role tells, not what it is told
+RESULTS = set(policies.RESULTS)  # what the role tells, not what it is told
 
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 VARS = yaml.safe_load((ROLE / "vars/main.yml").read_text())
@@ -87,3 +87,15 @@ def test_the_playbooks_read_the_remaining_names():
 def test_no_argument_spec_holds_a_template(role):
     """Ansible templates the whole specification, descriptions too, whenever a role is included."""
     assert "{{" not in (ROOT / "roles" / role / "meta/argument_specs.yml").read_text()
+
+
+@pytest.mark.parametrize("role", ["tune", "audit", "trial"])
+def test_no_role_lists_results_itself(role):
+    """The collection leaves them out: policies.RESULTS."""
+    text = (ROOT / "roles" / role / "vars/main.yml").read_text()
+    assert "^falco_tune_" in text and not [name for name in RESULTS if name in text]
+
+
+def test_the_tasks_leave_those_results():
+    action = "".join((ROOT / "plugins/action" / name).read_text() for name in ("falco_config.py", "falco_rollout.py"))
+    assert all('"%s"' % name in action for name in RESULTS)

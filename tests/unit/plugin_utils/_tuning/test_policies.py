@@ -154,6 +154,14 @@ def test_typo_suggestions(key, said):
         policies.complete({key: 1})
 
 
+def test_results_of_the_role_are_left_out_and_nothing_like_them():
+    given = {"falco_tune_rollout": {"hosts": ["a"]}, "falco_tune_restart_required": True, "falco_tune_buf_size_preset": 5}
+    assert policies.complete(given) == policies.complete({"buf_size_preset": 5})
+    for name in ("rollout", "restart_required", "falco_tune_rollouts"):
+        with pytest.raises(policies.PolicyError, match="%s is not a known policy key" % name):
+            policies.complete({name: True})
+
+
 def test_keys_may_carry_the_prefix():
     assert policies.complete({"falco_tune_buf_size_preset": 5}) == policies.complete({"buf_size_preset": 5})
     assert policies.complete({"mine_buf_size_preset": 5}, "mine_")["buf_size_preset"] == 5
