@@ -25,6 +25,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from fleetd import command_lines  # noqa: E402
+
 SIMULATOR = HERE.parent / "simulator" / "falco"
 MARKER = ".fleet.json"
 
@@ -327,7 +331,8 @@ RULES = """\
 def unit_text(root: Path | str, name: str, host: dict) -> str:
     """The packaged unit of a driver for this release, with the host's own paths; those of a whole machine where root is ""."""
     number = version(host["release"])
-    command = f"{root}/usr/bin/falco"
+    command = command_lines.quote(f"{root}/usr/bin/falco")
+    config = f" -c {command_lines.quote(f'{root}/etc/falco/falco.yaml')}" if str(root) else ""
     environment = ""
     if number >= (0, 37):
         kinds = {unit: kind for kind, unit in DRIVER_UNITS.items()}
@@ -349,7 +354,7 @@ def unit_text(root: Path | str, name: str, host: dict) -> str:
         f"User={'%u' if name == 'falco-custom' else 'root'}\n"
         + environment
         # A package's Falco needs no -c: /etc/falco/falco.yaml is where it looks.
-        + f"ExecStart={command}{options}{f' -c {root}/etc/falco/falco.yaml' if str(root) else ''}\n"
+        + f"ExecStart={command}{options}{config}\n"
         "ExecReload=kill -1 $MAINPID\n"
         "UMask=0077\n"
         f"TimeoutSec={host['stop_timeout_seconds']}\n"
