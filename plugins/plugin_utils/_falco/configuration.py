@@ -13,93 +13,81 @@ import posixpath
 import re
 
 import yaml
-
-try:
-    from yaml import CSafeLoader as _Base
-except ImportError:  # libyaml is optional
-    from yaml import SafeLoader as _Base
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _yaml
 
 
 class ConfigError(ValueError):
     """A file that Falco would refuse, or that can't be read for sure. The text names file and line."""
 
 
-class _Loader(_Base):
-    """YAML as Falco reads it: scalars stay text that reads the same back; of duplicate keys the first one counts."""
-
-
-def _mapping(loader, node):
-    loader.flatten_mapping(node)
-    result = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, (dict, list)):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a mapping or list as a key", key_node.start_mark
-            )
-        if key in result:
-            loader.duplicates.append((str(key), key_node.start_mark.line + 1))
-            continue
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-def _tagged(loader, suffix, node):
-    """An unknown tag (an unquoted !name) reads as its plain value, which yaml-cpp does too."""
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(loader, node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
-_Loader.add_multi_constructor("!", _tagged)
-
-
-# A configuration has a few hundred values; aliases of aliases can make billions of a few lines.
+# A configuration has a few hundred values in five levels; aliases of aliases can make billions of a few lines.
 MAX_NODES = 100000
+DEEPEST = 64
+# Falco's numbers have at most 20 digits. Longer ones stay text: to convert a text of n digits costs n² steps.
+LONGEST_NUMBER = 40
+_RESOLVERS = yaml.SafeLoader.yaml_implicit_resolvers
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+_TYPES = {
+    "tag:yaml.org,2002:bool": _CONSTRUCTOR.construct_yaml_bool,
+    "tag:yaml.org,2002:int": _CONSTRUCTOR.construct_yaml_int,
+    "tag:yaml.org,2002:float": _CONSTRUCTOR.construct_yaml_float,
+}
 
 
-def _size(value, known):
-    """How many values a document has once its aliases are written out."""
-    if not isinstance(value, (dict, list)):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = MAX_NODES  # of one that holds itself
-        known[id(value)] = 1 + sum(
-            _size(item, known) for item in (value.values() if isinstance(value, dict) else value)
-        )
-    return known[id(value)]
+def _scalar(value):
+    """The typed value of a scalar, as PyYAML's safe loader makes it. Dates and numbers to the base 60 stay text, as in Falco."""
+    text = value.data
+    if text is None or not value.plain or len(text) > LONGEST_NUMBER or ":" in text:
+        return text
+    for tag, pattern in _RESOLVERS.get(text[:1], ()):
+        if tag in _TYPES and pattern.match(text):
+            return _TYPES[tag](yaml.ScalarNode(tag, text))
+    return text
+
+
+def _typed(value):
+    """Python values of an _yaml.Value. What an alias names is made once more wherever it is named: nothing is shared."""
+    if isinstance(value.data, dict):
+        return {key: _typed(item) for key, item in value.data.items()}
+    if isinstance(value.data, list):
+        return [_typed(item) for item in value.data]
+    return _scalar(value)
+
+
+def _document(text):
+    """The first document of a text, which is the one that Falco reads, or None. Raises _yaml.Unreadable.
+
+    A second document that holds something is an error: whoever wrote it takes it to be in force.
+    """
+    # As bytes: libyaml refuses the text types that ansible-core before 2.19 wraps around what hosts send.
+    found = None
+    for document in _yaml.documents(str.encode(text, "utf-8", "surrogatepass"), DEEPEST, MAX_NODES):
+        if found and document.root.data is not None:
+            raise _yaml.Unreadable(
+                "not YAML that Falco reads whole: a second document begins here", document.root.line - 1
+            )
+        found = found or document
+    return found
 
 
 def load(text, name):
     """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError."""
-    loader = None
     try:
-        loader = _Loader(text)
-        loader.duplicates = []
-        data = loader.get_single_data()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = "%s line %d" % (name, mark.line + 1) if mark else name
-        raise ConfigError("%s: not YAML: %s" % (where, getattr(error, "problem", None) or error)) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError("%s: not YAML that can be read: %s" % (name, error)) from error
-    finally:
-        if loader is not None:
-            loader.dispose()
-    if _size(data, {}) > MAX_NODES:
-        raise ConfigError("%s: its aliases expand to more than %d values" % (name, MAX_NODES))
+        document = _document(text)
+    except _yaml.Unreadable as error:
+        raise ConfigError("%s line %d: %s" % (name, error.line, error)) from error
+    if document is None:
+        return {}, []
+    if document.odd_keys:
+        raise ConfigError(
+            "%s line %d: not YAML that Falco reads: a key is a mapping, a list or null"
+            % (name, document.odd_keys[0])
+        )
+    data = _typed(document.root)
     if isinstance(data, list):
         raise ConfigError("%s: a list at the root; Falco expects a mapping of keys" % name)
-    if not isinstance(data, dict):
-        data = {}  # empty, comments only or plain text: Falco goes on without it
-    return data, loader.duplicates
-
-
-_VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
+    # Empty, comments only or plain text: Falco goes on without it.
+    return (data if isinstance(data, dict) else {}), document.duplicates
 
 
 def expand(value, environment):
@@ -111,16 +99,30 @@ def expand(value, environment):
     if not isinstance(value, str) or "$" not in value:
         return value
 
-    def replace(match):
-        return "${%s}" % match.group(2) if match.group(1) else environment.get(match.group(2), "")
-
-    text = _VARIABLE.sub(replace, value)
+    text = _substituted(value, environment)
     if text == value or text != text.strip():
         return text
     # What a variable holds is typed when it is read: "7" is as good as 7.
     if re.match(r"^(?:-?\d+(?:\.\d+)?|true|false)$", text):
-        return yaml.safe_load(text)
+        return _scalar(_yaml.Value(text, 1, True))
     return text
+
+
+def _substituted(text, environment):
+    """A text with its variables replaced. One pass: each character is looked at a bounded number of times."""
+    parts, position = [], 0
+    end = max(text.rfind("}"), 0)
+    while True:
+        start = text.find("${", position, end)
+        if start < 0:
+            return "".join(parts) + text[position:]
+        close = text.index("}", start)
+        name = text[start + 2 : close]
+        if start > position and text[start - 1] == "$":
+            parts.append(text[position : start - 1] + "${%s}" % name)
+        else:
+            parts.append(text[position:start] + environment.get(name, ""))
+        position = close + 1
 
 
 def set_option(config, option):
@@ -129,11 +131,7 @@ def set_option(config, option):
     steps = re.findall(r"[^.\[\]]+|\[\d*\]", path.strip())
     if not steps or steps[0].startswith("["):
         raise ConfigError("-o %s: expected KEY=VALUE" % option)
-    try:
-        # As bytes: libyaml refuses the text types that ansible-core before 2.19 wraps around what hosts send.
-        value = yaml.load(str.encode(text, "utf-8"), Loader=_Loader_plain) if text.strip() else ""
-    except (yaml.YAMLError, ValueError, RecursionError):
-        value = text
+    value = _option_value(text)
     if isinstance(value, list):
         value = text.strip()  # Falco takes a list in brackets as one text
     node = config
@@ -160,13 +158,13 @@ def set_option(config, option):
     return steps[0]
 
 
-class _Loader_plain(_Base):
-    """For the value part of -o."""
-
-
-_Loader_plain.add_constructor(
-    "tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node)
-)
+def _option_value(text):
+    """The value part of -o: YAML, or the text itself where it is none."""
+    try:
+        document = _document(text) if text.strip() else None
+    except _yaml.Unreadable:
+        return text
+    return _typed(document.root) if document else text.strip()
 
 
 def entries(config):

@@ -238,3 +238,61 @@ def test_lookup():
     assert configuration.lookup({"a": {"b": None}}, "a.b") == (True, None)
     assert configuration.lookup({"a": {"b": None}}, "a.b.c") == (False, None)
     assert configuration.lookup({"a": []}, "a.b") == (False, None)
+
+
+def aliases(depth, wide, merged=False):
+    """Lists of aliases of lists: wide ** depth values. merged: as merge keys instead."""
+    form = "a%d: &a%d {<<: [%s]}" if merged else "a%d: &a%d [%s]"
+    first = "a0: &a0 {k0: 1, k1: 2}" if merged else "a0: &a0 [1, 1]"
+    return "\n".join([first] + [form % (n, n, ", ".join(["*a%d" % (n - 1)] * wide)) for n in range(1, depth + 1)])
+
+
+# Each of these ended the worker process, or cost it gigabytes or minutes, when PyYAML composed what hosts send.
+@pytest.mark.parametrize(("text", "what"), [
+    ("a: " + "[" * 60000, "nested deeper"),
+    ("a: " + "[" * 60000 + "]" * 60000, "nested deeper"),
+    ("a: " + "{a: " * 60000, "nested deeper"),
+    ("- " * 30000, "nested deeper"),
+    (aliases(9, 10), "more than 100000 values"),
+    (aliases(9, 10, merged=True), "more than 100000 values"),
+    ("a: &a [*a]", "refers to no anchor"),
+])
+def test_hostile_yaml_is_refused_while_it_is_read(text, what):
+    with pytest.raises(configuration.ConfigError, match=what):
+        configuration.load(text, "f.yaml")
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("a: " + ":".join(["1"] * 100000), ":".join(["1"] * 100000)),
+    ("a: " + ":".join(["1"] * 1000) + ".5", ":".join(["1"] * 1000) + ".5"),
+    ("a: " + "9" * 100000, "9" * 100000),
+    ("? !!set {a}\n: 1\na: 1", None),
+])
+def test_numbers_that_are_costly_to_convert_stay_text(text, value):
+    if value is None:
+        with pytest.raises(configuration.ConfigError, match="line 1: not YAML"):
+            configuration.load(text, "f.yaml")
+    else:
+        assert configuration.load(text, "f.yaml")[0] == {"a": value}
+
+
+@pytest.mark.parametrize("text", ["${" * 200000, "${a}" * 100000, "$${a" * 200000, "}" * 200000 + "${" * 200000])
+def test_any_number_of_variables_is_expanded_in_one_pass(text):
+    assert configuration.expand(text, {"a": ""}) in (text, "")
+
+
+def test_an_option_of_aliases_is_refused_as_yaml():
+    option = "x={%s}" % ", ".join(aliases(9, 8).split("\n"))
+    given = {}
+    configuration.set_option(given, option)
+    assert given == {"x": option[2:]}
+
+
+def test_a_merge_key_is_an_ordinary_key_as_in_falco():
+    data, duplicates = configuration.load("base: &b {x: 1}\nengine:\n  <<: *b\n  kind: kmod\n", "f.yaml")
+    assert data["engine"] == {"<<": {"x": 1}, "kind": "kmod"} and duplicates == []
+
+
+@pytest.mark.parametrize("text", ["a: 1\n...\n", "a: 1\n---\n", "--- # comment\na: 1\n", "\ufeff# comment\na: 1\n"])
+def test_document_marks_are_read_as_falco_reads_them(text):
+    assert configuration.load(text, "f.yaml")[0] == {"a": 1}

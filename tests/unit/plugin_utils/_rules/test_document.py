@@ -1,10 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""rules_yaml: texts with their lines, and files that are none."""
+"""rules files: texts with their lines, and files that are none."""
 
 import pytest
 import yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,9 +24,9 @@ def read(text):
     return [plain(item) for item in found], problem and (problem.line, str(problem))
 
 
-@pytest.fixture(params=sorted({document.LOADER, yaml.SafeLoader}, key=lambda loader: loader.__name__), autouse=True)
+@pytest.fixture(params=sorted({_yaml.LOADER, yaml.SafeLoader}, key=lambda loader: loader.__name__), autouse=True)
 def loader(request, monkeypatch):
-    monkeypatch.setattr(document, "LOADER", request.param)
+    monkeypatch.setattr(_yaml, "LOADER", request.param)
 
 
 def test_texts_stay_texts():
@@ -60,14 +61,14 @@ BOMB = "- &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 @pytest.mark.parametrize(("text", "line", "what"), [
-    ("a: b", 1, "is no list of rules"),
-    ("- a\n---\njust text", 3, "is no list of rules"),
-    ("- rule: a\n  desc: [b\n", 3, "no YAML"),
-    ("- rule: a\n\tdesc: b\n", 2, "no YAML"),
-    ("- *unknown", 1, "*unknown stands for nothing"),
-    ("- &a [*a]", 1, "*a stands for nothing"),
-    ("- a: \x01", 1, "no YAML"),
-    ("\udcff", 1, "no YAML"),
+    ("a: b", 1, "is not a list of rules"),
+    ("- a\n---\njust text", 3, "is not a list of rules"),
+    ("- rule: a\n  desc: [b\n", 3, "not YAML"),
+    ("- rule: a\n\tdesc: b\n", 2, "not YAML"),
+    ("- *unknown", 1, "*unknown refers to no anchor"),
+    ("- &a [*a]", 1, "*a refers to no anchor"),
+    ("- a: \x01", 1, "not YAML"),
+    ("\udcff", 1, "not YAML"),
     ("[" * 50000, 1, "nested deeper"),
     ("- " * 3000, 1, "nested deeper"),
     (BOMB, 6, "more than"),
