@@ -349,7 +349,7 @@ class Observation:
         self.group = (unit or {}).get("ControlGroup")
         self.seconds = seconds
         self.first = self.look() if process else None
-        self.began = time.time()
+        self.began = time.monotonic()
 
     def look(self):
         """{'on', 'waiting', 'throttled'} in seconds since the start, or None."""
@@ -374,8 +374,8 @@ class Observation:
         }
         if not self.seconds or (self.age is not None and self.age <= LONG_LIFE):
             return dict(found, reason="not looked at twice")
-        time.sleep(max(0, self.began + self.seconds - time.time()))
-        second, took = self.look(), time.time() - self.began
+        time.sleep(max(0, self.began + self.seconds - time.monotonic()))
+        second, took = self.look(), time.monotonic() - self.began
         if not self._same_threads(second) or took <= 0:
             return dict(found, reason="Falco's threads changed between the two looks")
         found["seconds"] = round(took, 2)

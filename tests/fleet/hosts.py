@@ -481,7 +481,7 @@ class Host:
             f"sys.argv[0] = {str(SIMULATOR)!r}\n"
             "sys.path[0] = os.path.dirname(sys.argv[0])\n"
             "runpy.run_path(sys.argv[0], run_name='__main__')\n"), 0o755)
-        for name in ("systemctl", "journalctl"):
+        for name in ("systemctl", "systemd-run", "journalctl"):
             self.write(f"usr/bin/{name}", (
                 "#!/bin/sh\n"
                 f"FLEET_HOST_ROOT={quoted['root']}\n"

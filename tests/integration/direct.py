@@ -111,6 +111,13 @@ def record(host) -> dict | None:
         return None
 
 
+def locked(host) -> bool:
+    """Whether a worker or a watchdog still holds the host."""
+    from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+
+    return records.held(str(host.root / "var/lib/falcotune"))
+
+
 def children(pid: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):

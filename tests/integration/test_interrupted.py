@@ -29,14 +29,15 @@ def hosts(fleet):
     return {host.name: host for host in fleet.hosts}
 
 
-def _killed_in(host, phase, victim):
+def killed_in(host, phase, victim, before_kill=int, **policy):
     """Begin a change and kill its processes as soon as its journal speaks of the phase."""
-    process = direct.change(host)
+    process = direct.change(host, **policy)
     reached = PHASES[PHASES.index(phase):]
     wait_for(lambda: (direct.journal(host) or {}).get("phase") in reached, what=f"phase {phase}")
     watchdogs = direct.children(process.pid)
     workers = [worker for watchdog in watchdogs for worker in direct.children(watchdog)]
     victims = {"controller": [process.pid], "worker": workers, "everyone": [process.pid, *watchdogs, *workers]}[victim]
+    before_kill()
     for pid in victims:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -63,10 +64,10 @@ def _state(host, before):
 def test_a_dead_controller_changes_nothing(phase, hosts):
     host = hosts[f"controller-{phase}"]
     before = falco_files(host)
-    process = _killed_in(host, phase, "controller")
+    process = killed_in(host, phase, "controller")
     process.wait()
     wait_for(lambda: direct.journal(host) is None, 40, "the end of the change")
-    wait_for(lambda: not leftovers(host), what="the end of the watchdog")
+    wait_for(lambda: not direct.locked(host), what="the end of the watchdog")
     assert _state(host, before) == "new"
     assert starts_of(host) == 2
 
@@ -75,7 +76,7 @@ def test_a_dead_controller_changes_nothing(phase, hosts):
 def test_a_dead_worker_is_undone_by_its_watchdog(phase, hosts):
     host = hosts[f"worker-{phase}"]
     before = falco_files(host)
-    answer = direct.finished(_killed_in(host, phase, "worker"))
+    answer = direct.finished(killed_in(host, phase, "worker"))
     assert answer["failed"] and answer["undone"], answer
     assert "the change was killed in phase" in answer["msg"]
     assert _state(host, before) == "old"
@@ -85,7 +86,7 @@ def test_a_dead_worker_is_undone_by_its_watchdog(phase, hosts):
 def test_after_a_power_cut_the_next_run_finishes_or_undoes(phase, fleet, hosts):
     host = hosts[f"everyone-{phase}"]
     before = falco_files(host)
-    _killed_in(host, phase, "everyone").wait()
+    killed_in(host, phase, "everyone").wait()
     assert direct.journal(host) is not None
     run = play(TUNE, fleet.inventory, "--limit", host.name)
     if run.failures:

@@ -311,12 +311,15 @@ class Change:
         try:
             parents = files.make_parents(self.items)
             files.check_writable(self.items)
+            files.check_sysctls(self.root, self.sysctls)
             staged, stages = files.stage(self.items, self.state_dir, token)
+            # Falco watches its main file for its last name going away: a second one would keep a hot reload from coming.
+            old_links = files.link_old(self.items, staged) if self.apply_mode == "restart" else {}
         except (Failed, OSError) as error:
             files.remove_directories(parents)
             raise Failed(str(error), undone=True)
         made = [folder for folder in parents if folder not in self.made] + self.made
-        work = transaction.Transaction(self.journal_entry(token, staged, stages, made))
+        work = transaction.Transaction(self.journal_entry(token, staged, old_links, stages, made))
         result_path = os.path.join(self.state_dir, "result-%s.json" % token)
         watchdog = transaction.detached(work, result_path)
         os.close(lock)
@@ -340,7 +343,7 @@ class Change:
                 # What the facts saw is no longer so.
                 raise Failed("%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True)
 
-    def journal_entry(self, token, staged, stages, made):
+    def journal_entry(self, token, staged, old_links, stages, made):
         """Plain data for the worker and the journal; see transaction.Transaction."""
         binary = processes.command(self.unit, None)["binary"]
         return {
@@ -350,7 +353,7 @@ class Change:
             "phase": "staged",
             "at": time.time(),
             "apply": self.apply_mode,
-            "files": [item.entry(staged) for item in self.items],
+            "files": [item.entry(staged, old_links) for item in self.items],
             "stages": stages,
             "made": made,
             "owner": self._owner(),

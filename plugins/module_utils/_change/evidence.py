@@ -45,7 +45,7 @@ class Proof:
     params: 'host_root', 'healthy_deadline' and 'min_healthy_time' (seconds), 'metrics_file', 'scrape_url', 'driver', 'buffers'
     ({'bytes_each'} or None), 'unit_settings' ({key of the drop-in: value}), 'drops_at_most' (percent or None), 'counters' (whether
     they must move), 'interval' (seconds between two snapshots)
-    unit: its name. mark: of the metrics file before the change. began: Unix time of the start.
+    unit: its name. mark: of the metrics file before the change. began: time.monotonic() of the start.
     """
 
     limit = "healthy_deadline"
@@ -56,6 +56,7 @@ class Proof:
         self.unit = unit
         self.mark = mark
         self.began = began
+        self.began_at = time.time() - (time.monotonic() - began)  # Unix time, for what has dates: logs
         self.process = None
         self.start = None
         self.restarts = None
@@ -68,7 +69,7 @@ class Proof:
             state, seen = self._look()
             if state:
                 return state
-            if time.time() >= self.began + self.params["healthy_deadline"]:
+            if time.monotonic() >= self.began + self.params["healthy_deadline"]:
                 raise NoEvidence(
                     "no evidence within %s (%d s): %s" % (self.limit, self.params["healthy_deadline"], seen)
                 )
@@ -90,7 +91,7 @@ class Proof:
         if counted is None:
             return None, "process %d runs, but no snapshot shows that it counts events" % self.process.pid
         self._privileged(unit)
-        now = time.time()
+        now = time.monotonic()
         if self.first_counted is None:
             self.first_counted = now
         left = self.params["min_healthy_time"] - (now - self.first_counted)
@@ -215,7 +216,7 @@ class Proof:
             return {"bytes_each": size, "count": found[size], "source": "memory map"}
         # A change that is finished after a power cut was logged at the boot, long before this watch began.
         started = processes.started_at(self.root, self.start)
-        size = rings.in_log(self.process, min(self.began, started or self.began))
+        size = rings.in_log(self.process, min(self.began_at, started or self.began_at))
         if size is None:
             return {
                 "bytes_each": None,
@@ -239,7 +240,7 @@ class SecondLook(Proof):
     limit = "two metrics intervals"
 
     def __init__(self, params, unit, proven, marks):
-        super().__init__(params, unit, marks["started"], time.time())
+        super().__init__(params, unit, marks["started"], time.monotonic())
         self.process = processes.Process(self.root, proven["pid"])
         self.start, self.restarts, self.events = proven["start_ticks"], proven["restarts"], proven["events"]
         self.reloads = 0
@@ -253,7 +254,7 @@ class SecondLook(Proof):
             return self._state(unit, counted, how), None
         if counted is not None and counted < self.events and self.reloads < MOST_RELOADS:
             # Somebody else's hot reload, of new rules say: the same process, which counts from 0 again.
-            self.events, self.began, self.reloads = counted, time.time(), self.reloads + 1
+            self.events, self.began, self.reloads = counted, time.monotonic(), self.reloads + 1
         if counted is None or counted <= self.events:
             return None, "its counters have stood still at %s since its proof" % self.events
         if self._stale():

@@ -39,13 +39,17 @@ class Item:
         """The file behind a symbolic link: a link stays a link."""
         return os.path.realpath(self.path)
 
-    def entry(self, staged):
-        """Plain data for the journal: 'path', 'staged', 'old_meta', 'old' (base64), 'new_sha256'. staged: {path: staged name}."""
+    def entry(self, staged, old_links):
+        """Plain data for the journal: 'path', 'staged', 'old_meta', 'old' (base64), 'old_link', 'new_sha256'.
+
+        staged, old_links: {path: name}, as stage() and link_old() make them.
+        """
         return {
             "path": self.path,
             "staged": staged.get(self.path),
             "old_meta": self.old_meta,
             "old": base64.b64encode(self.old).decode("ascii") if self.old is not None else None,
+            "old_link": old_links.get(self.path),
             "new_sha256": host.digest(self.new) if self.new is not None else None,
         }
 
@@ -107,6 +111,23 @@ def stage(items, state_dir, token):
         raise
 
 
+def link_old(items, staged):
+    """A second name for every file that will be replaced, beside its successor: undoing is then a rename, which needs no room.
+
+    The old file itself comes back, with its owner, mode, ACL, extended attributes and SELinux label. → {path: name}; a file
+    system without hard links has none of them, and undoing writes the file anew.
+    """
+    links = {}
+    for item in items:
+        if item.old is not None and item.path in staged:
+            try:
+                os.link(item.target(), staged[item.path] + ".old")
+            except OSError:
+                continue
+            links[item.path] = staged[item.path] + ".old"
+    return links
+
+
 def unstage(folders):
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,10 +171,39 @@ def make_parents(items):
 # -- after it. entries: as Item.entry() made them.
 
 
+def digest_of(path):
+    """sha256 of a file, None where there is none. Raises OSError."""
+    try:
+        with open(path, "rb") as stream:
+            return host.digest(stream.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _old_digest(entry):
+    return None if entry["old"] is None else host.digest(base64.b64decode(entry["old"]))
+
+
+def swapped(entries):
+    """Whether any file has been renamed to its place, or removed."""
+    return any(
+        not os.path.exists(entry["staged"]) if entry["staged"] else not os.path.lexists(entry["path"])
+        for entry in entries
+    )
+
+
 def swap(entries):
-    """Rename every staged file to its place. Every file is complete and on disk already."""
+    """Rename every staged file to its place. Every file is complete and on disk already.
+
+    Raises Failed where a file is not the one that was read: somebody else has changed it meanwhile.
+    """
     for entry in entries:
         target = os.path.realpath(entry["path"])
+        if digest_of(target) != _old_digest(entry):
+            raise Failed(
+                "%s was changed by somebody else while this change was made: it was left as it is; run again"
+                % entry["path"]
+            )
         if entry["staged"]:
             os.rename(entry["staged"], target)
         elif os.path.lexists(entry["path"]):
@@ -162,26 +212,44 @@ def swap(entries):
 
 
 def restore(entries, state_dir, token):
-    """Put the previous files back, whatever was swapped so far."""
+    """Put the previous files back, whatever was swapped so far. Every file is tried. → paths that somebody else has changed.
+
+    Those are neither the previous file nor ours, and are left as they are. Raises Failed where a file can't be put back.
+    """
+    foreign, failed = [], []
     for entry in entries:
-        target = os.path.realpath(entry["path"])
-        if entry["old"] is None:
-            if os.path.lexists(entry["path"]):
-                os.unlink(entry["path"])
-            continue
-        data = base64.b64decode(entry["old"])
         try:
-            with open(target, "rb") as stream:
-                if stream.read() == data:
-                    continue
-        except OSError:
-            pass
+            if not _restored(entry, state_dir, token):
+                foreign.append(entry["path"])
+        except (OSError, Failed) as error:
+            failed.append(
+                "%s can't be put back: %s" % (entry["path"], getattr(error, "strerror", None) or error)
+            )
+    if failed:
+        raise Failed("; ".join(failed))
+    return foreign
+
+
+def _restored(entry, state_dir, token):
+    """Whether the previous file is at its place now; False where a third party's is."""
+    target = os.path.realpath(entry["path"])
+    now = digest_of(target)
+    if now == _old_digest(entry):
+        return True
+    if now != entry["new_sha256"]:
+        return False
+    link = entry.get("old_link")
+    if entry["old"] is None:
+        os.unlink(entry["path"])
+    elif link and os.path.exists(link):
+        os.rename(link, target)
+    else:
         folder = stage_folder(os.path.dirname(target), state_dir, token)
         name = os.path.join(folder, "restore")
-        write_staged(name, data, entry["old_meta"][0], entry["old_meta"][1:])
+        write_staged(name, base64.b64decode(entry["old"]), entry["old_meta"][0], entry["old_meta"][1:])
         os.rename(name, target)
-        records.sync_folder(os.path.dirname(target))
-        unstage([folder])
+    records.sync_folder(os.path.dirname(target))
+    return True
 
 
 def make_directories(folders, owner):
@@ -190,6 +258,8 @@ def make_directories(folders, owner):
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o750)
             os.chown(folder, owner[0], owner[1])
+            # On disk before the configuration that needs it: Falco exits where it is missing.
+            records.sync_folder(os.path.dirname(folder))
 
 
 def remove_directories(folders):
@@ -210,10 +280,24 @@ def sysctl_path(root, name):
     return "%s/proc/sys/%s" % (root, name.replace(".", "/"))
 
 
+def check_sysctls(root, names):
+    """Raise Failed where a sysctl can't be written, before anything is touched."""
+    for name in names:
+        path = sysctl_path(root, name)
+        if not os.access(path, os.W_OK):
+            raise Failed(
+                "%s is not writable, and policy sets %s (falco_tune_bpf_stats); nothing was changed"
+                % (path, name)
+            )
+
+
 def write_sysctls(root, values):
-    for name, value in values.items():
+    """Best effort, as no proof depends on them. → a sentence for each that could not be written."""
+    failed = []
+    for name, value in sorted(values.items()):
         try:
             with open(sysctl_path(root, name), "w") as stream:
                 stream.write("%s\n" % value)
         except OSError as error:
-            raise Failed("sysctl %s = %s: %s" % (name, value, error.strerror))
+            failed.append("sysctl %s = %s could not be set: %s" % (name, value, error.strerror))
+    return failed

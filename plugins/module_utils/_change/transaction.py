@@ -14,6 +14,7 @@ import time
 import traceback
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
+    dead_man,
     evidence,
     files,
     records,
@@ -47,12 +48,30 @@ class Transaction:
         self.root = self.proof["host_root"].rstrip("/")
         self.unit = unit_control.Unit(journal_entry["unit"], self.root, journal_entry.get("reload_paths", ()))
 
+    @property
+    def deadline(self):
+        """Seconds in which a change comes to its end, with an undo and a proof in the worst case; the watchdog ends it then."""
+        steps = (
+            unit_control.SETTLE_AT_MOST
+            + unit_control.STOP_TIMEOUT
+            + unit_control.START_TIMEOUT
+            + unit_control.COMES_BACK
+        )
+        return 2 * (steps + self.proof["healthy_deadline"]) + 60
+
     # -- bookkeeping
 
     def note(self, phase):
         self.entry["phase"] = phase
         self.entry["at"] = time.time()
         records.write_journal(self.state_dir, self.entry)
+
+    def note_if_possible(self, phase):
+        """After the stop: a journal that can't be written must not keep Falco from its start. An earlier phase is undone too."""
+        try:
+            self.note(phase)
+        except OSError as error:
+            self.unit.notes.append("the journal could not be written: %s" % error.strerror)
 
     def keep(self):
         """The previous files, outside any directory that Falco reads. The journal knows of them before they are there."""
@@ -94,19 +113,23 @@ class Transaction:
     # -- steps
 
     def swap(self):
-        """Renames, then what the kernel and systemd must know."""
+        """Renames, then what systemd must know. The stage folders keep the previous files until the end."""
         files.swap(self.entry["files"])
-        files.unstage(self.entry["stages"])
-        files.write_sysctls(self.root, self.entry["sysctls"])
         self.reload_systemd()
 
     def restore(self):
-        """The previous files, whatever was swapped so far."""
-        files.restore(self.entry["files"], self.state_dir, self.entry["token"])
-        files.unstage(self.entry["stages"])
-        files.write_sysctls(self.root, self.entry["old_sysctls"])
-        files.remove_directories(self.entry["made"])
-        self.reload_systemd()
+        """The previous files, whatever was swapped so far; the files of a third party stay."""
+        try:
+            for path in files.restore(self.entry["files"], self.state_dir, self.entry["token"]):
+                self.unit.notes.append(
+                    "%s was changed by somebody else meanwhile: it was left as it is" % path
+                )
+        finally:
+            files.remove_directories(self.entry["made"])
+            self.reload_systemd()
+
+    def set_sysctls(self, values):
+        self.unit.notes.extend(files.write_sysctls(self.root, values))
 
     def reload_systemd(self):
         if self.entry["daemon_reload"]:
@@ -118,11 +141,12 @@ class Transaction:
             proven["blind_seconds_at_most"] = round(
                 began - self.unit.stopped_at + proven["seconds_to_evidence"], 2
             )
+        self.set_sysctls(self.entry["sysctls"])
         proven["interruptions"] = self.unit.interruptions
         proven["notes"] = self.unit.notes
         if self.entry["apply"] == "adopt":
             proven["adopted"] = True
-        self.commit(proven)
+        self.commit_if_possible(proven)
         return {"changed": True, "failed": False, "evidence": proven}
 
     # -- the whole
@@ -131,38 +155,44 @@ class Transaction:
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo. Never raises."""
         try:
             if self.entry["apply"] == "adopt" and not self.writes():
-                return self.prove(time.time(), self.mark())
+                return self.prove(time.monotonic(), self.mark())
             self.keep()
             self.note("kept")
             if self.entry["apply"] in UNINTERRUPTED:
                 return self.run_quietly()
             self.unit.settle()
+            files.make_directories(self.entry["made"], self.entry["owner"])
+            if self.entry["apply"] == "restart":
+                dead_man.arm(self.unit.name, self.entry["token"])
             self.note("stopping")
             if self.entry["apply"] == "restart":
                 self.unit.stop()
-                self.note("stopped")
+                self.note_if_possible("stopped")
             else:
                 self.unit.interrupted()
-            mark, began = self.mark(), time.time()
-            files.make_directories(self.entry["made"], self.entry["owner"])
+            mark, began = self.mark(), time.monotonic()
             self.swap()
-            self.note("swapped")
+            self.note_if_possible("swapped")
             if self.entry["apply"] == "restart":
                 self.unit.start()
-            self.note("started")
+            self.note_if_possible("started")
             return self.prove(began, mark)
         except Exception as error:  # pylint: disable=broad-except
             return self.undo(error)
+        finally:
+            if self.entry["apply"] == "restart":
+                dead_man.disarm(self.entry["token"])
 
     def run_quietly(self):
         """Nothing here that Falco reads: it is not interrupted, and what was proven of it still holds, or is proven anew."""
         self.note("stopping")
-        mark, began = self.mark(), time.time()
+        mark, began = self.mark(), time.monotonic()
         files.make_directories(self.entry["made"], self.entry["owner"])
         self.swap()
         self.note("swapped")
         if self.entry["apply"] == "adopt":
             return self.prove(began, mark)
+        self.set_sysctls(self.entry["sysctls"])
         self.commit(None)
         return {"changed": True, "failed": False}
 
@@ -170,6 +200,16 @@ class Transaction:
         return bool(self.entry["files"] or self.entry["made"] or self.entry["sysctls"])
 
     # -- the end
+
+    def commit_if_possible(self, proven):
+        """A record that can't be written is no reason to stop a Falco that has proven itself."""
+        try:
+            self.commit(proven)
+        except OSError as error:
+            proven["notes"].append(
+                "the change is proven, but its record in %s could not be written: %s; the next run proves it anew"
+                % (self.state_dir, error.strerror)
+            )
 
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
@@ -182,6 +222,7 @@ class Transaction:
                 shutil.rmtree(records.kept_folder(self.state_dir, number), ignore_errors=True)
             shutil.rmtree(self.entry["kept"], ignore_errors=True)
         records.drop_journal(self.state_dir)
+        files.unstage(self.entry["stages"])
 
     def record(self, proven, before):
         """The record of this change. before: the one that it replaces, {} without one."""
@@ -235,32 +276,36 @@ class Transaction:
     # -- undo
 
     def undo(self, error):
-        """Back to the previous state; the host's Falco runs as before, or the answer says that it does not."""
+        """Back to the previous state. Every path ends with a start of what is on disk, whatever fails before it."""
         reason = _told(error)
         answer = {"changed": False, "failed": True, "notes": self.unit.notes, "log": self.unit.log_lines()}
         touched = self.entry["phase"] not in ("kept", "staged")
         interrupted = touched and self.entry["apply"] not in UNINTERRUPTED
-        try:
-            if interrupted:
-                reason = self.stop_again(error, reason)
-            if touched:
-                self.restore()
-            else:
-                files.unstage(self.entry["stages"])
-            if interrupted and self.entry["was_running"]:
-                self.unit.start()
-                self.unit.await_process()
-            self.forget_it()
-        except Exception as second:  # pylint: disable=broad-except
-            return dict(
-                answer,
-                undone=False,
-                msg="%s. Undoing failed too: %s. The previous files are kept in %s; look at the unit %s."
-                % (reason.rstrip("."), second, self.entry.get("kept"), self.entry["unit"]),
-            )
+        failed = []
+
+        def attempt(step):
+            try:
+                return step()
+            except Exception as problem:  # pylint: disable=broad-except
+                failed.append(_told(problem).rstrip("."))
+
+        if interrupted and self._stop_again():
+            attempt(self.unit.stop)
+            said = attempt(self.unit.start_by_hand) if isinstance(error, evidence.Died) else None
+            reason = "%s. Falco said: %s" % (reason.rstrip("."), said) if said else reason
+        if touched:
+            attempt(self.restore)
+        if interrupted and self.entry["was_running"]:
+            attempt(self.unit.start)
+            attempt(self.unit.await_process)
+        if touched:
+            self.set_sysctls(self.entry["old_sysctls"])
+        if failed:
+            return dict(answer, undone=False, msg=self._half_undone(reason, failed))
+        self.forget_it()
         answer.update(undone=True, touched=interrupted)
         if interrupted and self.unit.stopped_at:
-            answer["blind_seconds_at_most"] = round(time.time() - self.unit.stopped_at, 2)
+            answer["blind_seconds_at_most"] = round(time.monotonic() - self.unit.stopped_at, 2)
         after = (
             "The previous configuration is back and Falco runs with it."
             if touched
@@ -268,17 +313,31 @@ class Transaction:
         )
         return dict(answer, msg="%s. %s" % (reason.rstrip("."), after))
 
-    def stop_again(self, error, reason):
-        """Stop what runs with the new files. The reason, with Falco's own words where it died of them."""
-        if self.entry["apply"] == "restart" or not self.unit.runs_as(self.entry["old_pid"]):
-            self.unit.stop()
-        said = self.unit.start_by_hand() if isinstance(error, evidence.Died) else None
-        return "%s. Falco said: %s" % (reason.rstrip("."), said) if said else reason
+    def _stop_again(self):
+        """Whether a Falco with the new files must be stopped before they are taken back."""
+        if self.entry["apply"] == "restart":
+            return files.swapped(self.entry["files"]) or self.entry["phase"] == "started"
+        return not self.unit.runs_as(self.entry["old_pid"])
+
+    def _half_undone(self, reason, failed):
+        state = "nobody knows its state"
+        try:
+            state = self.unit.properties().get("ActiveState")
+        except (systemd.ManagerError, IndexError):
+            pass
+        return "%s. Undoing failed too: %s. The previous files are kept in %s. The unit %s is %s." % (
+            reason.rstrip("."),
+            "; ".join(failed),
+            self.entry.get("kept"),
+            self.entry["unit"],
+            state,
+        )
 
     def forget_it(self):
         """What this change has kept on the host, apart from Falco's own files."""
         shutil.rmtree(self.entry.get("kept") or os.devnull, ignore_errors=True)
         records.drop_journal(self.state_dir)
+        files.unstage(self.entry["stages"])
         records.sweep(self.state_dir)
 
 
@@ -296,9 +355,10 @@ def recover(state_dir):
         records.sweep(state_dir)
         return None
     work = Transaction(entry)
+    dead_man.disarm(entry["token"])
     if entry.get("phase") == "started":
         try:
-            work.prove(time.time(), entry.get("mark") or [0, 0])
+            work.prove(time.monotonic(), entry.get("mark") or [0, 0])
             return "an earlier change was broken off after Falco's start; it has now proven itself and stays"
         except (evidence.Died, evidence.NoEvidence, systemd.ManagerError) as error:
             answer = work.undo(error)
@@ -331,7 +391,7 @@ def detached(work, result_path):
     waiting = os.getpid()
 
     def body():
-        if not detach.work(lambda: records.write_json(result_path, work.run())):
+        if not detach.work(lambda: records.write_json(result_path, work.run()), work.deadline):
             records.write_json(result_path, killed(work))
         if os.getppid() != waiting:
             # Nobody will come for the answer; the record and the journal have told it.

@@ -30,7 +30,7 @@ STAYS = 2
 
 
 class Unit:
-    """One unit, and what was done to it: `stopped_at` (Unix time of the last interruption, or None), `interruptions`, `notes`.
+    """One unit, and what was done to it: `stopped_at` (time.monotonic() of the last interruption, or None), `interruptions`, `notes`.
 
     name: of the unit. root: prefix of /proc. reload_paths: files and folders a write to which begins a hot reload.
     """
@@ -48,14 +48,14 @@ class Unit:
 
     def interrupted(self):
         """Falco sees no events from now on."""
-        self.stopped_at = time.time()
+        self.stopped_at = time.monotonic()
         self.interruptions += 1
 
     def settle(self):
         """Wait until no hot reload can be in the window in which SIGTERM is lost."""
         paths = [path for path in self.reload_paths if os.path.exists(path)]
-        until = time.time() + SETTLE_AT_MOST
-        while time.time() < until:
+        until = time.monotonic() + SETTLE_AT_MOST
+        while time.monotonic() < until:
             newest = 0
             for path in paths:
                 try:
@@ -74,19 +74,19 @@ class Unit:
         systemd.run(["systemctl", "reset-failed", self.name])
         self.interrupted()
         stopping = systemd.begin(["systemctl", "stop", self.name])
-        again = time.time() + SEND_AGAIN
-        until = time.time() + STOP_TIMEOUT
-        while time.time() < until:
+        again = time.monotonic() + SEND_AGAIN
+        until = time.monotonic() + STOP_TIMEOUT
+        while time.monotonic() < until:
             status, output = stopping.ended(0.05)
             gone = process is None or not process.alive(start)
             if status is not None and gone and (status == 0 or self.is_down()):
                 return
             if status:
                 raise Failed("systemctl stop %s: %s" % (self.name, output))
-            if not gone and time.time() >= again:
+            if not gone and time.monotonic() >= again:
                 self.notes.append("Falco did not react to SIGTERM; it was sent again")
                 systemd.run(["systemctl", "kill", "--signal=SIGTERM", self.name])
-                again = time.time() + SEND_AGAIN
+                again = time.monotonic() + SEND_AGAIN
         stopping.give_up()
         raise Failed(
             "Falco (process %d) did not stop within %d s" % (process.pid if process else 0, STOP_TIMEOUT)
@@ -102,16 +102,16 @@ class Unit:
 
     def await_process(self):
         """Alive for a moment under the previous configuration: it ran before, so this is enough."""
-        seen, until = None, time.time() + COMES_BACK
-        while time.time() < until:
+        seen, until = None, time.monotonic() + COMES_BACK
+        while time.monotonic() < until:
             unit = self.properties()
             pid = unit.get("MainPID")
             if unit.get("ActiveState") == "active" and pid not in (None, "0"):
                 if seen and seen[0] == pid:
-                    if time.time() - seen[1] >= STAYS:
+                    if time.monotonic() - seen[1] >= STAYS:
                         return
                 else:
-                    seen = (pid, time.time())
+                    seen = (pid, time.monotonic())
             time.sleep(0.25)
         raise Failed("Falco did not come back with the previous configuration")
 

@@ -20,6 +20,7 @@ def watchdog(body):
         return pid
     try:
         os.setsid()
+        os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for handle in (0, 1, 2):
             os.dup2(null, handle)
@@ -43,11 +44,11 @@ def work(body, deadline=None):
             os._exit(status)
     if deadline is None:
         return os.waitpid(worker, 0)[1] == 0
-    until = time.time() + deadline
+    until = time.monotonic() + deadline
     while True:
         pid, status = os.waitpid(worker, os.WNOHANG)
         if pid:
             return status == 0
-        if time.time() > until:
+        if time.monotonic() > until:
             os.kill(worker, signal.SIGKILL)
         time.sleep(STEP)

@@ -26,6 +26,7 @@ import traceback
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
     candidate,
+    dead_man,
     failure,
     records,
     unit_control,
@@ -75,6 +76,7 @@ def clean(state_dir):
         end(left.get("pid"), left.get("start"))
         if left.get("stopped"):
             bring_back(left)
+            dead_man.disarm(left["folder"])
     records.sweep(state_dir)
     records.drop_trial(state_dir)
     return left
@@ -83,8 +85,8 @@ def clean(state_dir):
 def end(pid, start):
     """Kill the trial's Falco, if it is still the same process."""
     process = processes.Process("", pid) if pid and start else None
-    until = time.time() + 10
-    while process and process.alive(start) and time.time() < until:
+    until = time.monotonic() + 10
+    while process and process.alive(start) and time.monotonic() < until:
         try:
             os.kill(pid, signal.SIGKILL)
         except OSError:
@@ -169,7 +171,7 @@ class Limits:
 
     def check(self):
         """Raises Aborted."""
-        now = time.time()
+        now = time.monotonic()
         if now < self.next:
             return
         self.next = now + LOOK
@@ -321,11 +323,11 @@ class Trial:
     def ask(self, words, name):
         """Let Falco print something and end: its exit status."""
         child = self.spawn(words, name)
-        until = time.time() + DRY_RUN
+        until = time.monotonic() + DRY_RUN
         try:
             while child.poll() is None:
                 self.check()
-                if time.time() > until:
+                if time.monotonic() > until:
                     raise Failed("no end after %d s: %s" % (DRY_RUN, " ".join(words)))
                 time.sleep(0.02)
         finally:
@@ -415,6 +417,9 @@ class Trial:
     def stop_production(self):
         unit = production(self.journal_entry)
         unit.settle()
+        # Where all processes of the trial are killed at once, systemd starts the host's own Falco when the trial would have ended.
+        seconds = dead_man.FIRES_AFTER + OPENS + int(self.request["seconds"])
+        dead_man.arm(unit.name, self.journal_entry["folder"], seconds)
         self.note(stopped=True)
         self.limits.expected_gone = True
         unit.stop()
@@ -431,9 +436,9 @@ class Trial:
             "no snapshot of its metrics shows within %d s that Falco captures" % OPENS,
         )
         self.wait(child, WARM_UP)
-        began, seen = time.time(), self.cpu(child.pid)
+        began, seen = time.monotonic(), self.cpu(child.pid)
         self.wait(child, self.request["seconds"] + self.request["interval"])
-        ended, now = time.time(), self.cpu(child.pid)
+        ended, now = time.monotonic(), self.cpu(child.pid)
         if seen and now:
             self.answer["cpu"] = {
                 "seconds": round(ended - began, 3),
@@ -451,8 +456,8 @@ class Trial:
 
     def wait(self, child, seconds, until=None, msg=None):
         """Let Falco run, for so long or until something is so; Failed with msg where it never is."""
-        deadline = time.time() + seconds
-        while time.time() < deadline:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             self.check()
             if child.poll() is not None:
                 raise Failed("Falco ended: %s" % self.cause("falco", child.returncode))
@@ -465,8 +470,8 @@ class Trial:
 
     def beat(self):
         """An event now and then: Falco writes snapshots only when there is one, and a lean set on a quiet host has none."""
-        if self.pulse is None or time.time() > self.pulse:
-            self.pulse = time.time() + LOOK
+        if self.pulse is None or time.monotonic() > self.pulse:
+            self.pulse = time.monotonic() + LOOK
             child = os.fork()
             if child == 0:
                 os._exit(0)
@@ -480,12 +485,12 @@ class Trial:
 
     def stop(self, child):
         """SIGTERM, once more where it was not heard, and SIGKILL in the end."""
-        began = again = time.time()
+        began = again = time.monotonic()
         while child.poll() is None:
             self.check()
-            if time.time() >= again:
-                child.send_signal(signal.SIGKILL if time.time() - began > KILL else signal.SIGTERM)
-                again = time.time() + SEND_AGAIN
+            if time.monotonic() >= again:
+                child.send_signal(signal.SIGKILL if time.monotonic() - began > KILL else signal.SIGTERM)
+                again = time.monotonic() + SEND_AGAIN
             time.sleep(0.02)
 
 
@@ -548,7 +553,7 @@ def answer_of(watchdog, reader, connection):
 
     connection: our end of it, or None. An empty line now and then shows whether the other one is still there.
     """
-    data, beat = [], time.time() + BEAT
+    data, beat = [], time.monotonic() + BEAT
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     while True:
@@ -557,8 +562,8 @@ def answer_of(watchdog, reader, connection):
             if not part:
                 break
             data.append(part)
-        if connection is not None and time.time() >= beat:
-            beat = time.time() + BEAT
+        if connection is not None and time.monotonic() >= beat:
+            beat = time.monotonic() + BEAT
             try:
                 os.write(connection, b"\n")
             except OSError:

@@ -6,6 +6,8 @@
 import json
 import os
 
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import tail
+
 # Bytes read behind the mark: a minute of snapshots, one a second, of 2 kB each, and room to spare.
 MAX_READ = 1 << 22
 
@@ -29,8 +31,11 @@ def new_snapshots(path, mark):
     → [(scap.n_evts, scap.n_drops, seconds since Falco's start or reload; 0 where it does not say)]
     """
     try:
-        with open(path, "rb") as stream:
-            found = os.fstat(stream.fileno())
+        handle, found = tail.open_regular(path)
+    except tail.Refused:
+        return []
+    try:
+        with os.fdopen(handle, "rb") as stream:
             if found.st_ino == mark[0] and found.st_size >= mark[1]:
                 stream.seek(mark[1])
             data = stream.read(MAX_READ)

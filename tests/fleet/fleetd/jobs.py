@@ -69,6 +69,12 @@ def restart(names, _options):
 
 def stop(names, _options):
     for name in names:
+        if name.endswith(".timer"):
+            from fleetd import timers
+
+            if not timers.stop(name):
+                raise units.Failure("Failed to stop %s: Unit %s not loaded." % (name, name), 5)
+            continue
         unit_id, fragment, _masked = units.resolve(units.full_name(name))
         if fragment is None and not states.state_of(unit_id)["supervised"]:
             raise units.Failure("Failed to stop %s: Unit %s not loaded." % (unit_id, unit_id), 5)

@@ -4,6 +4,7 @@
 """What a watchdog answers for a killed worker. The transaction as a whole is tested on hosts: tests/integration/test_interrupted.py."""
 
 import base64
+import hashlib
 import os
 
 import pytest
@@ -77,7 +78,7 @@ def test_files_that_an_earlier_version_had_swapped_are_put_back(work, tmp_path):
     path = tmp_path / "falco.yaml"
     path.write_text("new")
     entry = {"path": str(path), "staged": None, "old_meta": [0o640, os.getuid(), os.getgid()],
-             "old": base64.b64encode(b"old").decode(), "new_sha256": "0" * 64}
+             "old": base64.b64encode(b"old").decode(), "new_sha256": hashlib.sha256(b"new").hexdigest()}
     records.write_json(str(tmp_path / "journal.json"), old_journal(tmp_path, phase="swapped", apply="quiet", files=[entry]))
     assert "The previous configuration is back" in transaction.recover(str(tmp_path))
     assert path.read_text() == "old" and not (tmp_path / "journal.json").exists()
