@@ -76,7 +76,7 @@ def clean(state_dir):
         end(left.get("pid"), left.get("start"))
         if left.get("stopped"):
             bring_back(left)
-            dead_man.disarm(left["folder"])
+            dead_man.disarm(left.get("folder"))
     records.sweep(state_dir)
     records.drop_trial(state_dir)
     return left
