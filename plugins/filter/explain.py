@@ -66,7 +66,7 @@ def explain(result, plan=None):
 
 
 def _measured(plan):
-    """The verdict of a host that was judged, and the rung of the ladder that follows."""
+    """The verdict of a host that was judged, and the step that follows."""
     verdict = (plan or {}).get("verdict")
     if not verdict or verdict["state"] == "unmeasured":
         return []
@@ -78,8 +78,8 @@ def _measured(plan):
         )
     ]
     lines.extend("because: %s" % reason for reason in verdict["reasons"])
-    if plan["rung"]:
-        lines.append("expected: %s" % plan["rung"]["expected"])
+    if plan["step"]:
+        lines.append("expected: %s" % plan["step"]["expected"])
         lines.extend(coverage.lines(plan["coverage"]))
     elif verdict["next_step"] not in ("none", "measure"):  # the plan itself switches metrics on
         lines.append("next: %s" % verdict["advice"])

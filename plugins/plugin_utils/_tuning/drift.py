@@ -182,7 +182,7 @@ def _planned(plan):
     """What policy asks for now and the host does not have. What evidence asks for anew is a proposal, not drift, and what runs or is
     proven is a finding of its own.
     """
-    if plan.get("rung"):
+    if plan.get("step"):
         return []
     return [
         _finding("disk", change["key"], change["from"], change["to"])

@@ -5,7 +5,7 @@
 
 The plan contract: release, driver, layout, settings (complete top-level blocks), changes[{key, from, to, why}],
 buffers, target (the file to write), directories, sysctls, rotate, unit_dropin, restart_required, warnings, verdict,
-rung (the step of the ladder that evidence asks for: {'step', 'why', 'expected', 'to'}, or None), syscalls (what
+step (what evidence asks for: {'name', 'why', 'expected', 'to'}, or None), syscalls (what
 syscall_set.choose() says, or None where system calls are no question here), coverage (its part about rules, or None),
 needs ('syscalls' where the plan would be another with the host's rules at hand, else None).
 """
@@ -247,7 +247,7 @@ def _recovery(facts, release):
         "warnings": [],
         "restart_required": True,
         "verdict": None,
-        "rung": None,
+        "step": None,
         "syscalls": None,
         "coverage": None,
         "needs": None,
@@ -331,7 +331,7 @@ def make(facts, given):
         "sysctls": {},
         "warnings": warnings,
         "verdict": verdict,
-        "rung": {"step": rung.step, "why": rung.why, "expected": rung.expected, "to": rung.to}
+        "step": {"name": rung.step, "why": rung.why, "expected": rung.expected, "to": rung.to}
         if rung.step
         else None,
         "syscalls": rung.syscalls,

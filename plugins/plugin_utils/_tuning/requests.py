@@ -207,14 +207,14 @@ def digest(request):
 
 
 def _measured(plan):
-    """What the host is to remember: what was measured before this change, and which rung of the ladder it is."""
-    verdict, rung = plan["verdict"], plan["rung"]
+    """What the host is to remember: what was measured before this change, and which step it is."""
+    verdict, step = plan["verdict"], plan["step"]
     before = {name: verdict[name] for name in ("state", "drops_percent", "rate_per_cpu", "bottleneck")}
     if verdict["drops_percent"] is None:
         before = None
     attempt = (
-        {"step": rung["step"], "to": rung["to"], "release": plan["release"], "before": before}
-        if rung
+        {"step": step["name"], "to": step["to"], "release": plan["release"], "before": before}
+        if step
         else None
     )
     return {"attempt": attempt, "before": before}
