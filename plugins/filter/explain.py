@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleFilterError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.buffers import human
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import label
 
 
 def _value(value):
@@ -24,7 +25,7 @@ def explain(result, plan=None):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
     lines = _measured(plan)
     lines.extend(
-        "%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
+        "%s: %s -> %s (%s)" % (label(change), _value(change["from"]), _value(change["to"]), change["why"])
         for change in result.get("changes", [])
     )
     keys = " ".join(change["key"] for change in result.get("changes", []))

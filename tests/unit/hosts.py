@@ -265,9 +265,9 @@ def fragment(**blocks):
     return yaml.safe_dump(blocks, sort_keys=False)
 
 
-def change(plan, key):
+def change(plan, key, kind="config"):
     """The one change of a key, or None."""
-    found = [item for item in plan["changes"] if item["key"] == key]
+    found = [item for item in plan["changes"] if (item["kind"], item["key"]) == (kind, key)]
     assert len(found) < 2, found
     return found[0] if found else None
 
