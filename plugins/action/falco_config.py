@@ -108,7 +108,10 @@ class ActionModule(ActionBase):
         return result
 
     def _domain(self, name):
-        """The host's failure domain, from the variable that policy names; None where it names none. Raises PolicyError."""
+        """The host's failure domain, from the variable that policy names; None where it names none.
+
+        Raises PolicyError.
+        """
         if not name:
             return None
         found = "falco_tune_failure_domain is %r, and " % name
@@ -132,8 +135,8 @@ class ActionModule(ActionBase):
         """
         digest = requests.digest(built)
         said = (
-            "(staged) a restart is needed and falco_tune_restart_ok is false: the host's own Falco has read the "
-            "change, which is kept in %s/staged; nothing else was touched" % built["state_dir"]
+            "(staged) a restart is needed and falco_tune_restart_ok is false: the host's own Falco has read "
+            "the change, which is kept in %s/staged; nothing else was touched" % built["state_dir"]
         )
         if staged.get("digest") == digest:
             return dict(result, staged=True, msg=said)

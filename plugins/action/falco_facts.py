@@ -1,10 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of falco_facts: gather, parse and merge here, where PyYAML is, and plan where a policy is given.
+"""Controller half of falco_facts: gather, parse and merge here, where PyYAML is, and plan by policy.
 
-One round trip as a rule. A host needs another one where config_files names its files through variables, where /metrics is all that
-there is, and where the plan depends on what Falco's rules need; see the methods named _gather_….
+One round trip as a rule. A host needs another one where config_files names its files through variables, where
+/metrics is all that there is, and where the plan depends on what Falco's rules need; see the methods named
+_gather_….
 """
 
 from __future__ import annotations
@@ -145,7 +146,10 @@ class ActionModule(ActionBase):
         return self._round_trip(arguments)
 
     def _gather_scrapes(self, arguments, scrape):
-        """Rare: /metrics is all there is, and only the merged configuration tells where. Two scrapes; None without an answer."""
+        """Rare: /metrics is all there is, and only the merged configuration tells where.
+
+        Two scrapes; None without an answer.
+        """
         try:
             again = self._round_trip(dict(arguments, metrics_sources=["prometheus"], **scrape))
         except _Unanswered:
@@ -153,7 +157,7 @@ class ActionModule(ActionBase):
         return assembly.assemble(again)
 
     def _gather_rules(self, facts, policy, arguments):
-        """Only where Falco drops events that fewer system calls may save, or policy changes what is selected."""
+        """Where Falco drops events that fewer system calls may save, or policy changes what is selected."""
         asked = dict(
             arguments,
             rules=True,

@@ -1,7 +1,9 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of falco_trial: one round trip a test; what comes next is decided in between, and progress is shown."""
+"""Controller half of falco_trial: one round trip a test; what comes next is decided in between, and progress
+is shown.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +168,9 @@ def _text(packed):
 
 @contextlib.contextmanager
 def _together_with_the_controller():
-    """End this process where ansible-playbook was killed: it would go on to the last test, and nobody would know."""
+    """End this process where ansible-playbook was killed: it would go on to the last test, and nobody would
+    know.
+    """
     parent, over = multiprocessing.parent_process(), threading.Event()
 
     def look():

@@ -14,7 +14,10 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 
 class Item:
-    """One file of the change: what is there (`old`, `old_meta`: [mode, uid, gid]), what will be (`new`, None: it goes away)."""
+    """One file of the change.
+
+    old: what is there, with old_meta: [mode, uid, gid]; None without one. new: what will be; None removes it.
+    """
 
     def __init__(self, path, new, mode=None):
         self.path = path
@@ -40,7 +43,10 @@ class Item:
         return os.path.realpath(self.path)
 
     def entry(self, staged):
-        """Plain data for the journal: 'path', 'staged', 'old_meta', 'old' (base64), 'new_sha256'. staged: {path: staged name}."""
+        """Plain data for the journal: 'path', 'staged', 'old_meta', 'old' (base64), 'new_sha256'.
+
+        staged: {path: staged name}.
+        """
         return {
             "path": self.path,
             "staged": staged.get(self.path),
@@ -66,8 +72,8 @@ def stage_folder(folder, state_dir, token):
                 os.mkdir(name, 0o700)
             return name
     raise Failed(
-        "%s is on a file system of its own: a file can't be renamed into it from %s or %s, so it can't be swapped "
-        "atomically; set falco_tune_state_dir to a directory on that file system"
+        "%s is on a file system of its own: a file can't be renamed into it from %s or %s, so it can't be "
+        "swapped atomically; set falco_tune_state_dir to a directory on that file system"
         % (folder, state_dir, os.path.dirname(folder))
     )
 

@@ -1,18 +1,20 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One trial on a host: a private Falco that runs for a while, beside the host's own or instead of it, and leaves nothing behind.
+"""One trial on a host: a private Falco that runs for a while, beside the host's own or instead of it, and
+leaves nothing behind.
 
-Three processes. The module waits and keeps the connection; it forks a watchdog in a session of its own, and the watchdog a
-worker, which runs the test. Whichever of them is killed, another one cleans:
+Three processes. The module waits and keeps the connection; it forks a watchdog in a session of its own, and
+the watchdog a worker, which runs the test. Whichever of them is killed, another one cleans:
 
-    the module        the worker sees its pipe closed, and ends the trial: unlike a change, it must not go on without the one who asked
-    the watchdog      the worker sees that its parent is another one, and ends the trial
-    the worker        the watchdog cleans
-    both of them      the module sees the pipe end, and cleans
-    all at once       the trial's Falco dies with its parent (PR_SET_PDEATHSIG), and the next trial cleans by the journal
+    the module      the worker sees its pipe closed, and ends the trial (a change would go on)
+    the watchdog    the worker sees that its parent is another one, and ends the trial
+    the worker      the watchdog cleans
+    both of them    the module sees the pipe end, and cleans
+    all at once     the trial's Falco dies with its parent (PR_SET_PDEATHSIG); the next trial cleans
 
-STATE_DIR/trial.json is that journal: the private directory, the trial's process, the unit that was stopped for it.
+STATE_DIR/trial.json is that journal: the private directory, the trial's process, the unit that was stopped
+for it.
 """
 
 import ctypes
@@ -61,14 +63,15 @@ class Gone(Exception):
     """Nobody waits for the answer any more."""
 
 
-# --- leaving nothing behind ----------------------------------------------------------------------------------------
+# --- leaving nothing behind ---------------------------------------------------------------------------------
 
 
 def clean(state_dir):
-    """Remove what a trial left: its process, its directory; start the unit that it stopped. The trial's journal, or None.
+    """Remove what a trial left: its process, its directory; start the unit that it stopped. The trial's
+    journal, or None.
 
-    Any number of times, by anybody who holds the lock. Raises Failed where the unit does not start; then the journal stays, and the
-    next run tries again.
+    Any number of times, by anybody who holds the lock. Raises Failed where the unit does not start; then the
+    journal stays, and the next run tries again.
     """
     left = records.trial(state_dir)
     if left:
@@ -108,8 +111,8 @@ def bring_back(left):
         except (failure.Failed, systemd.ManagerError, IndexError) as error:
             if last:
                 raise Failed(
-                    "the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; start it"
-                    % (left["unit"], error)
+                    "the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; "
+                    "start it" % (left["unit"], error)
                 )
 
 
@@ -123,7 +126,7 @@ def recover(state_dir):
     )
 
 
-# --- limits --------------------------------------------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------------------
 
 
 class Limits:
@@ -184,8 +187,8 @@ class Limits:
             share = 100.0 * memory["available"] / memory["total"]
             if share < self.wanted["min_available_percent"]:
                 raise Aborted(
-                    "%.1f %% of the memory is available: the limit is min_available_percent %.10g (%s/proc/meminfo)"
-                    % (share, self.wanted["min_available_percent"], self.root)
+                    "%.1f %% of the memory is available: the limit is min_available_percent %.10g "
+                    "(%s/proc/meminfo)" % (share, self.wanted["min_available_percent"], self.root)
                 )
         if not self.expected_gone:
             self._production()
@@ -210,8 +213,8 @@ class Limits:
         more = self.told["more_drops_percent"] = round(lost - self.before, 3)
         if more > self.wanted["max_more_drops_percent"]:
             raise Aborted(
-                "the host's own Falco has lost %.3g %% of its events since the trial began, %.3g %% before: the limit is "
-                "max_more_drops_percent %.10g (its metrics)"
+                "the host's own Falco has lost %.3g %% of its events since the trial began, %.3g %% before: "
+                "the limit is max_more_drops_percent %.10g (its metrics)"
                 % (lost, self.before, self.wanted["max_more_drops_percent"])
             )
 
@@ -224,15 +227,15 @@ def _lost(first, last):
     )
 
 
-# --- the trial -----------------------------------------------------------------------------------------------------
+# --- the trial ----------------------------------------------------------------------------------------------
 
 
 class Trial:
     """One test, as the worker runs it.
 
-    subject: what the test is about: 'state_dir' (the directory of journal and private directory; with 'dry', which is the dry run
-    alone, one that is made for it), 'root', 'unit' (properties, or None), 'binary', 'arguments' and 'environment' of the host's own
-    Falco, and the controller's 'request'.
+    subject: what the test is about: 'state_dir' (the directory of journal and private directory; with 'dry',
+    which is the dry run alone, one that is made for it), 'root', 'unit' (properties, or None), 'binary',
+    'arguments' and 'environment' of the host's own Falco, and the controller's 'request'.
     """
 
     def __init__(self, subject):
@@ -280,7 +283,9 @@ class Trial:
     # -- Falco
 
     def spawn(self, words, name):
-        """Start the host's Falco privately: it dies with this process, and has the priority of the host's own."""
+        """Start the host's Falco privately: it dies with this process, and has the priority of the host's
+        own.
+        """
         worker, libc = os.getpid(), self.libc
         stat = self.process.stat() if self.process else None
 
@@ -337,7 +342,10 @@ class Trial:
     # -- steps
 
     def run(self):
-        """The answer; None where nobody waits for it. The host is clean afterwards, or the answer says what is not."""
+        """The answer; None where nobody waits for it.
+
+        The host is clean afterwards, or the answer says what is not.
+        """
         answer = dict(self.answer, state="failed", reason=None)
         try:
             if self.subject["dry"]:
@@ -464,7 +472,9 @@ class Trial:
             raise Failed(msg)
 
     def beat(self):
-        """An event now and then: Falco writes snapshots only when there is one, and a lean set on a quiet host has none."""
+        """An event now and then: Falco writes snapshots only when there is one, and a lean set on a quiet
+        host has none.
+        """
         if self.pulse is None or time.time() > self.pulse:
             self.pulse = time.time() + LOOK
             child = os.fork()
@@ -473,7 +483,9 @@ class Trial:
             os.waitpid(child, 0)
 
     def cpu(self, pid):
-        """(ns on a CPU, ns waiting for one) so far, or None; as the host shows the process, if that is the same one."""
+        """(ns on a CPU, ns waiting for one) so far, or None; as the host shows the process, if that is the
+        same one.
+        """
         own, shown = processes.Process("", pid), processes.Process(self.subject["root"], pid)
         stat = own.stat()
         return (shown if stat and shown.alive(stat[0]) else own).schedule()
@@ -489,7 +501,7 @@ class Trial:
             time.sleep(0.02)
 
 
-# --- the three processes -------------------------------------------------------------------------------------------
+# --- the three processes ------------------------------------------------------------------------------------
 
 
 def broken_pipe(handle):
@@ -514,7 +526,9 @@ def send(pipe, answer):
 
 
 def detached(trial, deadline):
-    """Begin a trial in a worker below a watchdog: (the watchdog's pid, where the answer is read). deadline: seconds for the worker."""
+    """Begin a trial in a worker below a watchdog: (the watchdog's pid, where the answer is read). deadline:
+    seconds for the worker.
+    """
     reader, writer = os.pipe()
 
     def work():
@@ -544,7 +558,8 @@ def killed(trial):
 
 
 def answer_of(watchdog, reader, connection):
-    """What the trial came to; None where watchdog and worker were killed. Raises Gone where the connection is broken.
+    """What the trial came to; None where watchdog and worker were killed. Raises Gone where the connection is
+    broken.
 
     connection: our end of it, or None. An empty line now and then shows whether the other one is still there.
     """

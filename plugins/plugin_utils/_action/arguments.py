@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a task gives an action plugin, checked by the DOCUMENTATION of the module of the same name.
 
-So there is one list of options, types, choices and defaults, and it is the one that ansible-doc shows. This is the one room of
-plugin_utils that knows Ansible.
+So there is one list of options, types, choices and defaults, and it is the one that ansible-doc shows. This
+is the one room of plugin_utils that knows Ansible.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class ArgumentError(ValueError):
 
 
 class Arguments:
-    """The options of one module. internal: those that the controller half sends to its host, which no task may give."""
+    """The options of one module. internal: those that the controller half sends to its host, which no task
+    may give.
+    """
 
     def __init__(self, module: str, internal: tuple[str, ...] = ()) -> None:
         documented = options_of(module)
@@ -43,7 +45,8 @@ class Arguments:
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every option in its type, defaults filled in. Raises ArgumentError.
 
-        Dicts are passed through as they are: facts and plans are large, and their contents are not documented option by option.
+        Dicts are passed through as they are: facts and plans are large, and their contents are not documented
+        option by option.
         """
         unknown = sorted(str(name) for name in given if name not in self.spec)
         if unknown:
@@ -64,7 +67,7 @@ class Arguments:
 
 
 def options_of(module: str) -> dict[str, dict[str, Any]]:
-    """The documented options of a module of this collection, those of its documentation fragments included."""
+    """The documented options of a module of this collection, with those of its fragments."""
     documentation = yaml.safe_load(_documentation(PLUGINS / "modules" / (module + ".py")))
     options: dict[str, dict[str, Any]] = {}
     for name in documentation.get("extends_documentation_fragment", []):
