@@ -50,8 +50,8 @@ class ActionModule(ActionBase):
         missing = [name for name in ("plan", "facts") if arguments[name] is None]
         if missing:
             raise ArgumentError("state %s needs %s" % (state, " and ".join(missing)))
-        facts, plan, host_files = arguments["facts"], arguments["plan"], arguments["host_files"]
-        changes = plan["changes"] + requests.pending(host_files, facts, policy, plan)
+        facts, plan = arguments["facts"], arguments["plan"]
+        changes = plan["changes"] + requests.pending(facts, policy, plan)
         result.update(
             changed=False,
             changes=changes,
@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
             return dict(result, failed=True, msg=wrong)
         if state == "planned":
             return self._planned(result, facts, plan, policy)
-        built = requests.build(state, plan, facts, policy, arguments["content"], host_files)
+        built = requests.build(state, plan, facts, policy, arguments["content"] or "")
         return self._present(result, facts, plan, policy, built)
 
     def _present(self, result, facts, plan, policy, built):
@@ -87,7 +87,7 @@ class ActionModule(ActionBase):
 
         Where Falco was only proven anew, or in check mode, there is none to look at.
         """
-        built = requests.build(state, None, None, policy, None, [])
+        built = requests.build(state, None, None, policy)
         if state == "proven":
             if evidence is None or evidence.get("adopted") or self._task.check_mode:
                 return dict(result, changed=False, skipped=True, msg="there is no change to look at")

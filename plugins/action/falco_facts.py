@@ -18,6 +18,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
     Arguments,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     assembly,
     planner,
@@ -171,11 +172,7 @@ class ActionModule(ActionBase):
 
 def _files_named_by_variables(gathered):
     """Files of config_files that the host could not find by itself."""
-    try:
-        release = releases.release_for(gathered["falco"].get("version"))
-    except releases.UnsupportedRelease:
-        return []
-    return assembly.missing(gathered["config_sources"], release)
+    return assembly.missing(gathered["config_sources"], releases.known(gathered["falco"].get("version")))
 
 
 def _scrape(facts, arguments):
@@ -185,9 +182,8 @@ def _scrape(facts, arguments):
     effective = facts["config"].get("effective")
     if "prometheus" not in arguments.get("metrics_sources", ["prometheus"]) or not effective:
         return None
-    try:
-        release = releases.release_for(facts["falco"]["version"])
-    except releases.UnsupportedRelease:
+    release = releases.known(facts["falco"]["version"])
+    if release is None:
         return None
-    url = requests.scrape_url(effective, release, early=False)
+    url = requests.scrape_url(Settings(effective, release), early=False)
     return {"prometheus_url": url, "scrape_ok": release.scrape_before_capture} if url else None

@@ -11,13 +11,42 @@ from __future__ import annotations
 
 import posixpath
 import re
+from typing import Any, NamedTuple, TypedDict
 
 import yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 
 try:
     from yaml import CSafeLoader as _Base
 except ImportError:  # libyaml is optional
     from yaml import SafeLoader as _Base
+
+
+class InForce(NamedTuple):
+    """value: as Falco takes it; set: whether a file or an option sets it; legal: whether Falco can use what is set."""
+
+    value: Any
+    set: bool
+    legal: bool
+
+
+class Merged(TypedDict):
+    """The configuration as merge() puts it together from its files.
+
+    effective has variables expanded, raw has not. order: the loaded files. entry: the entry of config_files that brought
+    each file (-1: the main file); strategy: its strategy. listed: all entries. keys: what each file holds. origin: which
+    file, or '-o', decided each top-level key. duplicates: (path, key, line).
+    """
+
+    effective: dict[str, Any]
+    raw: dict[str, Any]
+    order: list[str]
+    origin: dict[str, str]
+    entry: dict[str, int]
+    strategy: dict[str, str | None]
+    listed: list[tuple[str, str | None]]
+    keys: dict[str, list[str]]
+    duplicates: list[tuple[str, str, int]]
 
 
 class ConfigError(ValueError):
@@ -224,14 +253,13 @@ def loaded_files(main, listed, present, release):
     return found
 
 
-def merge(main, files, options, environment, release):
-    """The effective configuration.
+def merge(
+    main: str, files: dict[str, str], options: list[str], environment: dict[str, str], release: Release
+) -> Merged:
+    """The effective configuration. Raises ConfigError.
 
     files: {path: text} of the main file and of every regular file that config_files may name. options: the -o texts
-    of the process in order. Returns {'effective', 'raw', 'order', 'entry', 'strategy', 'listed', 'keys', 'origin',
-    'duplicates'}: effective has variables expanded, raw has not; order lists the loaded files, entry the config_files
-    entry that brought each (-1: the main file) and strategy its strategy, listed all entries, keys what each file holds;
-    origin tells for each top-level key which file (or '-o') decided it.
+    of the process in order.
     """
     raw, duplicates = load(files[main], main)
     duplicates = [(main,) + item for item in duplicates]
@@ -307,13 +335,37 @@ def coerce(value, key):
     return (False, key.default) if isinstance(value, (dict, list)) else (True, text)
 
 
-def value_in_force(effective, path, release):
-    """What the release makes of a key: {'value', 'set', 'legal'}; value is None where the release lacks the key."""
-    key = release.key(path)
-    if key is None:
-        return {"value": None, "set": False, "legal": True}
-    found, value = lookup(effective, path)
-    if not found:
-        return {"value": key.default, "set": False, "legal": True}
-    legal, value = coerce(value, key)
-    return {"value": value, "set": True, "legal": legal}
+class Settings:
+    """Falco's merged configuration as one release reads it."""
+
+    def __init__(self, effective: dict[str, Any], release: Release) -> None:
+        """effective: top-level blocks, as merge() and the facts' config part have them."""
+        self.effective = effective
+        self.release = release
+
+    def but(self, blocks: dict[str, Any]) -> Settings:
+        """These settings with some top-level blocks replaced."""
+        return Settings({**self.effective, **blocks}, self.release)
+
+    def has(self, path: str) -> bool:
+        """Whether the release knows the key."""
+        return self.release.has(path)
+
+    def lookup(self, path: str) -> tuple[bool, Any]:
+        """(found, value) as the files have it, whatever the release makes of it."""
+        return lookup(self.effective, path)
+
+    def in_force(self, path: str) -> InForce:
+        """What the release makes of a key; its value is None where the release does not know the key."""
+        key = self.release.key(path)
+        if key is None:
+            return InForce(None, False, True)
+        found, value = self.lookup(path)
+        if not found:
+            return InForce(key.default, False, True)
+        legal, value = coerce(value, key)
+        return InForce(value, True, legal)
+
+    def value(self, path: str) -> Any:
+        """The value in force, or None where the release does not know the key."""
+        return self.in_force(path).value

@@ -34,13 +34,13 @@ def base(monkeypatch):
 def test_a_change_is_one_request():
     half = Half(plan=PLAN, facts=FACTS, content="metrics: {}\n")
     result = half.run(task_vars={})
-    assert half.sent == [requests.build("present", PLAN, FACTS, policies.complete({}), "metrics: {}\n", [])]
-    assert result["changed"] and result["changes"] == PLAN["changes"] and result["began"] <= result["ended"]
+    assert half.sent == [requests.build("present", PLAN, FACTS, policies.complete({}), "metrics: {}\n")]
+    assert result["changed"] and result["changes"] == PLAN["changes"] + requests.pending(FACTS, policies.complete({}), PLAN) and result["began"] <= result["ended"]
     assert result["ansible_facts"] == {"falco_tune_restart_required": False}  # it may restart now
 
 
 def test_without_a_change_nothing_is_sent():
-    plan = dict(PLAN, changes=[], restart_required=False)
+    plan = dict(PLAN, changes=[], host_files=[], restart_required=False)
     half = Half(plan=plan, facts=FACTS)
     result = half.run(task_vars={})
     assert (result["changed"], half.sent) == (False, [])

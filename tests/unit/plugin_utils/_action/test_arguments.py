@@ -48,11 +48,11 @@ def test_options_of_a_fragment_are_options_of_its_module():
 
 
 @pytest.mark.parametrize("module, given, said", [
-    ("falco_config", {"plann": {}}, "unsupported parameters: plann; supported are content, evidence, facts, host_files, plan, policy, state"),
+    ("falco_config", {"plann": {}}, "unsupported parameters: plann; supported are content, evidence, facts, plan, policy, state"),
     ("falco_config", {"request": {}}, "unsupported parameters: request"),
     ("falco_config", {"state": "absent"}, "state"),
     ("falco_config", {"plan": "nothing"}, "plan"),
-    ("falco_config", {"host_files": "x"}, "host_files"),
+    ("falco_report", {"bundle_hosts": {}}, "bundle_hosts"),
     ("falco_facts", {"observe_seconds": "long"}, "observe_seconds"),
     ("falco_facts", {"metrics_sources": ["journald"]}, "metrics_sources"),
     ("falco_facts", {"scrape_ok": "perhaps"}, "scrape_ok"),
@@ -67,7 +67,7 @@ def test_values_come_in_their_type_and_dicts_as_they_are():
     facts = {"falco": {"version": "0.44.1"}}
     found = arguments.Arguments("falco_config").check({"facts": facts, "plan": '{"a": 1}', "state": "planned"})
     assert found["facts"] is facts and found["plan"] == {"a": 1}
-    assert (found["state"], found["host_files"], found["policy"]) == ("planned", [], None)
+    assert (found["state"], found["content"], found["policy"]) == ("planned", None, None)
     assert arguments.Arguments("falco_facts").check({"observe_seconds": "2"})["observe_seconds"] == 2.0
 
 
