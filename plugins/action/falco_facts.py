@@ -1,14 +1,24 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of falco_facts: one trip, then parse and merge here, where PyYAML is."""
+"""Controller half of falco_facts: gather, parse and merge here, where PyYAML is, and plan by policy.
+
+One round trip as a rule. A host needs another one where config_files names its files through variables, where
+/metrics is all that there is, and where the plan depends on what Falco's rules need; see the methods named
+_gather_….
+"""
 
 from __future__ import annotations
 
 import time
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
+    ArgumentError,
+    Arguments,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     assembly,
     planner,
@@ -17,7 +27,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     verdicts,
 )
 
-
+ARGUMENTS = Arguments("falco_facts")
+# Options of the module that take their values from a policy.
 _FROM_POLICY = (
     "host_root",
     "unit",
@@ -32,6 +43,14 @@ _FROM_POLICY = (
 )
 
 
+class _Unanswered(Exception):
+    """A round trip that brought no facts."""
+
+    def __init__(self, answer):
+        super().__init__(answer.get("msg"))
+        self.answer = answer
+
+
 class ActionModule(ActionBase):
     """Runs the module and turns what it sent into the facts contract."""
 
@@ -40,113 +59,131 @@ class ActionModule(ActionBase):
     _supports_diff = False
 
     def run(self, tmp=None, task_vars=None):
-        result = super().run(tmp, task_vars)
-        result["began"] = time.time()
-        arguments = dict(self._task.args)
-        given, refusal = arguments.pop("policy", None), arguments.get("refusal", "fail")
-        if given is not None:
-            try:
-                complete = policies.complete(given)
-            except policies.PolicyError as error:
-                return dict(result, failed=True, msg=str(error))
-            for name in _FROM_POLICY:
-                arguments.setdefault(name, complete[name])
-            arguments.setdefault("window_seconds", policies.duration_ms(complete["window"]) / 1000.0)
-        answer = self._gather(arguments, task_vars)
-        if answer.get("failed") or "ansible_facts" not in answer:
-            return answer
-        gathered = answer["ansible_facts"]["falco"]
-        asked = self._more(gathered)
-        if asked:
-            # Rare: config_files names its files through variables. Ask for exactly those.
-            answer = self._gather(dict(arguments, extra_files=asked), task_vars)
-            if answer.get("failed"):
-                return answer
-            gathered = answer["ansible_facts"]["falco"]
-        assembled = assembly.assemble(gathered)
-        scrape = self._scrape(assembled, arguments)
-        if scrape:
-            # Rare: /metrics is all there is, and only the merged configuration tells where. Two scrapes, in a trip of their own.
-            again = self._gather(
-                dict(arguments, metrics_sources=["prometheus"], extra_files=asked, **scrape), task_vars
-            )
-            if not again.get("failed"):
-                assembled = assembly.assemble(again["ansible_facts"]["falco"])
-        result.update(changed=False, invocation=answer.get("invocation"), ansible_facts={"falco": assembled})
-        if given is not None:
-            try:
-                made = planner.make(assembled, complete)
-                if made["needs"] == "syscalls":
-                    # Only where Falco loses events that fewer system calls may save, or policy changes what is selected.
-                    more = self._gather(
-                        dict(
-                            arguments,
-                            rules=True,
-                            dry_run=releases.release_for(assembled["falco"]["version"]).dry_run,
-                            profile_seconds=complete["profile_seconds"],
-                            extra_files=asked,
-                            observe_seconds=0,
-                            metrics_sources=[],
-                        ),
-                        task_vars,
-                    )
-                    if more.get("failed"):
-                        return more
-                    assembled["syscalls"] = assembly.assemble(more["ansible_facts"]["falco"])["syscalls"]
-                    made = planner.make(assembled, complete)
-                result["ansible_facts"]["falco_plan"] = made
-            except planner.PlanError as error:
-                if refusal != "report":
-                    # Whether it sees events all the same is what a rollout counts.
-                    return dict(
-                        result,
-                        ansible_facts={},
-                        failed=True,
-                        msg=str(error),
-                        running=bool(assembled["falco"]["running"]),
-                    )
-                result["ansible_facts"]["falco_plan"] = {
-                    "reason": str(error),
-                    "changes": [],
-                    "warnings": [],
-                    "restart_required": False,
-                    "verdict": verdicts.judge(assembled, complete),
-                    "rung": None,
-                }
-        warning = assembled["falco"].get("warning")
-        if warning:
-            result.setdefault("warnings", []).append(warning)
+        result = dict(super().run(tmp, task_vars), began=time.time())
+        self._task_vars, self._invocation = task_vars, None
+        try:
+            checked = ARGUMENTS.check(self._task.args)
+            policy = None if checked["policy"] is None else policies.complete(checked["policy"])
+            facts, arguments = self._facts(self._arguments(checked, policy))
+            result.update(changed=False, ansible_facts={"falco": facts}, invocation=self._invocation)
+            if policy is not None:
+                result["ansible_facts"]["falco_plan"] = self._plan(facts, policy, arguments)
+        except (ArgumentError, policies.PolicyError) as error:
+            return dict(result, failed=True, msg=str(error))
+        except _Unanswered as error:
+            return error.answer
+        except planner.PlanError as error:
+            return self._refused(result, str(error), facts, policy, checked["refusal"])
+        if facts["falco"].get("warning"):
+            result["warnings"] = [*result.get("warnings", []), facts["falco"]["warning"]]
         return result
 
-    @staticmethod
-    def _scrape(assembled, arguments):
-        """Arguments for scraping where no other source has metrics, or None."""
-        if (
-            not assembled["metrics"]["voided"]
-            or not assembled["falco"]["running"]
-            or arguments.get("prometheus_url")
-        ):
-            return None
-        if "prometheus" not in arguments.get("metrics_sources", ["prometheus"]) or not assembled[
-            "config"
-        ].get("effective"):
-            return None
-        try:
-            release = releases.release_for(assembled["falco"]["version"])
-        except releases.UnsupportedRelease:
-            return None
-        url = requests.scrape_url(assembled["config"]["effective"], release, early=False)
-        return {"prometheus_url": url, "scrape_ok": release.scrape_before_capture} if url else None
+    def _arguments(self, checked, policy):
+        """What the task gives, and the rest from policy; the module knows its own defaults."""
+        found = {name: checked[name] for name in self._task.args if name != "policy"}
+        if policy is not None:
+            for name in _FROM_POLICY:
+                found.setdefault(name, policy[name])
+            found.setdefault("window_seconds", policies.duration_ms(policy["window"]) / 1000.0)
+        return found
 
-    def _gather(self, arguments, task_vars):
-        return self._execute_module(
-            module_name="falcotune.fleet.falco_facts", module_args=arguments, task_vars=task_vars
+    @staticmethod
+    def _refused(result, reason, facts, policy, refusal):
+        """The result for a host that can't be planned for."""
+        if refusal == "fail":
+            # Whether it sees events all the same is what a rollout counts.
+            running = bool(facts["falco"]["running"])
+            return dict(result, ansible_facts={}, failed=True, msg=reason, running=running)
+        result["ansible_facts"]["falco_plan"] = {
+            "reason": reason,
+            "changes": [],
+            "warnings": [],
+            "restart_required": False,
+            "verdict": verdicts.judge(facts, policy),
+            "step": None,
+        }
+        if facts["falco"].get("warning"):
+            result["warnings"] = [*result.get("warnings", []), facts["falco"]["warning"]]
+        return result
+
+    # -- facts and plan
+
+    def _facts(self, arguments):
+        """(the facts, arguments that bring all of their files)."""
+        gathered = self._round_trip(arguments)
+        named = _files_named_by_variables(gathered)
+        if named:
+            arguments = dict(arguments, extra_files=named)
+            gathered = self._gather_named_files(arguments)
+        facts = assembly.assemble(gathered)
+        scrape = _scrape(facts, arguments)
+        if scrape:
+            facts = self._gather_scrapes(arguments, scrape) or facts
+        return facts, arguments
+
+    def _plan(self, facts, policy, arguments):
+        """The plan; facts get their syscalls where it depends on them. Raises PlanError."""
+        made = planner.make(facts, policy)
+        if made["needs"] != "syscalls":
+            return made
+        facts["syscalls"] = self._gather_rules(facts, policy, arguments)
+        return planner.make(facts, policy)
+
+    # -- round trips. The first one is all that most hosts need.
+
+    def _round_trip(self, arguments):
+        """What the module found. Raises _Unanswered."""
+        answer = self._execute_module(
+            module_name="falcotune.fleet.falco_facts", module_args=arguments, task_vars=self._task_vars
         )
+        if answer.get("failed") or "ansible_facts" not in answer:
+            raise _Unanswered(answer)
+        self._invocation = self._invocation or answer.get("invocation")
+        return answer["ansible_facts"]["falco"]
 
-    @staticmethod
-    def _more(gathered):
+    def _gather_named_files(self, arguments):
+        """Rare: config_files names its files through variables. Ask for exactly those."""
+        self._invocation = None
+        return self._round_trip(arguments)
+
+    def _gather_scrapes(self, arguments, scrape):
+        """Rare: /metrics is all there is, and only the merged configuration tells where.
+
+        Two scrapes; None without an answer.
+        """
         try:
-            release = releases.release_for(gathered["falco"].get("version"))
-        except releases.UnsupportedRelease:
-            return []
-        return assembly.missing(gathered["config_sources"], release)
+            again = self._round_trip(dict(arguments, metrics_sources=["prometheus"], **scrape))
+        except _Unanswered:
+            return None
+        return assembly.assemble(again)
+
+    def _gather_rules(self, facts, policy, arguments):
+        """Where Falco drops events that fewer system calls may save, or policy changes what is selected."""
+        asked = dict(
+            arguments,
+            rules=True,
+            dry_run=releases.release_for(facts["falco"]["version"]).dry_run,
+            profile_seconds=policy["profile_seconds"],
+            observe_seconds=0,
+            metrics_sources=[],
+        )
+        return assembly.assemble(self._round_trip(asked))["syscalls"]
+
+
+def _files_named_by_variables(gathered):
+    """Files of config_files that the host could not find by itself."""
+    return assembly.missing(gathered["config_sources"], releases.known(gathered["falco"].get("version")))
+
+
+def _scrape(facts, arguments):
+    """Arguments for scraping where no other source has metrics, or None."""
+    if not facts["metrics"]["voided"] or not facts["falco"]["running"] or arguments.get("prometheus_url"):
+        return None
+    effective = facts["config"].get("effective")
+    if "prometheus" not in arguments.get("metrics_sources", ["prometheus"]) or not effective:
+        return None
+    release = releases.known(facts["falco"]["version"])
+    if release is None:
+        return None
+    url = requests.scrape_url(Settings(effective, release), early=False)
+    return {"prometheus_url": url, "scrape_ok": release.scrape_before_capture} if url else None

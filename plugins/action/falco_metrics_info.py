@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
+    ArgumentError,
+    Arguments,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
+
+ARGUMENTS = Arguments("falco_metrics_info")
 
 
 class ActionModule(ActionBase):
-    """Runs the module and computes here what lies between the snapshots that it sent."""
+    """Runs the module and computes here the window between the snapshots that it sent."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -18,6 +24,10 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
+        try:
+            ARGUMENTS.check(self._task.args)
+        except ArgumentError as error:
+            return dict(result, failed=True, msg=str(error))
         answer = self._execute_module(
             module_name="falcotune.fleet.falco_metrics_info", module_args=self._task.args, task_vars=task_vars
         )

@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
+    ArgumentError,
+    Arguments,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_profile
 
+ARGUMENTS = Arguments("falco_syscall_profile")
+
 
 class ActionModule(ActionBase):
-    """Runs the module and names here what it counted."""
+    """Runs the module and translates here what it counted."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -19,10 +25,10 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        release = self._task.args.get("release") or None
         try:
-            syscall_profile.read(None, release)  # a wrong release is told before the host counts
-        except releases.UnsupportedRelease as error:
+            release = ARGUMENTS.check(self._task.args)["release"] or None
+            syscall_profile.read(None, release)  # reports a wrong release before the host counts
+        except (ArgumentError, releases.UnsupportedRelease) as error:
             return dict(result, failed=True, msg=str(error))
         answer = self._execute_module(
             module_name="falcotune.fleet.falco_syscall_profile",

@@ -1,7 +1,9 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of falco_trial: one trip a test, what comes next is decided in between, and progress is shown."""
+"""Controller half of falco_trial: one round trip a test; what comes next is decided in between, and progress
+is shown.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,16 @@ import zlib
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
+    ArgumentError,
+    Arguments,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 
 display = Display()
+ARGUMENTS = Arguments("falco_trial", internal=("request",))
 MAX_LIST = 1 << 24
 STEP = 0.5
 
@@ -31,50 +38,24 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS = frozenset(("tests", "facts", "plan", "policy", *campaigns.OPTIONS))
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        arguments = self._task.args
-        unknown = sorted(set(arguments) - self._VALID_ARGS)
-        if unknown:
-            return dict(
-                result,
-                failed=True,
-                msg="unsupported parameters: %s; supported are %s"
-                % (", ".join(unknown), ", ".join(sorted(self._VALID_ARGS))),
-            )
-        began = time.time()
-        facts = arguments.get("facts")
-        if not isinstance(facts, dict):
-            return dict(result, failed=True, msg="falco_trial needs facts, as falco_facts returned them")
-        try:
-            given = policies.complete(arguments.get("policy"))
-            chosen = campaigns.options(
-                {name: arguments[name] for name in campaigns.OPTIONS if name in arguments}
-            )
-            tests = campaigns.shaped(arguments.get("tests"))
-        except (policies.PolicyError, campaigns.TrialError) as error:
-            return dict(result, failed=True, msg=str(error))
+        self._task_vars = task_vars
         self._host = (task_vars or {}).get("inventory_hostname") or "host"
+        began = time.time()
         try:
-            release = campaigns.release_of(facts)
-            selections = campaigns.predicted(tests, release)
-            requests = [
-                campaigns.request(
-                    test, facts, arguments.get("plan"), chosen, given, release, test is tests[0]
-                )
-                for test in tests
-            ]
-        except campaigns.TrialError as error:
+            # The campaign's own checks first: they name the role's variables and ranges.
+            given = {name: self._task.args[name] for name in campaigns.OPTIONS if name in self._task.args}
+            chosen = campaigns.options(given)
+            tests = campaigns.shaped(self._task.args.get("tests"))
+            arguments = ARGUMENTS.check(self._task.args)
+            if arguments["facts"] is None:
+                raise ArgumentError("facts is missing: expected what falco_facts returned")
+            policy = policies.complete(arguments["policy"])
+            done, warnings = self._done(tests, arguments, chosen, policy)
+        except (ArgumentError, policies.PolicyError, campaigns.TrialError) as error:
             return dict(result, failed=True, msg=str(error))
-        except campaigns.Impossible as error:
-            done, warnings = [campaigns.unrun(test, str(error), "failed") for test in tests], []
-        else:
-            with _together_with_the_controller():
-                done, warnings = self._campaign(
-                    tests, selections, requests, facts, release, chosen, task_vars
-                )
         found = {
             **campaigns.verdict(done, chosen["accepted_drops_percent"]),
             "accepted_drops_percent": chosen["accepted_drops_percent"],
@@ -95,7 +76,22 @@ class ActionModule(ActionBase):
             warnings=warnings,
         )
 
-    def _campaign(self, tests, selections, requests, facts, release, chosen, task_vars):
+    def _done(self, tests, arguments, chosen, policy):
+        """(one entry a test, warnings). Raises TrialError."""
+        facts = arguments["facts"]
+        try:
+            release = campaigns.release_of(facts)
+            selections = campaigns.predicted(tests, release)
+            requests = [
+                campaigns.request(test, facts, arguments["plan"], chosen, policy, release, test is tests[0])
+                for test in tests
+            ]
+        except campaigns.Impossible as error:
+            return [campaigns.unrun(test, str(error), "failed") for test in tests], []
+        with _together_with_the_controller():
+            return self._campaign(tests, selections, requests, facts, release, chosen)
+
+    def _campaign(self, tests, selections, requests, facts, release, chosen):
         """(one entry a test, warnings)."""
         free = campaigns.unbounded(facts)
         done, warnings, rules, stopped = [], [free] if free else [], None, None
@@ -104,30 +100,13 @@ class ActionModule(ActionBase):
             if reason:
                 done.append(campaigns.unrun(test, reason))
                 continue
-            self._say(
-                "%s: %d system calls, %s"
-                % (
-                    test["name"],
-                    len(selection["selected"]),
-                    "dry run"
-                    if self._task.check_mode
-                    else (
-                        "%d s %s the host's own Falco"
-                        % (chosen["seconds"], chosen["mode"] + (" of" if chosen["mode"] == "instead" else ""))
-                    ),
-                )
-            )
-            response = self._execute_module(
-                module_name="falcotune.fleet.falco_trial",
-                module_args={"request": request},
-                task_vars=task_vars,
-            )
+            self._say(self._announced(test, selection, chosen))
+            response = self._round_trip(request)
             answer = response.get("trial") if isinstance(response.get("trial"), dict) else None
             if answer is None:
-                stopped = "not run: %s" % (response.get("msg") or "the host gave no answer")
-                done.append(
-                    campaigns.unrun(test, str(response.get("msg") or "the host gave no answer"), "failed")
-                )
+                reason = str(response.get("msg") or "the host gave no answer")
+                stopped = "not run: %s" % reason
+                done.append(campaigns.unrun(test, reason, "failed"))
                 continue
             if request["list_rules"]:
                 rules, problem = campaigns.production_rules(_text(answer.get("rules")), facts, release)
@@ -143,13 +122,29 @@ class ActionModule(ActionBase):
                 stopped = "not run: %s" % done[-1]["reason"]
         return done, warnings
 
+    def _announced(self, test, selection, chosen):
+        """The line that is shown before a test."""
+        if self._task.check_mode:
+            how = "dry run"
+        else:
+            where = "instead of" if chosen["mode"] == "instead" else chosen["mode"]
+            how = "%d s %s the host's own Falco" % (chosen["seconds"], where)
+        return "%s: %d system calls, %s" % (test["name"], len(selection["selected"]), how)
+
+    def _round_trip(self, request):
+        return self._execute_module(
+            module_name="falcotune.fleet.falco_trial",
+            module_args={"request": request},
+            task_vars=self._task_vars,
+        )
+
     @staticmethod
     def _warnings(response, answer, known):
         found = [response["recovered"]] if response.get("recovered") else []
         production = answer.get("production")
         if isinstance(production, dict) and not production.get("watched"):
             found.append(
-                "the losses of the host's own Falco could not be watched during the trial: %s"
+                "the drops of the host's own Falco could not be watched during the trial: %s"
                 % production.get("reason")
             )
         return [text for text in (visible(str(item)) for item in found) if text not in known]
@@ -173,7 +168,9 @@ def _text(packed):
 
 @contextlib.contextmanager
 def _together_with_the_controller():
-    """End this worker where ansible-playbook was killed: a worker alone would go on to the last test, and nobody would know."""
+    """End this process where ansible-playbook was killed: it would go on to the last test, and nobody would
+    know.
+    """
     parent, over = multiprocessing.parent_process(), threading.Event()
 
     def look():

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """falcotune.fleet.attributes: for what runs on a host; .reads beside it, or .controller instead of it. Of fragments the first wins."""
+    """falcotune.fleet.attributes: for what runs on a host; .reads beside it, or .controller instead of it.
+
+    Of fragments the first wins.
+    """
 
     DOCUMENTATION = r"""
 attributes:

@@ -13,12 +13,14 @@ class ModuleDocFragment:
 options:
   host_root:
     description:
-      - Prefix for every path of the host that is read, such as C(/proc), C(/sys) and C(/etc), as Falco's own E(HOST_ROOT).
+      - Prefix for every path of the host that is read, such as C(/proc), C(/sys) and C(/etc), as Falco's own
+        E(HOST_ROOT).
     type: str
     default: ""
   unit:
     description:
-      - Falco's systemd unit. Empty looks at the packages' units and takes the running one, else the enabled one.
+      - Falco's systemd unit. Empty looks at the packages' units and takes the running one, else the enabled
+        one.
     type: str
     default: ""
 """

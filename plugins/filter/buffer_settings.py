@@ -41,9 +41,8 @@ def buffer_settings(driver, cpus, memory=None, release="0.44.1", policy=None, cu
             )
         if current is not None:
             current = {"cpus_for_each_buffer": 2, **current}
-        return buffers.choose(
-            driver, cpus, memory, policies.buffer_policy(policies.complete(policy)), current, page_size
-        )
+        machine = buffers.Machine(driver, cpus, memory, page_size)
+        return buffers.choose(machine, policies.buffer_policy(policies.complete(policy)), current)
     except (releases.UnsupportedRelease, policies.PolicyError, buffers.BufferError) as error:
         raise AnsibleFilterError("buffer_settings: %s" % error) from None
 

@@ -8,23 +8,23 @@ module: falco_config
 short_description: Change Falco's configuration in one proven transaction
 version_added: 0.1.0
 description:
-  - Applies a plan of P(falcotune.fleet.plan#filter) to Falco's files, its unit's drop-in, log rotation and sysctls
-    together, with exactly one interruption of Falco, in one trip.
-  - The candidate is read by the host's own Falco first. The previous state is kept outside every directory that Falco
-    reads. Then Falco is stopped, the files are swapped by rename, and Falco is started and watched until its event
-    counters move. On failure or at the deadline the previous state is put back.
-  - The transaction is detached from the connection. A controller that dies leaves the host in the new proven state or
-    in the old one; what a power cut breaks off is finished or undone by the next run.
+  - Applies a plan of P(falcotune.fleet.plan#filter) to Falco's files, its unit's drop-in, log rotation and
+    sysctls together, with exactly one interruption of Falco, in one trip.
+  - The candidate is read by the host's own Falco first. The previous state is kept outside every directory
+    that Falco reads. Then Falco is stopped, the files are swapped by rename, and Falco is started and watched
+    until its event counters move. On failure or at the deadline the previous state is put back.
+  - The transaction is detached from the connection. A controller that dies leaves the host in the new proven
+    state or in the old one; what a power cut breaks off is finished or undone by the next run.
   - Without a change no trip to the host is made.
 options:
   state:
     description:
-      - V(present) applies O(plan). Where it needs a restart and the policy's C(restart_ok) is false, the change is kept in
-        C(STATE_DIR/staged) once the host's own Falco has read it, and Falco is not touched.
+      - V(present) applies O(plan). Where it needs a restart and the policy's C(restart_ok) is false, the
+        change is kept in C(STATE_DIR/staged) once the host's own Falco has read it, and Falco is not touched.
       - V(planned) tells what V(present) would do, without a trip to the host.
-      - V(proven) looks again at the change whose O(evidence) is given. The process must be the same, its counters must have moved on
-        and its drops be no worse than before the change. Else the change is rolled back, unless the policy's C(auto_revert) is false,
-        and the host fails.
+      - V(proven) looks again at the change whose O(evidence) is given. The process must be the same, its
+        counters must have moved on and its drops be no worse than before the change. Else the change is
+        rolled back, unless the policy's C(auto_revert) is false, and the host fails.
       - V(rolled_back) puts back what an earlier run of this module replaced.
     type: str
     choices: [present, planned, proven, rolled_back]
@@ -35,17 +35,13 @@ options:
     type: dict
   content:
     description:
-      - The rendered blocks, as text; whole file for the layout V(dropin), blocks to replace in the main file for V(full).
+      - The rendered blocks, as text; whole file for the layout V(dropin), blocks to replace in the main file
+        for V(full).
     type: str
-  host_files:
-    description:
-      - More files below the policy's C(host_root), such as log rotation. Each has V(path), V(content) and V(mode).
-    type: list
-    elements: dict
-    default: []
   facts:
     description:
-      - What P(falcotune.fleet.falco_facts#module) returned; the change is refused where the host is not as the facts say.
+      - What P(falcotune.fleet.falco_facts#module) returned; the change is refused where the host is not as
+        the facts say.
     type: dict
   evidence:
     description:
@@ -94,8 +90,8 @@ EXAMPLES = r"""
 RETURN = r"""
 evidence:
   description:
-    - What proved the change. C(adopted) is true where nothing that Falco reads was changed - what runs since a package upgrade, say, was
-      proven as it is, without an interruption.
+    - What proved the change. C(adopted) is true where nothing that Falco reads was changed - what runs since
+      a package upgrade, say, was proven as it is, without an interruption.
   returned: when something changed
   type: dict
   sample:
@@ -197,7 +193,6 @@ def main():
             },
             "plan": {"type": "dict"},
             "content": {"type": "str"},
-            "host_files": {"type": "list", "elements": "dict", "default": []},
             "facts": {"type": "dict"},
             "evidence": {"type": "dict"},
             "policy": {"type": "dict"},

@@ -8,14 +8,17 @@ module: falco_facts
 short_description: Gather what Falco runs with, and what the host can afford
 version_added: 0.1.0
 description:
-  - Gathers CPUs, memory, kernel, Falco's release, unit, process, the driver that really runs, every configuration
-    file that Falco loads and the configuration that they add up to, in one trip.
-  - The configuration is merged on the controller by the rules of the host's own release, so hosts need no PyYAML.
-  - Read-only. Where a piece can't be had it is V(null) with a reason; only what makes every decision impossible fails the host.
+  - Gathers CPUs, memory, kernel, Falco's release, unit, process, the driver that really runs, every
+    configuration file that Falco loads and the configuration that they add up to, in one trip.
+  - The configuration is merged on the controller by the rules of the host's own release, so hosts need no
+    PyYAML.
+  - Read-only. Where a piece can't be had it is V(null) with a reason; only what makes every decision
+    impossible fails the host.
 options:
   config_file:
     description:
-      - Falco's main configuration file. Empty takes it from the process, else from the unit, else C(/etc/falco/falco.yaml).
+      - Falco's main configuration file. Empty takes it from the process, else from the unit, else
+        C(/etc/falco/falco.yaml).
     type: str
     default: ""
   state_dir:
@@ -30,8 +33,10 @@ options:
     default: /var/log/falco
   observe_seconds:
     description:
-      - Time between two looks at Falco's CPU time, run-queue wait and throttling, 0 to 60 seconds. 0 takes no second look.
-      - Only a Falco that has run for more than a day is looked at twice; before that the totals since its start tell it.
+      - Time between two looks at Falco's CPU time, run-queue wait and throttling, 0 to 60 seconds. 0 takes no
+        second look.
+      - Only a Falco that has run for more than a day is looked at twice; before that the totals since its
+        start tell it.
     type: float
     default: 1.0
   metrics_sources:
@@ -48,7 +53,8 @@ options:
     default: 2097152
   window_seconds:
     description:
-      - Length of the window wanted, in seconds. It never spans a restart or a hot reload, so it may be shorter.
+      - Length of the window wanted, in seconds. It never spans a restart or a hot reload, so it may be
+        shorter.
     type: float
     default: 3600.0
   min_observation:
@@ -58,8 +64,8 @@ options:
     default: 60.0
   prometheus_url:
     description:
-      - The host's own C(/metrics). Empty is not asked. The controller half fills it in on a second trip where no other source has
-        metrics and the configuration and release allow it.
+      - The host's own C(/metrics). Empty is not asked. The controller half fills it in on a second trip where
+        no other source has metrics and the configuration and release allow it.
     type: str
     default: ""
   prometheus_seconds:
@@ -69,12 +75,14 @@ options:
     default: 60.0
   scrape_ok:
     description:
-      - This release survives a scrape at any time (0.41.1 and newer). Else it is only asked once its ring buffers are mapped.
+      - This release survives a scrape at any time (0.41.1 and newer). Else it is only asked once its ring
+        buffers are mapped.
     type: bool
     default: false
   rules:
     description:
-      - Ask the host's Falco for its rules (C(falco -L)) and for the system calls that it selects (a dry run), a second or two of CPU.
+      - Ask the host's Falco for its rules (C(falco -L)) and for the system calls that it selects (a dry run),
+        a second or two of CPU.
       - The controller half asks for it on a second trip where O(policy) makes a plan that depends on them.
     type: bool
     default: false
@@ -91,19 +99,22 @@ options:
     default: 0.0
   refusal:
     description:
-      - What to do with a host that O(policy) can't be planned for. V(fail) fails it, V(report) puts the reason into the fact C(falco_plan).
+      - What to do with a host that O(policy) can't be planned for. V(fail) fails it, V(report) puts the
+        reason into the fact C(falco_plan).
     type: str
     choices: [fail, report]
     default: fail
   policy:
     description:
-      - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the plan for the host is made too
-        and returned as the fact C(falco_plan), and the other options take their values from it.
-      - A wrong policy, or a host that can't be planned for, fails this host with the reason before anything is touched.
+      - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the plan for the host
+        is made too and returned as the fact C(falco_plan), and the other options take their values from it.
+      - A wrong policy, or a host that can't be planned for, fails this host with the reason before anything
+        is touched.
     type: dict
   extra_files:
     description:
-      - More files to bring. The controller half uses it when C(config_files) names what the host could not guess.
+      - More files to bring. The controller half uses it when C(config_files) names what the host could not
+        guess.
     type: list
     elements: str
     default: []
@@ -144,7 +155,8 @@ ansible_facts:
       returned: always
       contains:
         cpus:
-          description: CPUs online and possible (numbers) and the list of online ones, from C(/sys/devices/system/cpu).
+          description:
+            - CPUs online and possible (numbers) and the list of online ones, from C(/sys/devices/system/cpu).
           type: dict
           returned: always
           sample: {online: 8, possible: 8, list: 0-7, reason: null}
@@ -154,15 +166,17 @@ ansible_facts:
           returned: always
           sample: {total: 16777216000, available: 12000000000, limit: null, used: 62914560}
         kernel:
-          description: Kernel release, whether it has BTF, C(kernel.bpf_stats_enabled) and the page size in bytes.
+          description:
+            - Kernel release, whether it has BTF, C(kernel.bpf_stats_enabled) and the page size in bytes.
           type: dict
           returned: always
           sample: {release: 6.1.0-18-amd64, btf: true, bpf_stats_enabled: 0, page_size: 4096}
         falco:
           description:
-            - Version, binary, whether it runs, process, start in Unix seconds, restarts by systemd, nice and mapped ring buffers.
-            - C(cpu) has the seconds on a CPU, waiting for one and throttled since the start (C(total)), and for an old process
-              the same in percent between two looks.
+            - Version, binary, whether it runs, process, start in Unix seconds, restarts by systemd, nice and
+              mapped ring buffers.
+            - C(cpu) has the seconds on a CPU, waiting for one and throttled since the start (C(total)), and
+              for an old process the same in percent between two looks.
           type: dict
           returned: always
           sample:
@@ -193,18 +207,21 @@ ansible_facts:
           sample: {kind: modern_ebpf, decided_by: process arguments}
         config:
           description:
-            - Loaded files in order with their hashes, the blocks that the collection reads as Falco merged them, and which
-              file decided each.
+            - Loaded files in order with their hashes, the blocks that the collection reads as Falco merged
+              them, and which file decided each.
           type: dict
           returned: always
         metrics:
-          description: What Falco's own counters say; see P(falcotune.fleet.falco_metrics_info#module). C(voided) tells why there is none.
+          description:
+            - What Falco's own counters say; see P(falcotune.fleet.falco_metrics_info#module). C(voided) tells
+              why there is none.
           type: dict
           returned: always
         syscalls:
           description:
-            - What O(rules) asked for. C(rules) as Falco has loaded them, C(selected) by its dry run, C(profile) of the kernel; C(reason)
-              where something is missing. V(null) where it was not asked for.
+            - What O(rules) asked for. C(rules) as Falco has loaded them, C(selected) by its dry run,
+              C(profile) of the kernel; C(reason) where something is missing. V(null) where it was not asked
+              for.
           type: dict
           returned: always
         host:
@@ -233,7 +250,8 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._measure import ru
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import rings, snapshots, sources
 
 DEFAULT_MAIN = "/etc/falco/falco.yaml"
-# Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/verdicts.py has the same line).
+# Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/verdicts.py has the
+# same line).
 LONG_LIFE = 86400
 
 
@@ -252,13 +270,14 @@ def version_of(binary, record):
     if status is None:
         return None, err
     return None, (
-        "%s --version does not print 'Falco version:' (exit %s, first line: %r): that is another program of the same "
-        "name, or a broken Falco" % (binary, status, (out or err).strip().splitlines()[:1])
+        "%s --version does not print 'Falco version:' (exit %s, first line: %r): that is another program of "
+        "the same name, or a broken Falco" % (binary, status, (out or err).strip().splitlines()[:1])
     )
 
 
 def config_files(main, arguments, extra):
-    """([files], [folders]) that the controller may need: the main file, what config_files may name, members of its directories.
+    """([files], [folders]) that the controller may need: the main file, what config_files may name, members
+    of its directories.
 
     files: as host.fetch() gives them. extra: more paths.
     """
@@ -296,7 +315,10 @@ def _members(folder, seen):
 
 
 def variables(files, environment):
-    """The variables that the files name. The rest of Falco's environment may hold secrets and stays on the host."""
+    """The variables that the files name.
+
+    The rest of Falco's environment may hold secrets and stays on the host.
+    """
     names = set()
     for item in files:
         names.update(re.findall(r"\$\{([^}]*)\}", item.get("text", "")))
@@ -304,7 +326,9 @@ def variables(files, environment):
 
 
 def alerts_file(files):
-    """The last file_output.filename in the configuration: Falco holds it open only with keep_alive. '' where there is none."""
+    """The last file_output.filename in the configuration: Falco holds it open only with keep_alive. '' where
+    there is none.
+    """
     found = ""
     for item in files:
         part = yaml_text.block(item.get("text", ""), "file_output") or ""
@@ -363,7 +387,9 @@ class Observation:
         }
 
     def end(self):
-        """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reason'}; sleeps for what is left of the time, if it must look twice."""
+        """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reason'}; sleeps for what is left of the time,
+        if it must look twice.
+        """
         found = dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "reason"))
         if self.process is None:
             return dict(found, reason="not running")
@@ -463,7 +489,9 @@ def host_facts(params, unit, process, start, record):
 
 
 def config_sources(params, started):
-    """(what the controller merges the configuration from, the files with their texts). started: as processes.command()."""
+    """(what the controller merges the configuration from, the files with their texts). started: as
+    processes.command().
+    """
     arguments, environment = started["arguments"], started["environment"]
     main = params["config_file"] or command_line.main_file(arguments) or DEFAULT_MAIN
     files, folders = config_files(main, arguments, params["extra_files"])
@@ -490,7 +518,10 @@ def rules_facts(params, started):
 
 
 def gather(params):
-    """Everything that one round trip brings, for the controller half to assemble. Never raises on what it finds."""
+    """Everything that one round trip brings, for the controller half to assemble.
+
+    Never raises on what it finds.
+    """
     root = params["host_root"].rstrip("/")
     unit, reason = find_unit(params["unit"])
     process, start = processes.of_unit(root, unit)

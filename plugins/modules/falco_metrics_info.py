@@ -9,11 +9,12 @@ short_description: Measure how many events Falco sees and loses
 version_added: 0.1.0
 description:
   - Reads two snapshots of Falco's own counters and returns what lies between them as rates, drops and costs.
-  - The snapshots come from the first source in O(order) that has a pair at least O(min_seconds) apart, else from the one with the
-    longest pair. Both are of one run of Falco, never across a restart or hot reload.
-  - Log files are read from their end, through rotated and gzipped ones, and never more of them than O(max_bytes).
-  - Without O(metrics_file) and O(alerts_file) the files are those that the running Falco has open for writing. They are opened
-    as Falco sees them, so C(PrivateTmp) or a container doesn't matter.
+  - The snapshots come from the first source in O(order) that has a pair at least O(min_seconds) apart, else
+    from the one with the longest pair. Both are of one run of Falco, never across a restart or hot reload.
+  - Log files are read from their end, through rotated and gzipped ones, and never more of them than
+    O(max_bytes).
+  - Without O(metrics_file) and O(alerts_file) the files are those that the running Falco has open for
+    writing. They are opened as Falco sees them, so C(PrivateTmp) or a container doesn't matter.
   - Only regular files are read, and symlinks to one. A FIFO, a device or a directory is refused unread.
   - P(falcotune.fleet.falco_facts#module) brings the same among its facts.
 options:
@@ -24,7 +25,8 @@ options:
     default: ""
   alerts_file:
     description:
-      - The file of C(file_output.filename), as Falco sees it. Empty finds it where C(file_output.keep_alive) is on.
+      - The file of C(file_output.filename), as Falco sees it. Empty finds it where C(file_output.keep_alive)
+        is on.
     type: str
     default: ""
   syslog:
@@ -36,8 +38,8 @@ options:
   order:
     description:
       - The sources to try, in this order. Those left out are not tried.
-      - V(metrics_file) is C(metrics.output_file). V(alerts_file), V(journal) and V(syslog) hold what C(metrics.output_rule) writes, as
-        JSON or text. V(prometheus) is Falco's own C(/metrics).
+      - V(metrics_file) is C(metrics.output_file). V(alerts_file), V(journal) and V(syslog) hold what
+        C(metrics.output_rule) writes, as JSON or text. V(prometheus) is Falco's own C(/metrics).
     type: list
     elements: str
     choices: [metrics_file, alerts_file, journal, syslog, prometheus]
@@ -54,10 +56,11 @@ options:
     default: 60
   prometheus_url:
     description:
-      - Falco's C(/metrics) on the host's loopback, for example V(http://127.0.0.1:8765/metrics). Empty asks nothing.
+      - Falco's C(/metrics) on the host's loopback, for example V(http://127.0.0.1:8765/metrics). Empty asks
+        nothing.
       - It is asked only where no other source has a window of O(prometheus_seconds).
-      - A Falco before 0.41.1 is killed by a scrape before its driver is open, at its start and in a hot reload. So it is asked only while
-        ring buffers are seen in its memory map, or with O(scrape_ok).
+      - A Falco before 0.41.1 is killed by a scrape before its driver is open, at its start and in a hot
+        reload. So it is asked only while ring buffers are seen in its memory map, or with O(scrape_ok).
     type: str
     default: ""
   prometheus_seconds:
@@ -89,7 +92,7 @@ EXAMPLES = r"""
 
 - name: Say it
   ansible.builtin.debug:
-    msg: "{{ measured.metrics.voided or (measured.metrics.drops_percent | string ~ ' % of the events were lost') }}"
+    msg: "{{ measured.metrics.voided or (measured.metrics.drops_percent ~ ' % of the events dropped') }}"
 
 - name: Ten minutes, from the journal only
   falcotune.fleet.falco_metrics_info:
@@ -124,8 +127,8 @@ metrics:
       sample: null
     basis:
       description:
-        - V(counters), or V(drop alerts) where only Falco's alerts of drops were found. Then events and drops are those of seconds with
-          drops alone, and there are no rates.
+        - V(counters), or V(drop alerts) where only Falco's alerts of drops were found. Then events and drops
+          are those of seconds with drops alone, and there are no rates.
       type: str
       returned: always
       sample: counters
@@ -145,7 +148,8 @@ metrics:
       returned: always
       sample: 8
     enter_events:
-      description: Whether this release counts the beginning of system calls too (before 0.42), about twice the events.
+      description:
+        - Whether this release counts the beginning of system calls too (before 0.42), about twice the events.
       type: bool
       returned: always
       sample: false
@@ -220,7 +224,8 @@ metrics:
       returned: always
       sample: {rss: 60293120, pss: 54525952, vsz: 1073741824, container: 62914560}
     since_start:
-      description: Seconds, events and drops since Falco's start or last hot reload, from the last snapshot alone.
+      description:
+        - Seconds, events and drops since Falco's start or last hot reload, from the last snapshot alone.
       type: dict
       returned: always
       sample: {seconds: 86400.1, events: 1036800000, drops: 3600}

@@ -8,20 +8,24 @@ module: falco_syscall_profile
 short_description: Count the system calls that a host makes
 version_added: 0.1.0
 description:
-  - Counts every system call of a live host for some seconds, without Falco's help, and returns rates by the names that Falco's rules
-    and C(base_syscalls.custom_set) use. Falco itself has no such counters.
-  - The calls are counted by the kernel, on all CPUs, for all processes and containers, this module's few included.
+  - Counts every system call of a live host for some seconds, without Falco's help, and returns rates by the
+    names that Falco's rules and C(base_syscalls.custom_set) use. Falco itself has no such counters.
+  - The calls are counted by the kernel, on all CPUs, for all processes and containers, this module's few
+    included.
   - Where a host offers no means, the task doesn't fail; RV(profile.reason) names what is missing for each.
-  - V(tracefs) is a C(hist) trigger on C(raw_syscalls/sys_enter) in a tracing instance of its own. The event stays off, nothing is
-    written to a ring buffer. It needs C(CONFIG_HIST_TRIGGERS), which the large distributions' kernels have. The new instance takes
-    about 1.4 MiB a CPU until it is made smaller at once; where this is more than a tenth of the available memory it isn't made.
-  - V(perf) is C(perf stat) with a counter for each call and CPU. After it has counted, the kernel needs 10 to 20 seconds to let go of
-    the tracepoints, for which the task waits. Calls of 32-bit processes are not in it, nor are those on whose tracepoint a BPF program
-    of another tool hangs. Falco's own programs (0.42 and newer, on C(open), C(openat), C(openat2), C(creat) and C(connect)) hide nothing.
-    It isn't used where it would need more than 65536 counters, which is some 180 CPUs.
+  - V(tracefs) is a C(hist) trigger on C(raw_syscalls/sys_enter) in a tracing instance of its own. The event
+    stays off, nothing is written to a ring buffer. It needs C(CONFIG_HIST_TRIGGERS), which the large
+    distributions' kernels have. The new instance takes about 1.4 MiB a CPU until it is made smaller at once;
+    where this is more than a tenth of the available memory it isn't made.
+  - V(perf) is C(perf stat) with a counter for each call and CPU. After it has counted, the kernel needs 10 to
+    20 seconds to let go of the tracepoints, for which the task waits. Calls of 32-bit processes are not in
+    it, nor are those on whose tracepoint a BPF program of another tool hangs. Falco's own programs (0.42 and
+    newer, on C(open), C(openat), C(openat2), C(creat) and C(connect)) hide nothing. It isn't used where it
+    would need more than 65536 counters, which is some 180 CPUs.
   - Where tracefs is mounted nowhere, it is mounted for this module's process alone.
-  - Nothing is left behind, even where the module is killed. A second process ends the count and removes the instance as soon as the
-    first is gone. Where both are killed the instance goes on counting until the next run removes it.
+  - Nothing is left behind, even where the module is killed. A second process ends the count and removes the
+    instance as soon as the first is gone. Where both are killed the instance goes on counting until the next
+    run removes it.
 options:
   host_root:
     description:
@@ -42,29 +46,34 @@ options:
     default: [tracefs, perf]
   release:
     description:
-      - The Falco release whose names are wanted, 0.35 or newer. Empty takes the newest that this collection knows.
+      - The Falco release whose names are wanted, 0.35 or newer. Empty takes the newest that this collection
+        knows.
     type: str
     default: ""
 notes:
-  - A 64-bit kernel that runs 32-bit programs counts their calls under the number that they have in the 32-bit table, so under another
-    name (V(tracefs) only).
-  - A rate is calls a second. A Falco before 0.42 makes two events of a call, and no Falco makes events of what it doesn't watch.
-  - While it counts, every system call of the host takes a little longer. The worst case is a program that makes nothing but the cheapest
-    calls. With V(perf) it kept 0.79 of its speed, 31 ns more a call (Linux 6.18, two virtual CPUs, seven pairs). With V(tracefs) it kept
-    0.6 to 0.8 on an emulated machine (Linux 6.1), which says little about a real one. C(make bench) measures both on yours.
+  - A 64-bit kernel that runs 32-bit programs counts their calls under the number that they have in the 32-bit
+    table, so under another name (V(tracefs) only).
+  - A rate is calls a second. A Falco before 0.42 makes two events of a call, and no Falco makes events of
+    what it doesn't watch.
+  - While it counts, every system call of the host takes a little longer. The worst case is a program that
+    makes nothing but the cheapest calls. With V(perf) it kept 0.79 of its speed, 31 ns more a call (Linux
+    6.18, two virtual CPUs, seven pairs). With V(tracefs) it kept 0.6 to 0.8 on an emulated machine (Linux
+    6.1), which says little about a real one. C(make bench) measures both on yours.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
-    description: Does the same as without. The kernel counts for some seconds, and nothing that lasts is changed.
+    description:
+      - Does the same as without. The kernel counts for some seconds, and nothing that lasts is changed.
   diff_mode:
     support: N/A
     description: Changes nothing.
   platform:
     platforms: linux
     support: full
-    description: Linux on x86_64 and aarch64. On others some calls may be named as the kernel names their functions.
+    description:
+      - Linux on x86_64 and aarch64. On others some calls may be named as the kernel names their functions.
 author:
   - falcotune contributors (@falcotune)
 seealso:
@@ -119,15 +128,16 @@ profile:
       sample: []
     per_second:
       description:
-        - Calls a second by Falco's event names. Each call counts once, under the narrowest name, C(accept4) apart from C(accept).
+        - Calls a second by Falco's event names. Each call counts once, under the narrowest name, C(accept4)
+          apart from C(accept).
         - C(procexit) are threads that ended.
       type: dict
       returned: always
       sample: {openat: 4100.2, close: 4300.8, futex: 21000.0, procexit: 3.4}
     unwatchable:
       description:
-        - Calls a second by the kernel's names that this release of Falco has no name for, C(syscall_<number>) where the kernel has none
-          either.
+        - Calls a second by the kernel's names that this release of Falco has no name for, C(syscall_<number>)
+          where the kernel has none either.
       type: dict
       returned: always
       sample: {listns: 0.4}

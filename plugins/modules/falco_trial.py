@@ -8,22 +8,22 @@ module: falco_trial
 short_description: Try which system calls Falco can watch on a host without losing events
 version_added: 0.1.0
 description:
-  - Runs a private Falco for a while with each of several sets of system calls and a dummy rule that never alerts, as Falco's
-    guide advises, and measures what it sees, loses and costs. The private Falco has the host's own binary, driver and the buffers
-    that a tune would give it; its outputs and web server are off.
+  - Runs a private Falco for a while with each of several sets of system calls and a dummy rule that never
+    alerts, as Falco's guide advises, and measures what it sees, loses and costs. The private Falco has the
+    host's own binary, driver and the buffers that a tune would give it; its outputs and web server are off.
   - Each test begins with a dry run, which tells the final set. Names are checked before anything is touched.
-  - Detection goes on meanwhile with O(mode=beside). With O(mode=instead) the host's own Falco is stopped for each test and
-    started again.
-  - A test ends before its time where the load, the memory or the losses of the host's own Falco pass a limit, or where the
-    controller is gone. Nothing is left behind then, whatever was killed.
+  - Detection goes on meanwhile with O(mode=beside). With O(mode=instead) the host's own Falco is stopped for
+    each test and started again.
+  - A test ends before its time where the load, the memory or the losses of the host's own Falco pass a limit,
+    or where the controller is gone. Nothing is left behind then, whatever was killed.
   - A test whose set holds all that a losing test watches is not run.
-  - The private Falco has the priority of the host's own, and is not held to its unit's C(CPUQuota), C(CPUWeight) or C(MemoryMax). Where
-    the unit has one, a warning says so.
+  - The private Falco has the priority of the host's own, and is not held to its unit's C(CPUQuota),
+    C(CPUWeight) or C(MemoryMax). Where the unit has one, a warning says so.
 options:
   tests:
     description:
-      - V(guide) for the five tests of Falco's guide, or a list. Each has V(name), V(custom_set) (names of events as in Falco's
-        C(base_syscalls)), V(repair) and V(all).
+      - V(guide) for the five tests of Falco's guide, or a list. Each has V(name), V(custom_set) (names of
+        events as in Falco's C(base_syscalls)), V(repair) and V(all).
     type: raw
     default: guide
   seconds:
@@ -59,7 +59,8 @@ options:
     default: 5.0
   max_more_drops_percent:
     description:
-      - A test is aborted where the host's own Falco has lost more since its beginning than before, by so many percentage points.
+      - A test is aborted where the host's own Falco has lost more since its beginning than before, by so many
+        percentage points.
     type: float
     default: 5.0
   facts:
@@ -125,7 +126,8 @@ summary:
   elements: str
   sample:
     - "verdict: largest"
-    - "because: T2 repair: 18 system calls, 5210 events/s without a loss; Falco used 3.1 % of a CPU and 58 MiB"
+    - "because: T2 repair: 18 system calls, 5210 events/s without a loss; Falco used 3.1 % of a CPU and 58
+      MiB"
     - "T1 processes, clean, 7 system calls, 310 events/s/CPU, 0 % lost, CPU 1.2 %"
 ansible_facts:
   description: What the host was found to bear.
@@ -139,8 +141,8 @@ ansible_facts:
       contains:
         verdict:
           description:
-            - V(largest) where a set passed, V(too_busy) where every one lost too much, V(aborted) where a limit was passed,
-              V(failed) where none ran, V(none) where nothing was to be measured.
+            - V(largest) where a set passed, V(too_busy) where every one lost too much, V(aborted) where a
+              limit was passed, V(failed) where none ran, V(none) where nothing was to be measured.
           type: str
           returned: success
           sample: largest
@@ -177,7 +179,8 @@ ansible_facts:
         tests:
           description:
             - One entry a test. Its state is V(clean), V(accepted), V(dropping), V(aborted), V(failed) or
-              V(skipped); C(selected) is the final set as the host's Falco printed it; numbers are V(null) where they are unknown.
+              V(skipped); C(selected) is the final set as the host's Falco printed it; numbers are V(null)
+              where they are unknown.
           type: list
           elements: dict
           returned: success
@@ -212,13 +215,14 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import rec
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, processes, systemd
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import trial
 
-# Seconds beside those of the test itself: dry run, start, a stop that takes long, the host's own Falco that stops and starts.
+# Seconds beside those of the test itself: dry run, start, a stop that takes long, the host's own Falco that
+# stops and starts.
 AROUND = 600
 OUTPUT = 1  # the connection
 
 
 def subject(module):
-    """What the worker needs, as for trial.Trial: the request and what the host's own Falco is started with."""
+    """What trial.Trial needs: the request and what the host's own Falco is started with."""
     request = module.params["request"]
     root = request["host_root"].rstrip("/")
     try:
@@ -245,15 +249,18 @@ def subject(module):
 
 
 def hold(module, state_dir):
-    """Take the host for this test, and remove what an earlier one left. (lock, a sentence about that or None)."""
+    """Take the host for this test, and remove what an earlier one left.
+
+    (lock, a sentence about that or None).
+    """
     try:
         os.makedirs(state_dir, 0o700, exist_ok=True)
         os.chmod(state_dir, 0o700)
         lock = records.lock(state_dir)
     except records.Locked as error:
         module.fail_json(
-            msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again when it is done"
-            % error
+            msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again "
+            "when it is done" % error
         )
     except OSError as error:
         module.fail_json(
@@ -261,8 +268,8 @@ def hold(module, state_dir):
         )
     if records.read_json(os.path.join(state_dir, records.JOURNAL)):
         module.fail_json(
-            msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which finishes or "
-            "undoes it" % state_dir
+            msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which "
+            "finishes or undoes it" % state_dir
         )
     try:
         return lock, trial.recover(state_dir)

@@ -1,12 +1,15 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""YAML from hosts, read by events under limits: nesting and values are counted while the text is parsed. Pure.
+"""YAML from hosts, read by events under limits: nesting and values are counted while the text is parsed.
+Pure.
 
-PyYAML's composer must not see text from a host: with libyaml 0.2.5 (the PyYAML packages of Debian 12 and 6.0.3 from PyPI) 60 kB of
-brackets end the process, and 500 bytes of merge keys take gigabytes. Its events are safe, and this module uses nothing else.
+PyYAML's composer must not see text from a host: with libyaml 0.2.5 (the PyYAML packages of Debian 12 and
+6.0.3 from PyPI) 60 kB of brackets end the process, and 500 bytes of merge keys take gigabytes. Its events are
+safe, and this module uses nothing else.
 
-As in yaml-cpp, which Falco uses: of two equal keys in one mapping the first one counts, and ``<<`` is an ordinary key.
+As in yaml-cpp, which Falco uses: of two equal keys in one mapping the first one counts, and ``<<`` is an
+ordinary key.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ NULLS = ("", "~", "null", "Null", "NULL")
 
 
 class Value(NamedTuple):
-    """A value with its line, from 1. data: None, a text, a list of Values, or a dict of text → Value. plain: not in quotes."""
+    """A value with its line, from 1.
+
+    data: None, a text, a list of Values, or a dict of text → Value. plain: not in quotes.
+    """
 
     data: Any
     line: int
@@ -33,8 +39,8 @@ class Value(NamedTuple):
 class Document(NamedTuple):
     """One document.
 
-    duplicates: keys that a mapping holds twice, as (key, line of the second one). odd_keys: lines of keys that are no text; such
-    keys are left out.
+    duplicates: keys that a mapping holds twice, as (key, line of the second one). odd_keys: lines of keys
+    that are no text; such keys are left out.
     """
 
     root: Value
@@ -130,7 +136,8 @@ class _Reader:
 
 
 def documents(text: str | bytes, deepest: int, most: int) -> Iterator[Document]:
-    """Every document of a text. deepest: levels of nesting. most: values in all documents, aliases written out.
+    """Every document of a text. deepest: levels of nesting. most: values in all documents, aliases written
+    out.
 
     Raises Unreadable.
     """

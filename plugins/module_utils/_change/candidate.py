@@ -13,7 +13,10 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._host import comma
 
 
 class Refused(Exception):
-    """This candidate must not be written: Falco refuses it, or would not run as planned. The text says why."""
+    """This candidate must not be written: Falco refuses it, or would not run as planned.
+
+    The text says why.
+    """
 
 
 def cause(stdout, stderr, status):
@@ -29,8 +32,9 @@ def dry_run(arguments, environment, flag, main, load_order, replaced, expected, 
     """Let Falco read the candidate from a private copy. Raises Refused; leaves nothing behind.
 
     load_order: [{'path', 'strategy'}] after the main file. replaced: {path: bytes} that differ from the disk.
-    expected: {'bytes_each': of a ring buffer or None, 'selected': names of the system calls to be selected or None}.
-    where: the directory in which the private copy is made. Returns Falco's buffer size in bytes as it said it, or None.
+    expected: {'bytes_each': of a ring buffer or None, 'selected': names of system calls or None}.
+    where: the directory in which the private copy is made. Returns the buffer size in bytes that Falco
+    printed, or None.
     """
     folder = tempfile.mkdtemp(dir=where, prefix="candidate-")
     copies = _Copies(folder, replaced, metrics_file)
@@ -111,14 +115,16 @@ def _ask(arguments, environment, copies, expected):
     match = re.search(r"The chosen syscall buffer dimension is: (\d+) bytes", out + err)
     if match and expected["bytes_each"] and int(match.group(1)) != expected["bytes_each"]:
         raise Refused(
-            "with the candidate Falco would take buffers of %s bytes instead of %d: something overrides the setting "
-            "(a later fragment, or -o in the unit)" % (match.group(1), expected["bytes_each"])
+            "with the candidate Falco would take buffers of %s bytes instead of %d: something overrides the "
+            "setting (a later fragment, or -o in the unit)" % (match.group(1), expected["bytes_each"])
         )
     return int(match.group(1)) if match else None
 
 
 def _same_selection(text, selected):
-    """Raises Refused where Falco would select other system calls: what the plan says of blind rules would not hold."""
+    """Raises Refused where Falco would select other system calls: what the plan says of blind rules would not
+    hold.
+    """
     match = re.search(r"\(\d+\) syscalls selected in total \(final set\): (.*)$", text, re.M)
     if not match:
         raise Refused("with the candidate Falco does not say which system calls it selects")
@@ -126,7 +132,7 @@ def _same_selection(text, selected):
     more, fewer = sorted(found - set(selected)), sorted(set(selected) - found)
     if more or fewer:
         raise Refused(
-            "with the candidate Falco would not select the planned system calls: it adds %s and leaves out %s; did the "
-            "rules change, or does something override base_syscalls?"
+            "with the candidate Falco would not select the planned system calls: it adds %s and leaves out "
+            "%s; did the rules change, or does something override base_syscalls?"
             % (", ".join(more) or "none", ", ".join(fewer) or "none")
         )

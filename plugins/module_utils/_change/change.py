@@ -1,7 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One change of one host, from the controller's request to the answer. What falco_config does, without Ansible around it."""
+"""One change of one host, from the controller's request to the answer.
+
+What falco_config does, without Ansible around it.
+"""
 
 import os
 import pwd
@@ -171,7 +174,7 @@ class Change:
 
     @property
     def apply_mode(self):
-        """restart, reload (Falco's own, where policy says so), or quiet: nothing that Falco or its unit reads.
+        """restart, reload (Falco's own, where policy allows it), or quiet: Falco and its unit don't read it.
 
         adopt is quiet, and proves the Falco that runs.
         """
@@ -249,8 +252,8 @@ class Change:
         for item in self.items:
             if files.Item(item.path, None).old != item.old:
                 raise Failed(
-                    "%s was changed while this run began, by another run or by somebody else: nothing was changed; run again"
-                    % item.path,
+                    "%s was changed while this run began, by another run or by somebody else: nothing was "
+                    "changed; run again" % item.path,
                     undone=True,
                 )
 
@@ -273,14 +276,16 @@ class Change:
             return records.lock(self.state_dir)
         except records.Locked as error:
             raise Failed(
-                "another run is changing Falco on this host (%s): nothing was changed; run again when it is done"
-                % error
+                "another run is changing Falco on this host (%s): nothing was changed; run again when it "
+                "is done" % error
             )
 
     # -- the ways to end
 
     def keep(self):
-        """Keep the change for when it may be made, in a place that neither Falco nor systemd reads or watches."""
+        """Keep the change for when it may be made, in a place that neither Falco nor systemd reads or
+        watches.
+        """
         lock = self.lock()
         self.still_so()
         self.ask_falco(self.state_dir)
@@ -299,7 +304,8 @@ class Change:
     def make(self, recoveries):
         """Stage, ask Falco, hand over to the worker and wait for its answer.
 
-        recoveries: functions that finish or undo what an earlier run left in a state_dir, each with a sentence about it or None.
+        recoveries: functions that finish or undo what an earlier run left in a state_dir, each with a
+        sentence about it or None.
         """
         lock = self.lock()
         self._recover(recoveries)
@@ -313,7 +319,8 @@ class Change:
             files.check_writable(self.items)
             files.check_sysctls(self.root, self.sysctls)
             staged, stages = files.stage(self.items, self.state_dir, token)
-            # Falco watches its main file for its last name going away: a second one would keep a hot reload from coming.
+            # Falco watches its main file for its last name going away: a second one would keep a hot reload
+            # from coming.
             old_links = files.link_old(self.items, staged) if self.apply_mode == "restart" else {}
         except (Failed, OSError) as error:
             files.remove_directories(parents)
@@ -384,14 +391,16 @@ class Change:
         return [owner.pw_uid, owner.pw_gid]
 
     def look_again(self, recoveries):
-        """What a second look finds of the change that was proven; what fails is rolled back where policy allows it."""
+        """What a second look finds of the change that was proven; what fails is rolled back where policy
+        allows it.
+        """
         record, proven = records.load(self.state_dir) or {}, self.request["evidence"]
         process = record.get("process") or {}
         same = [process.get(name) == proven[name] for name in ("pid", "start_ticks")]
         if not all(same) or not record.get("marks"):
             raise Failed(
-                "the record in %s is not of the change that was to be looked at again: another run came in between; it was left "
-                "as it is" % self.state_dir,
+                "the record in %s is not of the change that was to be looked at again: another run came in "
+                "between; it was left as it is" % self.state_dir,
                 reverted=False,
             )
         try:
@@ -414,7 +423,7 @@ class Change:
 
 
 def _unmoved(entry):
-    """What somebody else wrote since is not ours to throw away."""
+    """Raises Failed where somebody else has changed a file that an earlier change wrote."""
     try:
         with open(entry["path"], "rb") as stream:
             now = host.digest(stream.read())
@@ -422,6 +431,6 @@ def _unmoved(entry):
         return
     if entry["new_sha256"] is not None and now != entry["new_sha256"]:
         raise Failed(
-            "%s was changed by somebody else since (sha256 %s, written was %s): put it right by hand; nothing was changed"
-            % (entry["path"], now[:12], entry["new_sha256"][:12])
+            "%s was changed by somebody else since (sha256 %s, written was %s): restore it by hand; nothing "
+            "was changed" % (entry["path"], now[:12], entry["new_sha256"][:12])
         )

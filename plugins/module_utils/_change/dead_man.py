@@ -1,16 +1,19 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A dead man's switch: a transient timer of systemd that starts Falco's unit when nobody has taken the timer away.
+"""A dead man's switch: a transient timer of systemd that starts Falco's unit when nobody has taken the timer
+away.
 
-The worker and its watchdog can be killed together: by the end of a session (KillUserProcesses=), by a time-out of the unit that runs
-Ansible, by the kernel out of memory. The timer is outside their cgroup. It fires once. A start of a unit that runs does nothing.
+The worker and its watchdog can be killed together: by the end of a session (KillUserProcesses=), by a
+time-out of the unit that runs Ansible, by the kernel out of memory. The timer is outside their cgroup. It
+fires once. A start of a unit that runs does nothing.
 """
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import systemd
 
-# Seconds. Longer than a stop may take (unit_control.STOP_TIMEOUT): a start would replace a stop that is still waited for.
+# Seconds. Longer than a stop may take (unit_control.STOP_TIMEOUT): a start would replace a stop that is still
+# waited for.
 FIRES_AFTER = 55
 
 

@@ -1,7 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Proof that a running Falco has taken a change: process, counters, buffers. Never /healthz, which is a constant."""
+"""Proof that a running Falco has taken a change: process, counters, buffers.
+
+Never /healthz, which is a constant.
+"""
 
 import os
 import re
@@ -42,9 +45,10 @@ def _by_counters(source):
 class Proof:
     """Follows one started Falco until it has proven itself or the deadline is over.
 
-    params: 'host_root', 'healthy_deadline' and 'min_healthy_time' (seconds), 'metrics_file', 'scrape_url', 'driver', 'buffers'
-    ({'bytes_each'} or None), 'unit_settings' ({key of the drop-in: value}), 'drops_at_most' (percent or None), 'counters' (whether
-    they must move), 'interval' (seconds between two snapshots)
+    params:  'host_root'; 'healthy_deadline', 'min_healthy_time' and 'interval' (between two snapshots) in
+             seconds; 'metrics_file', 'scrape_url'; 'driver', 'buffers' ({'bytes_each'} or None);
+             'unit_settings' ({key of the drop-in: value}); 'drops_at_most' (percent or None); 'counters'
+             (whether they must move)
     unit: its name. mark: of the metrics file before the change. began: time.monotonic() of the start.
     """
 
@@ -104,7 +108,10 @@ class Proof:
         ), None
 
     def _state(self, unit, counted, how):
-        """The evidence. Raises NoEvidence where the host is worse than before, or close to its limit. how: as of _counted()."""
+        """The evidence.
+
+        Raises NoEvidence where the host is worse than before, or close to its limit. how: as of _counted().
+        """
         self._bounded(unit)
         return dict(
             how,
@@ -119,8 +126,8 @@ class Proof:
         limit, used = systemd.number(unit.get("MemoryMax")), memory_used(self.root, unit)
         if limit and used is not None and used > MOST_MEMORY * limit:
             raise NoEvidence(
-                "the unit uses %d bytes of memory of its MemoryMax of %d: the next burst would end Falco; raise MemoryMax "
-                "or choose smaller buffers" % (used, limit)
+                "the unit uses %d bytes of memory of its MemoryMax of %d: the next burst would end Falco; "
+                "raise MemoryMax or choose smaller buffers" % (used, limit)
             )
 
     def _no_worse(self):
@@ -131,8 +138,9 @@ class Proof:
         most = self.params.get("drops_at_most")
         if lost is not None and most is not None and lost > most:
             raise NoEvidence(
-                "Falco drops %s %% of the events now; the limit after this change is %s %% (what it dropped before, with "
-                "falco_tune_tolerance_percent, and falco_tune_accepted_drops_percent)" % (lost, most)
+                "Falco drops %s %% of the events now; the limit after this change is %s %% (what it dropped "
+                "before, with falco_tune_tolerance_percent, and falco_tune_accepted_drops_percent)"
+                % (lost, most)
             )
         return lost
 
@@ -162,14 +170,14 @@ class Proof:
         stat = self.process.stat()
         if "Nice" in wanted and stat and stat[2] != int(wanted["Nice"]):
             raise NoEvidence(
-                "the drop-in sets Nice=%s but the process runs at %d: a later drop-in overrides it, or systemd may not "
-                "set it here (a container without CAP_SYS_NICE)" % (wanted["Nice"], stat[2])
+                "the drop-in sets Nice=%s but the process runs at %d: a later drop-in overrides it, or "
+                "systemd may not set it here (a container without CAP_SYS_NICE)" % (wanted["Nice"], stat[2])
             )
         weight = host.cgroup(self.root, unit.get("ControlGroup"))["weight"]
         if "CPUWeight" in wanted and weight != int(wanted["CPUWeight"]):
             raise NoEvidence(
-                "the drop-in sets CPUWeight=%s but the unit's cgroup has %s: a later drop-in overrides it, or the cgroup "
-                "is not writable (a container)"
+                "the drop-in sets CPUWeight=%s but the unit's cgroup has %s: a later drop-in overrides it, "
+                "or the cgroup is not writable (a container)"
                 % (wanted["CPUWeight"], "no cpu.weight" if weight is None else "cpu.weight %d" % weight)
             )
         quota = systemd.quota_percent(unit.get("CPUQuotaPerSecUSec"))
@@ -180,9 +188,11 @@ class Proof:
             )
 
     def _counted(self):
-        """(events counted since the change, {'basis', 'source', 'reason'}); (None, None) where no counter has moved.
+        """(events counted since the change, {'basis', 'source', 'reason'}); (None, None) where no counter has
+        moved.
 
-        basis: 'counters', which moved, or 'process', which is alive and all that there is. source: where the counters were read.
+        basis: 'counters', which moved, or 'process', which is alive and all that there is. source: where the
+            counters were read.
         reason: why there are none.
         """
         path, url = self.params["metrics_file"], self.params["scrape_url"]
@@ -234,7 +244,8 @@ class Proof:
 class SecondLook(Proof):
     """Whether a Falco that has proven itself still is what it was, counts on and loses no more.
 
-    proven: the evidence of its change. marks: of the metrics file, 'started' before its start and 'proven' at its proof.
+    proven: the evidence of its change. marks: of the metrics file, 'started' before its start and 'proven' at
+    its proof.
     """
 
     limit = "two metrics intervals"

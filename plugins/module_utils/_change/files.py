@@ -14,7 +14,10 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 
 class Item:
-    """One file of the change: what is there (`old`, `old_meta`: [mode, uid, gid]), what will be (`new`, None: it goes away)."""
+    """One file of the change.
+
+    old: what is there, with old_meta: [mode, uid, gid]; None without one. new: what will be; None removes it.
+    """
 
     def __init__(self, path, new, mode=None):
         self.path = path
@@ -70,8 +73,8 @@ def stage_folder(folder, state_dir, token):
                 os.mkdir(name, 0o700)
             return name
     raise Failed(
-        "%s is on a file system of its own: a file can't be renamed into it from %s or %s, so it can't be swapped "
-        "atomically; set falco_tune_state_dir to a directory on that file system"
+        "%s is on a file system of its own: a file can't be renamed into it from %s or %s, so it can't be "
+        "swapped atomically; set falco_tune_state_dir to a directory on that file system"
         % (folder, state_dir, os.path.dirname(folder))
     )
 
@@ -112,10 +115,11 @@ def stage(items, state_dir, token):
 
 
 def link_old(items, staged):
-    """A second name for every file that will be replaced, beside its successor: undoing is then a rename, which needs no room.
+    """A second name for every file that will be replaced, beside its successor: undoing is then a rename,
+    which needs no room.
 
-    The old file itself comes back, with its owner, mode, ACL, extended attributes and SELinux label. → {path: name}; a file
-    system without hard links has none of them, and undoing writes the file anew.
+    The old file itself comes back, with its owner, mode, ACL, extended attributes and SELinux label. → {path:
+    name}; a file system without hard links has none of them, and undoing writes the file anew.
     """
     links = {}
     for item in items:
@@ -212,9 +216,11 @@ def swap(entries):
 
 
 def restore(entries, state_dir, token):
-    """Put the previous files back, whatever was swapped so far. Every file is tried. → paths that somebody else has changed.
+    """Put the previous files back, whatever was swapped so far. Every file is tried. → paths that somebody
+    else has changed.
 
-    Those are neither the previous file nor ours, and are left as they are. Raises Failed where a file can't be put back.
+    Those are neither the previous file nor ours, and are left as they are. Raises Failed where a file can't
+    be put back.
     """
     foreign, failed = [], []
     for entry in entries:

@@ -1,13 +1,14 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the collection keeps on a host: the proven record, the history of changes, the journal of an unfinished one.
+"""What the collection keeps on a host: the proven record, the history of changes, the journal of an
+unfinished one.
 
-STATE_DIR/record.json     what was proven last: binary, process, hashes, evidence, what was measured before the change, and the
-                          attempts: changes that evidence asked for, so that one that did nothing is not made again
+STATE_DIR/record.json     what was proven last: binary, process, hashes, evidence, what was measured before,
+                          and the attempts: changes that evidence asked for; none is made again without effect
 STATE_DIR/journal.json    a change that is under way, or whose worker died: its transaction.Transaction.entry
 STATE_DIR/trial.json      a trial that is under way, or that was broken off
-STATE_DIR/staged/         a change that waits for consent to a restart: its files, and manifest.json with its digest
+STATE_DIR/staged/         a change that waits for consent to a restart: its files, and manifest.json
 STATE_DIR/history/NNNN/   the files as they were before change NNNN, with manifest.json
 STATE_DIR/lock            held by the one run that may change the host
 """
@@ -23,7 +24,8 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure im
 
 RECORD, JOURNAL, TRIAL = "record.json", "journal.json", "trial.json"
 
-# Earlier versions wrote these keys under other names. Hosts may hold such files for as long as they are not tuned again.
+# Earlier versions wrote these keys under other names. Hosts may hold such files for as long as they are not
+# tuned again.
 RENAMED = {"state": "state_dir", "watch": "proof", "watched": "reload_paths"}
 
 # What undoing a change needs to know.
@@ -135,7 +137,10 @@ def write_record(state_dir, record):
 
 
 def journal(state_dir):
-    """The entry of a change that was broken off, or None. Raises Failed for one that can't be undone by what it says."""
+    """The entry of a change that was broken off, or None.
+
+    Raises Failed for one that can't be undone by what it says.
+    """
     path = os.path.join(state_dir, JOURNAL)
     entry = _renamed(read_json(path))
     if not entry:
@@ -143,8 +148,9 @@ def journal(state_dir):
     missing = [name for name in NEEDED if name not in entry]
     if missing:
         raise Failed(
-            "%s can't be understood: it has no %s; expected the journal of a change that was broken off. Compare Falco's files "
-            "with %s/history, put them right and remove the journal" % (path, ", ".join(missing), state_dir)
+            "%s can't be understood: it has no %s; expected the journal of a change that was broken off. "
+            "Compare Falco's files with %s/history, restore them and remove the journal"
+            % (path, ", ".join(missing), state_dir)
         )
     return dict(entry, state_dir=state_dir)
 
@@ -193,7 +199,9 @@ def summary(record, pid, start):
 
 
 def unfinished(state_dir):
-    """The change or trial that nobody is working on any more, as {'phase', 'at'}; the phase of a trial is 'trial'. Or None."""
+    """The change or trial that nobody is working on any more, as {'phase', 'at'}; the phase of a trial is
+    'trial'. Or None.
+    """
     change, tried = (read_json(os.path.join(state_dir, name)) for name in (JOURNAL, TRIAL))
     if not change and not tried:
         return None
@@ -205,7 +213,10 @@ def unfinished(state_dir):
 
 
 def sweep(state_dir):
-    """Remove what a killed writer left half done. For whoever holds the lock, once no journal speaks of it any more."""
+    """Remove what a killed writer left half done.
+
+    For whoever holds the lock, once no journal speaks of it any more.
+    """
     try:
         names = os.listdir(state_dir)
     except OSError:
@@ -227,7 +238,10 @@ def staged(state_dir):
 
 
 def keep_staged(state_dir, digest, files):
-    """Keep a change that may not be made now, instead of an earlier one. files: [(path, bytes or None, mode)]."""
+    """Keep a change that may not be made now, instead of an earlier one.
+
+    files: [(path, bytes or None, mode)].
+    """
     folder = tempfile.mkdtemp(dir=state_dir, prefix=".falcotune-staged-")
     try:
         manifest = {"digest": digest, "at": time.time(), "files": []}

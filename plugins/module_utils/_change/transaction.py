@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sequence of a change on its host: keep → settle → stop → swap → start → evidence, or undo.
 
-It runs in a worker that is detached from the connection, so a controller that dies changes nothing: the host ends in
-the new proven state or in the old one. A journal on disk lets the next run finish what a power cut broke off.
+It runs in a worker that is detached from the connection, so a controller that dies changes nothing: the host
+ends in the new proven state or in the old one. A journal on disk lets the next run finish what a power cut
+broke off.
 """
 
 import base64
@@ -35,10 +36,19 @@ class Transaction:
     """One change of one host.
 
     journal_entry: plain data, so that it can be kept in the journal:
-        state_dir, token, unit (its name), phase, at (Unix time of the phase), apply (restart, reload, quiet, adopt), files (as
-        files.Item.entry() makes them), stages, made (directories), owner ([uid, gid] of those), sysctls, old_sysctls, daemon_reload,
-        reload_paths, forget (numbers of changes that are taken back), forget_since, attempt, before, was_running, old_pid, binary,
-        hashes, written, proof (parameters of evidence.Proof), and once they are known kept and mark.
+        state_dir, token, unit      the directory of journal and record, a random name, the unit's name
+        phase, at                   how far it has come, and since when (Unix time)
+        apply                       restart, reload, quiet or adopt
+        files, stages               as files.Item.entry() and files.stage() make them
+        made, owner                 directories to make, and their [uid, gid]
+        sysctls, old_sysctls        {name: value}
+        daemon_reload               whether systemd must read its units again
+        reload_paths                files and folders a write to which begins a hot reload
+        forget, forget_since        numbers of the changes that are taken back, and the oldest one's time
+        was_running, old_pid        of Falco before the change
+        attempt, before, binary, hashes, written    for the record
+        proof                       parameters of evidence.Proof
+        kept, mark                  once they are known: the folder of the previous files, evidence.Proof.mark
     """
 
     def __init__(self, journal_entry):
@@ -50,7 +60,9 @@ class Transaction:
 
     @property
     def deadline(self):
-        """Seconds in which a change comes to its end, with an undo and a proof in the worst case; the watchdog ends it then."""
+        """Seconds in which a change comes to its end, with an undo and a proof in the worst case; the
+        watchdog ends it then.
+        """
         steps = (
             unit_control.SETTLE_AT_MOST
             + unit_control.STOP_TIMEOUT
@@ -67,14 +79,20 @@ class Transaction:
         records.write_journal(self.state_dir, self.entry)
 
     def note_if_possible(self, phase):
-        """After the stop: a journal that can't be written must not keep Falco from its start. An earlier phase is undone too."""
+        """After the stop: a journal that can't be written must not keep Falco from its start.
+
+        An earlier phase is undone too.
+        """
         try:
             self.note(phase)
         except OSError as error:
             self.unit.notes.append("the journal could not be written: %s" % error.strerror)
 
     def keep(self):
-        """The previous files, outside any directory that Falco reads. The journal knows of them before they are there."""
+        """The previous files, outside any directory that Falco reads.
+
+        The journal knows of them before they are there.
+        """
         numbers = records.history(self.state_dir)
         number = (numbers[-1] if numbers else 0) + 1
         folder = self.entry["kept"] = records.kept_folder(self.state_dir, number)
@@ -152,7 +170,10 @@ class Transaction:
     # -- the whole
 
     def run(self):
-        """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo. Never raises."""
+        """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
+
+        Never raises.
+        """
         try:
             if self.entry["apply"] == "adopt" and not self.writes():
                 return self.prove(time.monotonic(), self.mark())
@@ -184,7 +205,9 @@ class Transaction:
                 dead_man.disarm(self.entry["token"])
 
     def run_quietly(self):
-        """Nothing here that Falco reads: it is not interrupted, and what was proven of it still holds, or is proven anew."""
+        """Nothing here that Falco reads: it is not interrupted, and what was proven of it still holds, or is
+        proven anew.
+        """
         self.note("stopping")
         mark, began = self.mark(), time.monotonic()
         files.make_directories(self.entry["made"], self.entry["owner"])
@@ -257,7 +280,9 @@ class Transaction:
         )
 
     def attempts(self, before):
-        """Every change that evidence asked for, this one included; what a person took back is not tried again."""
+        """Every change that evidence asked for, this one included; what a person took back is not tried
+        again.
+        """
         found = list(before.get("attempts") or [])
         if self.entry["forget"]:
             oldest = self.entry.get("forget_since") or 0
@@ -267,7 +292,9 @@ class Transaction:
         return found
 
     def marks(self):
-        """Where the metrics file ended before the start, and where it ends at the proof: a second look reads on from there."""
+        """Where the metrics file ended before the start, and where it ends at the proof: a second look reads
+        on from there.
+        """
         return {
             "started": self.entry.get("mark") or [0, 0],
             "proven": since.file_mark(self.proof.get("metrics_file") or ""),
@@ -276,7 +303,7 @@ class Transaction:
     # -- undo
 
     def undo(self, error):
-        """Back to the previous state. Every path ends with a start of what is on disk, whatever fails before it."""
+        """Back to the previous state. Every path ends with a start of what is on disk, whatever fails."""
         reason = _told(error)
         answer = {"changed": False, "failed": True, "notes": self.unit.notes, "log": self.unit.log_lines()}
         touched = self.entry["phase"] not in ("kept", "staged")
@@ -384,7 +411,8 @@ def killed(work):
 
 
 def detached(work, result_path):
-    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed; the watchdog's pid.
+    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed; the
+    watchdog's pid.
 
     result_path: where the answer is written to. The watchdog removes it where nobody is left to read it.
     """

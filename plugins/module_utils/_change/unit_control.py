@@ -10,14 +10,16 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import can
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, processes, systemd
 
-# A hot reload that is under way loses a SIGTERM 0.25 to 0.5 s after the write that began it (recorded on 0.44.1, and
-# longer where loading the rules takes longer): keep clear of it, and send it again where Falco did not stop.
+# A hot reload that is under way loses a SIGTERM 0.25 to 0.5 s after the write that began it (recorded on
+# 0.44.1, and longer where loading the rules takes longer): keep clear of it, and send it again where Falco
+# did not stop.
 SETTLE = 3.0
 SEND_AGAIN = 2.5
 # Somebody who writes to Falco's files all the time is not waited for any longer.
 SETTLE_AT_MOST = 20
 
-# Seconds to wait for the end of the process. A SIGTERM lost in a hot reload costs 30 s (TimeoutStopSec of the packages' units).
+# Seconds to wait for the end of the process. A SIGTERM lost in a hot reload costs 30 s (TimeoutStopSec of the
+# packages' units).
 STOP_TIMEOUT = 45
 START_TIMEOUT = 120
 
@@ -30,9 +32,11 @@ STAYS = 2
 
 
 class Unit:
-    """One unit, and what was done to it: `stopped_at` (time.monotonic() of the last interruption, or None), `interruptions`, `notes`.
+    """One unit, and what was done to it: `stopped_at` (time.monotonic() of the last interruption, or None),
+    `interruptions`, `notes`.
 
-    name: of the unit. root: prefix of /proc. reload_paths: files and folders a write to which begins a hot reload.
+    name: of the unit. root: prefix of /proc. reload_paths: files and folders a write to which begins a hot
+    reload.
     """
 
     def __init__(self, name, root, reload_paths=()):
@@ -68,9 +72,12 @@ class Unit:
             time.sleep(min(SETTLE - age, 0.25))
 
     def stop(self):
-        """Stop the unit; where Falco did not hear SIGTERM, send it again instead of waiting for systemd's SIGKILL."""
+        """Stop the unit; where Falco did not hear SIGTERM, send it again instead of waiting for systemd's
+        SIGKILL.
+        """
         process, start = processes.of_unit(self.root, self.properties())
-        # Earlier failures must not keep the start from happening. Reset now: nobody sees events between the stop and the start.
+        # Earlier failures must not keep the start from happening. Reset now: nobody sees events between the
+        # stop and the start.
         systemd.run(["systemctl", "reset-failed", self.name])
         self.interrupted()
         stopping = systemd.begin(["systemctl", "stop", self.name])

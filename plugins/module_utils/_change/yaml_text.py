@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Top-level blocks of a YAML file as text, for hosts without PyYAML.
 
-Only what needs no YAML parser: where a top-level key's block begins and ends, and which words in config_files may be
-paths. Everything that must be understood is parsed on the controller.
+Only what needs no YAML parser: where a top-level key's block begins and ends, and which words in config_files
+may be paths. Everything that must be understood is parsed on the controller.
 """
 
 import re
@@ -18,7 +18,8 @@ _KEY = re.compile(
 
 
 def spans(text):
-    """[(key, first line, line after the last)] of the top-level blocks; comments before a key are not part of it.
+    """[(key, first line, line after the last)] of the top-level blocks; comments before a key are not part of
+    it.
 
     ValueError where the root is no block mapping that can be cut by lines.
     """
@@ -55,7 +56,8 @@ def spans(text):
 
 
 def replace(text, blocks):
-    """The text with whole top-level blocks replaced; new ones go to the end. Everything else stays byte for byte.
+    """The text with whole top-level blocks replaced; new ones go to the end. Everything else stays byte for
+    byte.
 
     blocks: {key: text of the block, with its key}. ValueError as spans(), or where a key is there twice.
     """

@@ -53,8 +53,8 @@ def options(arguments):
 def quiet(arguments, level="info", replace_config=False):
     """The process's own arguments for a Falco that only prints: no pid file, no daemon, its log on stderr.
 
-    level: of that log; Falco prints the selected system calls at debug only. replace_config: without the main file and
-    -o config_files, which the caller adds.
+    level: of that log; Falco prints the selected system calls at debug only. replace_config: without the main
+    file and -o config_files, which the caller adds.
     """
     built = [arguments[0]]
     for name, value, words in parse(arguments):

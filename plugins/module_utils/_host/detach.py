@@ -1,7 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processes that outlive the connection: a watchdog in a session of its own, and below it the worker. Stdlib only, Python 3.6+."""
+"""Processes that outlive the connection: a watchdog in a session of its own, and below it the worker.
+
+Stdlib only, Python 3.6+.
+"""
 
 import os
 import signal

@@ -117,7 +117,9 @@ def digest(data):
 
 
 def pack(data):
-    """Bytes as zlib + base64, for an answer to the controller: a packaged falco.yaml of 64 kB travels as 20 kB."""
+    """Bytes as zlib + base64, for an answer to the controller: a packaged falco.yaml of 64 kB travels as 20
+    kB.
+    """
     return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
 
 
@@ -126,7 +128,8 @@ MAX_FILE = 1 << 20
 
 
 def fetch(path):
-    """One configuration file for the controller: {'path', 'sha256', 'mtime', 'text', 'data'} or {'path', 'reason'}.
+    """One configuration file for the controller: {'path', 'sha256', 'mtime', 'text', 'data'} or {'path',
+    'reason'}.
 
     data: the text, packed.
     """

@@ -71,7 +71,8 @@ def of_unit(root, unit):
 
 
 def command(unit, process):
-    """What Falco is started with: {'binary', 'arguments' (the program's name first, may be empty), 'environment'}.
+    """What Falco is started with: {'binary', 'arguments' (the program's name first, may be empty),
+    'environment'}.
 
     The process tells, if there is one, else its unit; either may be None.
     """

@@ -17,8 +17,9 @@ UNITS = (
 )
 
 PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,CPUQuotaPerSecUSec,"
-    "MemoryMax,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,Result,Environment"
+    "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,"
+    "CPUQuotaPerSecUSec,MemoryMax,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,Result,"
+    "Environment"
 )
 
 
@@ -31,7 +32,9 @@ def _environment(more=None):
 
 
 def run(arguments, timeout=60, environment=None):
-    """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist. environment: more variables."""
+    """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist.
+    environment: more variables.
+    """
     try:
         process = subprocess.Popen(
             arguments,
@@ -62,7 +65,9 @@ class Begun:
         self.process, self.answer = process, None
 
     def ended(self, seconds):
-        """(exit status, what it said) as soon as it has ended, (None, '') after so many seconds; later calls wait those too."""
+        """(exit status, what it said) as soon as it has ended, (None, '') after so many seconds; later calls
+        wait those too.
+        """
         if self.answer:
             time.sleep(seconds)
             return self.answer

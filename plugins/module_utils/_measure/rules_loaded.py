@@ -1,7 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host's own Falco prints about its rules and the system calls that it selects for them. The controller reads it."""
+"""What the host's own Falco prints about its rules and the system calls that it selects for them.
+
+The controller reads it.
+"""
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import candidate
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import command_line, host, systemd
@@ -13,8 +16,8 @@ MAX_OUTPUT = 1 << 25
 def ask(arguments, environment, dry_run):
     """{'list', 'dry_run', 'reason'}: `falco -L` as JSON and the debug output of a dry run, packed.
 
-    arguments, environment: the process's own. dry_run: the release's option for it. reason: why one of them is missing, or None.
-    Neither opens the driver or an output.
+    arguments, environment: the process's own. dry_run: the release's option for it. reason: why one of them
+    is missing, or None. Neither opens the driver or an output.
     """
     found = {"list": None, "dry_run": None, "reason": None}
     command = command_line.quiet(arguments, "debug")

@@ -4,10 +4,11 @@
 """How often each system call is made on this host, counted by the kernel. Stdlib only, Python 3.6+, root.
 
 tracefs: a histogram in a tracing instance of our own. It counts in the kernel and writes to no ring buffer.
-perf:    `perf stat` on a tracepoint for each call. Many counters, and the kernel takes its time to let go of them.
+perf:    `perf stat` on a tracepoint for each call. Many counters, which the kernel takes seconds to release.
 
-A watchdog in a session of its own does it. It ends, and removes what it made, as soon as its caller is gone. What is left when
-the watchdog is killed is found by its name and its lock (the kernel releases that), and removed by the next run.
+A watchdog in a session of its own does it. It ends, and removes what it made, as soon as its caller is gone.
+What is left when the watchdog is killed is found by its name and its lock (the kernel releases that), and
+removed by the next run.
 """
 
 import errno
@@ -40,7 +41,8 @@ RENAMED = {
     "sysctl": "_sysctl",
     "llseek": "_llseek",
 }
-# Numbers beyond it are no calls of any table; without the filter a hostile program could fill the histogram with them.
+# Numbers beyond it are no calls of any table; without the filter a hostile program could fill the histogram
+# with them.
 NUMBERS = 1024
 CALLS = (
     "raw_syscalls/sys_enter",
@@ -48,10 +50,12 @@ CALLS = (
     " if id >= 0 && id < %d" % NUMBERS,
 )
 EXITS = ("sched/" + EXIT, "hist:keys=common_type:size=128", "")
-# A new instance gets this many KiB for each CPU until we make it smaller (TRACE_BUF_SIZE_DEFAULT of kernel/trace/trace.c).
+# A new instance gets this many KiB for each CPU until we make it smaller (TRACE_BUF_SIZE_DEFAULT of
+# kernel/trace/trace.c).
 BUFFER_KIB = 1408
 MEMORY_SHARE = 10
-# Falco 0.42 and newer hangs programs of its own on the entries of these, and hides them from perf: their exits are counted.
+# Falco 0.42 and newer hangs programs of its own on the entries of these, and hides them from perf: their
+# exits are counted.
 BY_EXIT = ("connect", "creat", "open", "openat", "openat2", "socketcall")
 # perf opens one counter for each tracepoint and CPU.
 COUNTERS = 65536
@@ -74,11 +78,12 @@ class Abandoned(Exception):
 
 
 def measure(root, seconds, means=MEANS):
-    """Count for so many seconds (0.5 to 60) by the first of the means that works. Changes nothing that outlives it.
+    """Count for so many seconds (0.5 to 60) by the first of the means that works. Changes nothing that
+    outlives it.
 
     root: prefix of /proc and /sys. Raises ValueError for other seconds or means.
-    → {'means': one of MEANS or None, 'seconds': measured, or None, 'counts': {name in the kernel's table: calls},
-       'reason': None, or why there are no counts, 'notes': what one must know of them}
+    → {'means': one of MEANS, 'seconds': measured, 'counts': {name in the kernel's table: calls},
+       'reason': None, 'notes': limits of the numbers}; without counts means and seconds are None
     A call without a name in this kernel is syscall_<number>. sched_process_exit is counted like a call.
     """
     if not SECONDS[0] <= seconds <= SECONDS[1]:
@@ -185,7 +190,7 @@ def _wait(life, seconds):
         raise Abandoned()
 
 
-# -- where the kernel's tracing is ---------------------------------------------------------------------------------------------
+# -- where the kernel's tracing is ---------------------------------------------------------------------------
 
 
 def locked(root):
@@ -193,8 +198,8 @@ def locked(root):
     text = host.read(root + "/sys/kernel/security/lockdown", 256) or ""
     if "[confidentiality]" in text:
         raise Unable(
-            "kernel lockdown is 'confidentiality' (%s/sys/kernel/security/lockdown): it forbids tracefs and perf"
-            % root
+            "kernel lockdown is 'confidentiality' (%s/sys/kernel/security/lockdown): it forbids tracefs and "
+            "perf" % root
         )
 
 
@@ -258,7 +263,7 @@ def _call(name, *arguments):
         raise OSError(number, os.strerror(number), name)
 
 
-# -- the histogram -------------------------------------------------------------------------------------------------------------
+# -- the histogram -------------------------------------------------------------------------------------------
 
 
 def by_histogram(root, tracing, seconds, life, notes):
@@ -294,7 +299,9 @@ def by_histogram(root, tracing, seconds, life, notes):
 
 
 def _afford(root, tracing):
-    """Unable where a new instance would take much of the memory, for the moment that it takes us to make it smaller."""
+    """Unable where a new instance would take much of the memory, for the moment that it takes us to make it
+    smaller.
+    """
     match = re.search(r"expanded: (\d+)", host.read(tracing + "/buffer_size_kb", 256) or "")
     wanted = (
         (int(match.group(1)) if match else BUFFER_KIB)
@@ -425,7 +432,7 @@ def call_name(function, prefix="sys_"):
     return RENAMED.get(match.group(1), match.group(1)) if match else None
 
 
-# -- perf ----------------------------------------------------------------------------------------------------------------------
+# -- perf ----------------------------------------------------------------------------------------------------
 
 
 def by_perf(root, tracing, seconds, life, notes):
@@ -520,7 +527,8 @@ COUNTER = re.compile(r"^CPU\d+,(\d+|<[^,>]*>),[^,]*,([a-z0-9_]+:[a-z0-9_]+),(\d+
 def counters(text, notes):
     """({name: calls}, seconds or None) of perf's lines 'CPU,calls,unit,event,ns that it counted,percent'.
 
-    perf begins with one CPU after the other: each says how long it counted, and all are brought to the same window.
+    perf begins with one CPU after the other: each says how long it counted, and all are brought to the same
+    window.
     """
     found, lost = [], set()
     for line in text.splitlines():

@@ -1,18 +1,20 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One trial on a host: a private Falco that runs for a while, beside the host's own or instead of it, and leaves nothing behind.
+"""One trial on a host: a private Falco that runs for a while, beside the host's own or instead of it, and
+leaves nothing behind.
 
-Three processes. The module waits and keeps the connection; it forks a watchdog in a session of its own, and the watchdog a
-worker, which runs the test. Whichever of them is killed, another one cleans:
+Three processes. The module waits and keeps the connection; it forks a watchdog in a session of its own, and
+the watchdog a worker, which runs the test. Whichever of them is killed, another one cleans:
 
-    the module        the worker sees its pipe closed, and ends the trial: unlike a change, it must not go on without the one who asked
-    the watchdog      the worker sees that its parent is another one, and ends the trial
-    the worker        the watchdog cleans
-    both of them      the module sees the pipe end, and cleans
-    all at once       the trial's Falco dies with its parent (PR_SET_PDEATHSIG), and the next trial cleans by the journal
+    the module      the worker sees its pipe closed, and ends the trial (a change would go on)
+    the watchdog    the worker sees that its parent is another one, and ends the trial
+    the worker      the watchdog cleans
+    both of them    the module sees the pipe end, and cleans
+    all at once     the trial's Falco dies with its parent (PR_SET_PDEATHSIG); the next trial cleans
 
-STATE_DIR/trial.json is that journal: the private directory, the trial's process, the unit that was stopped for it.
+STATE_DIR/trial.json is that journal: the private directory, the trial's process, the unit that was stopped
+for it.
 """
 
 import ctypes
@@ -62,14 +64,15 @@ class Gone(Exception):
     """Nobody waits for the answer any more."""
 
 
-# --- leaving nothing behind ----------------------------------------------------------------------------------------
+# --- leaving nothing behind ---------------------------------------------------------------------------------
 
 
 def clean(state_dir):
-    """Remove what a trial left: its process, its directory; start the unit that it stopped. The trial's journal, or None.
+    """Remove what a trial left: its process, its directory; start the unit that it stopped. The trial's
+    journal, or None.
 
-    Any number of times, by anybody who holds the lock. Raises Failed where the unit does not start; then the journal stays, and the
-    next run tries again.
+    Any number of times, by anybody who holds the lock. Raises Failed where the unit does not start; then the
+    journal stays, and the next run tries again.
     """
     left = records.trial(state_dir)
     if left:
@@ -110,8 +113,8 @@ def bring_back(left):
         except (failure.Failed, systemd.ManagerError, IndexError) as error:
             if last:
                 raise Failed(
-                    "the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; start it"
-                    % (left["unit"], error)
+                    "the host's own Falco (unit %s) was stopped for the trial and does not start again: %s; "
+                    "start it" % (left["unit"], error)
                 )
 
 
@@ -125,7 +128,7 @@ def recover(state_dir):
     )
 
 
-# --- limits --------------------------------------------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------------------
 
 
 class Limits:
@@ -186,8 +189,8 @@ class Limits:
             share = 100.0 * memory["available"] / memory["total"]
             if share < self.wanted["min_available_percent"]:
                 raise Aborted(
-                    "%.1f %% of the memory is available: the limit is min_available_percent %.10g (%s/proc/meminfo)"
-                    % (share, self.wanted["min_available_percent"], self.root)
+                    "%.1f %% of the memory is available: the limit is min_available_percent %.10g "
+                    "(%s/proc/meminfo)" % (share, self.wanted["min_available_percent"], self.root)
                 )
         if not self.expected_gone:
             self._production()
@@ -212,8 +215,8 @@ class Limits:
         more = self.told["more_drops_percent"] = round(lost - self.before, 3)
         if more > self.wanted["max_more_drops_percent"]:
             raise Aborted(
-                "the host's own Falco has lost %.3g %% of its events since the trial began, %.3g %% before: the limit is "
-                "max_more_drops_percent %.10g (its metrics)"
+                "the host's own Falco has lost %.3g %% of its events since the trial began, %.3g %% before: "
+                "the limit is max_more_drops_percent %.10g (its metrics)"
                 % (lost, self.before, self.wanted["max_more_drops_percent"])
             )
 
@@ -226,15 +229,15 @@ def _lost(first, last):
     )
 
 
-# --- the trial -----------------------------------------------------------------------------------------------------
+# --- the trial ----------------------------------------------------------------------------------------------
 
 
 class Trial:
     """One test, as the worker runs it.
 
-    subject: what the test is about: 'state_dir' (the directory of journal and private directory; with 'dry', which is the dry run
-    alone, one that is made for it), 'root', 'unit' (properties, or None), 'binary', 'arguments' and 'environment' of the host's own
-    Falco, and the controller's 'request'.
+    subject: what the test is about: 'state_dir' (the directory of journal and private directory; with 'dry',
+    which is the dry run alone, one that is made for it), 'root', 'unit' (properties, or None), 'binary',
+    'arguments' and 'environment' of the host's own Falco, and the controller's 'request'.
     """
 
     def __init__(self, subject):
@@ -282,7 +285,9 @@ class Trial:
     # -- Falco
 
     def spawn(self, words, name):
-        """Start the host's Falco privately: it dies with this process, and has the priority of the host's own."""
+        """Start the host's Falco privately: it dies with this process, and has the priority of the host's
+        own.
+        """
         worker, libc = os.getpid(), self.libc
         stat = self.process.stat() if self.process else None
 
@@ -339,7 +344,10 @@ class Trial:
     # -- steps
 
     def run(self):
-        """The answer; None where nobody waits for it. The host is clean afterwards, or the answer says what is not."""
+        """The answer; None where nobody waits for it.
+
+        The host is clean afterwards, or the answer says what is not.
+        """
         answer = dict(self.answer, state="failed", reason=None)
         try:
             if self.subject["dry"]:
@@ -417,7 +425,8 @@ class Trial:
     def stop_production(self):
         unit = production(self.journal_entry)
         unit.settle()
-        # Where all processes of the trial are killed at once, systemd starts the host's own Falco when the trial would have ended.
+        # Where all processes of the trial are killed at once, systemd starts the host's own Falco when the
+        # trial would have ended.
         seconds = dead_man.FIRES_AFTER + OPENS + int(self.request["seconds"])
         dead_man.arm(unit.name, self.journal_entry["folder"], seconds)
         self.note(stopped=True)
@@ -469,7 +478,9 @@ class Trial:
             raise Failed(msg)
 
     def beat(self):
-        """An event now and then: Falco writes snapshots only when there is one, and a lean set on a quiet host has none."""
+        """An event now and then: Falco writes snapshots only when there is one, and a lean set on a quiet
+        host has none.
+        """
         if self.pulse is None or time.monotonic() > self.pulse:
             self.pulse = time.monotonic() + LOOK
             child = os.fork()
@@ -478,7 +489,9 @@ class Trial:
             os.waitpid(child, 0)
 
     def cpu(self, pid):
-        """(ns on a CPU, ns waiting for one) so far, or None; as the host shows the process, if that is the same one."""
+        """(ns on a CPU, ns waiting for one) so far, or None; as the host shows the process, if that is the
+        same one.
+        """
         own, shown = processes.Process("", pid), processes.Process(self.subject["root"], pid)
         stat = own.stat()
         return (shown if stat and shown.alive(stat[0]) else own).schedule()
@@ -494,7 +507,7 @@ class Trial:
             time.sleep(0.02)
 
 
-# --- the three processes -------------------------------------------------------------------------------------------
+# --- the three processes ------------------------------------------------------------------------------------
 
 
 def broken_pipe(handle):
@@ -519,7 +532,9 @@ def send(pipe, answer):
 
 
 def detached(trial, deadline):
-    """Begin a trial in a worker below a watchdog: (the watchdog's pid, where the answer is read). deadline: seconds for the worker."""
+    """Begin a trial in a worker below a watchdog: (the watchdog's pid, where the answer is read). deadline:
+    seconds for the worker.
+    """
     reader, writer = os.pipe()
 
     def work():
@@ -549,7 +564,8 @@ def killed(trial):
 
 
 def answer_of(watchdog, reader, connection):
-    """What the trial came to; None where watchdog and worker were killed. Raises Gone where the connection is broken.
+    """What the trial came to; None where watchdog and worker were killed. Raises Gone where the connection is
+    broken.
 
     connection: our end of it, or None. An empty line now and then shows whether the other one is still there.
     """

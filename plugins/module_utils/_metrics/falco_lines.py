@@ -1,14 +1,16 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Falco writes about itself in a line → a snapshot, or the counts of a drop alert. Stdlib only, Python 3.6+.
+"""What Falco writes about itself in a line → a snapshot, or the counts of a drop alert.
 
-A *snapshot* is a flat dict of Falco's field names, as 0.44 prints them in JSON, to numbers and texts. Every form is
-brought to these names: a line of metrics.output_file, and the rule "Falco internal: metrics snapshot" as JSON or text,
-with or without a syslog prefix. Only the syscall event source counts.
+Stdlib only, Python 3.6+. A *snapshot* is a flat dict of Falco's field names, as 0.44 prints them in JSON, to
+numbers and texts. Every form is brought to these names: a line of metrics.output_file, and the rule "Falco
+internal: metrics snapshot" as JSON or text, with or without a syslog prefix. Only the syscall event source
+counts.
 
-Falco wrote these lines, but others can write to the same logs. An alert quotes whatever a process calls itself, so a
-snapshot is taken only from where Falco itself puts it in a line. syslog files remain open to everyone on the host.
+Falco wrote these lines, but others can write to the same logs. An alert quotes whatever a process calls
+itself, so a snapshot is taken only from where Falco itself puts it in a line. syslog files remain open to
+everyone on the host.
 """
 
 import calendar
@@ -22,19 +24,21 @@ NEEDLE = b"n_evts"  # in every snapshot and every drop alert, and in little else
 LIMIT = 1 << 64
 MAX_TEXT = 256
 
-# Names in the alert and in /metrics carry no prefix, or another one. Kernel-side ones are scap., the others falco.
+# Names in the alert and in /metrics carry no prefix, or another one. Kernel-side ones are scap., the others
+# falco.
 _KERNEL = re.compile(
     r"^(?:n_evts|n_drops|evts_rate_sec|evts_drop_rate_sec|engine_name|n_preemptions)(?:_|$)"
     r"|\.(?:run_cnt|run_time_ns|avg_time_ns)$"
 )
 _USERSPACE = ("n_drops_full_threadtable",)
-# How a Falco without json_output begins its own lines: time with nanoseconds, ISO 8601 on request, and the priority.
+# How a Falco without json_output begins its own lines: time with nanoseconds, ISO 8601 on request, and the
+# priority.
 _HEADER = re.compile(r"(?:\d{4}-\d\d-\d\dT)?\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d{4})?: [A-Z][a-z]+ ")
 _PAIR = re.compile(r'(?<=[ (])([A-Za-z0-9_.:-]{1,160})=("(?:[^"\\]|\\.)*"|[^\s"()]+)(?=[ )])')
 
 
 def _number(text):
-    """JSON's integers; longer ones than any counter are no numbers (and cost quadratic time on old Pythons)."""
+    """JSON's integers; None for longer ones than any counter, which cost quadratic time on old Pythons."""
     return int(text) if len(text) <= 24 else None
 
 
@@ -109,7 +113,9 @@ def _json_object(line):
 
 
 def from_json_line(line):
-    """One snapshot of metrics.output_file ({"sample", "output_fields"}) or of the rule as a JSON alert, or None."""
+    """One snapshot of metrics.output_file ({"sample", "output_fields"}) or of the rule as a JSON alert, or
+    None.
+    """
     value = _json_object(line)
     if value is None or not isinstance(value.get("output_fields"), dict):
         return None
@@ -119,7 +125,9 @@ def from_json_line(line):
 
 
 def written_as(line):
-    """'metrics_file' or 'alerts_file': where Falco writes lines of this form; None where it writes none like it."""
+    """'metrics_file' or 'alerts_file': where Falco writes lines of this form; None where it writes none like
+    it.
+    """
     value = _json_object(line)
     if value is None:
         return "alerts_file" if _HEADER.match(_text(line)) else None
@@ -129,7 +137,9 @@ def written_as(line):
 
 
 def _pairs(text):
-    """The k=v and k="JSON string" of one alert's brackets; {} unless they are closed: a cut number is a wrong one."""
+    """The k=v and k="JSON string" of one alert's brackets; {} unless they are closed: a cut number is a wrong
+    one.
+    """
     text = text.rstrip("\r\n")
     if not text.endswith(")"):
         return {}
@@ -175,7 +185,9 @@ def _when(text):
 
 
 def drop_alert(line):
-    """{'time' or None, 'fields': {'n_evts', 'n_drops', 'n_drops_…'}} of a drop alert: counts of about one second. Or None."""
+    """{'time' or None, 'fields': {'n_evts', 'n_drops', 'n_drops_…'}} of a drop alert: counts of about one
+    second. Or None.
+    """
     value = _json_object(line)
     if value is not None:
         if value.get("rule") != DROP_RULE or not isinstance(value.get("output_fields"), dict):

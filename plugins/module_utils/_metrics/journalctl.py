@@ -1,7 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Falco's messages in the journal, newest first, for a bounded time and number of bytes. Stdlib only, Python 3.6+."""
+"""Falco's messages in the journal, newest first, for a bounded time and number of bytes.
+
+Stdlib only, Python 3.6+.
+"""
 
 import os
 import select
@@ -16,8 +19,8 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lin
 class Journal:
     """Iterate for the journal's messages of Falco, newest first; .bytes_read and .reason as a Tail.
 
-    match: '_PID=812' or '_SYSTEMD_UNIT=falco-modern-bpf.service'. The name falco.service is an alias under the packages and
-    holds nothing.
+    match: '_PID=812' or '_SYSTEMD_UNIT=falco-modern-bpf.service'. The name falco.service is an alias under
+    the packages and holds nothing.
     """
 
     def __init__(self, match, max_bytes, timeout=10.0, since=None, program="journalctl"):

@@ -26,9 +26,10 @@ _ENDINGS = (
 def from_prometheus(text, now=None):
     """One snapshot of a /metrics body, in the JSON's names; None without counters of the syscall source.
 
-    now: Unix time in ns of the scrape, which the body doesn't carry. 0.38 calls its kernel counters falco_…, has one family
-    per category and a total; later ones have labels and no total. Since 0.42 the enter-side drops of open and connect are
-    printed as 0 here, whatever they are. Two programs of one (cut) name are added up. No falco.num_evts, rates or percentages.
+    now: Unix time in ns of the scrape, which the body doesn't carry. 0.38 calls its kernel counters falco_…,
+    has one family per category and a total; later ones have labels and no total. Since 0.42 the enter-side
+    drops of open and connect are printed as 0 here, whatever they are. Two programs of one (cut) name are
+    added up. No falco.num_evts, rates or percentages.
     """
     found = {"evt.source": "syscall", "evt.time": now if now is not None else 0}
     for line in text.split("\n"):
@@ -118,7 +119,10 @@ def _opener(url):
 
 
 def scrape(url, max_bytes, timeout):
-    """(text, None) or (None, reason). Loopback only, no proxy, no redirect; Falco's certificate there is its own."""
+    """(text, None) or (None, reason).
+
+    Loopback only, no proxy, no redirect; Falco's certificate there is its own.
+    """
     if not loopback(url):
         return None, "%s is not on this host's loopback" % url
     deadline, data = time.monotonic() + timeout, b""
@@ -140,7 +144,10 @@ _EVENTS = re.compile(r"^falcosecurity_(?:scap|falco)_n_evts_total(?:\{[^}]*\})? 
 
 
 def events(url):
-    """scap n_evts of a host's own /metrics, or None. Only for releases that survive being asked before capture."""
+    """scap n_evts of a host's own /metrics, or None.
+
+    Only for releases that survive being asked before capture.
+    """
     try:
         with _opener(url).open(url, timeout=3) as answer:
             text = answer.read(1 << 22).decode("utf-8", "replace")

@@ -11,9 +11,9 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._host import syste
 def mapped(maps, driver, page_size):
     """Ring buffers in a process's memory map, {bytes: number}; empty where there are none.
 
-    maps: text of /proc/PID/maps. How each driver maps its rings: modern_ebpf one page of positions and then the data
-    twice (libbpf's ring_buffer__add); kmod the data twice (libscap's scap_kmod.c); ebpf one page and the data, with the
-    second copy at an offset (scap_bpf.c).
+    maps: text of /proc/PID/maps. How each driver maps its rings: modern_ebpf one page of positions and then
+    the data twice (libbpf's ring_buffer__add); kmod the data twice (libscap's scap_kmod.c); ebpf one page and
+    the data, with the second copy at an offset (scap_bpf.c).
     """
     found = {}
     for line in maps.splitlines():
@@ -35,7 +35,10 @@ def mapped(maps, driver, page_size):
 
 
 def in_log(process, since):
-    """The buffer size that this process logged, in bytes, or None. Syslog may be off; stdout is null under the packages' units."""
+    """The buffer size that this process logged, in bytes, or None.
+
+    Syslog may be off; stdout is null under the packages' units.
+    """
     status, out, dummy = systemd.run(
         [
             "journalctl",

@@ -1,7 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Falco has counted since a moment, for the proof of a change: cheap to ask for four times a second. Stdlib only, Python 3.6+."""
+"""What Falco has counted since a moment, for the proof of a change: cheap to ask for four times a second.
+
+Stdlib only, Python 3.6+.
+"""
 
 import json
 import os
@@ -64,9 +67,11 @@ def _counts(line):
 
 
 def drops_percent(snapshots):
-    """Percent of the events lost in the last run that these snapshots show, or None where they are too few to say.
+    """Percent of the events lost in the last run that these snapshots show, or None where they are too few to
+    say.
 
-    From the first one that counted anything, so that a burst during the start is left out where a later one is there.
+    From the first one that counted anything, so that a burst during the start is left out where a later one
+    is there.
     """
     run = []
     for snapshot in snapshots:

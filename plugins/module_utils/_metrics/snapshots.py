@@ -27,8 +27,8 @@ LIMITS = {
     "timeout": 10.0,  # seconds for the journal, and for each answer of /metrics
 }
 NOT_ASKED = (
-    "not asked: Falco's driver is not seen to be open (its ring buffers are not in its memory map), and a scrape "
-    "before that kills Falco before 0.41.1"
+    "not asked: Falco's driver is not seen to be open (its ring buffers are not in its memory map), and an "
+    "earlier scrape kills a Falco before 0.41.1"
 )
 SWITCH_ON = (
     "set metrics.enabled: true with an interval, and metrics.output_file (or metrics.output_rule, or "
@@ -38,18 +38,21 @@ SWITCH_ON = (
 # What a window needs. Counters must not go down within a run.
 _RUN = ("falco.start_ts", "falco.reload_ts", "falco.version")
 _COUNTER = re.compile(
-    r"^(?:falco\.(?:num_evts|outputs_queue_num_drops|n_drops_full_threadtable|n_failed_(?:thread|fd)_lookups|n_store_evts_drops"
-    r"|n_retrieve_evts_drops)|scap\.(?:n_evts|n_drops|n_drops_(?:buffer_\w+|scratch_map|page_faults|bug)|sys_exit\.run_cnt|run_time_ns))\Z"
+    r"^(?:falco\.(?:num_evts|outputs_queue_num_drops|n_drops_full_threadtable|n_failed_(?:thread|fd)_lookups"
+    r"|n_store_evts_drops|n_retrieve_evts_drops)"
+    r"|scap\.(?:n_evts|n_drops|n_drops_(?:buffer_\w+|scratch_map|page_faults|bug)|sys_exit\.run_cnt|run_time_ns))\Z"
 )
 _BESIDE = re.compile(
-    r"^(?:sample|evt\.time|scap\.engine_name|falco\.(?:start_ts|reload_ts|version|host_num_cpus|n_threads|cpu_usage_perc"
-    r"|(?:container_)?memory_(?:rss|pss|vsz|used)(?:_mb|_kb|_bytes)?))\Z"
+    r"^(?:sample|evt\.time|scap\.engine_name|falco\.(?:start_ts|reload_ts|version|host_num_cpus|n_threads"
+    r"|cpu_usage_perc|(?:container_)?memory_(?:rss|pss|vsz|used)(?:_mb|_kb|_bytes)?))\Z"
 )
 _HIDDEN_ZERO = ("scap.n_drops",)  # Falco leaves these out while they are 0 (metrics.include_empty_values)
 
 
 def reduced(snapshot):
-    """The fields that a window needs, 500 to 1000 bytes of JSON; scap.run_time_ns is the sum over Falco's kernel programs."""
+    """The fields that a window needs, 500 to 1000 bytes of JSON; scap.run_time_ns is the sum over Falco's
+    kernel programs.
+    """
     found = {
         name: value
         for name, value in snapshot.items()
@@ -67,8 +70,9 @@ def reduced(snapshot):
 def broken(older, newer):
     """Why these two reduced snapshots (older, newer) are not of one run, or None.
 
-    newer may also carry scap.n_evts_prev, what Falco counted at its snapshot before: a restart between them shows there
-    even where the counter has since overtaken the old one. 0.38 has no reload_ts: a reset is sample or a counter going down.
+    newer may also carry scap.n_evts_prev, what Falco counted at its snapshot before: a restart between them
+    shows there even where the counter has since overtaken the old one. 0.38 has no reload_ts: a reset is
+    sample or a counter going down.
     """
     for name in _RUN:
         if older.get(name) != newer.get(name):
@@ -90,7 +94,10 @@ def broken(older, newer):
 
 
 class Alerts:
-    """Drop alerts met on the way, for when there is nothing better. Each speaks of about one second with drops."""
+    """Drop alerts met on the way, for when there is nothing better.
+
+    Each speaks of about one second with drops.
+    """
 
     def __init__(self, since):
         self.since, self.sums, self.count, self.undated, self.seen = since, {}, 0, 0, set()
@@ -124,9 +131,10 @@ class Alerts:
 def two_snapshots(lines, source, min_seconds=60.0, since=None):
     """The newest snapshot and the first one found, going back, that is min_seconds older and of the same run.
 
-    lines: newest first. → {'first', 'last', 'source', 'seconds', 'bytes_read', 'ended_by'} with reduced snapshots; where
-    none is that old, the oldest of the run. ended_by says what ended the run's record going back, or None.
-    Else {'reason', 'source', 'bytes_read', 'alerts'} and, of a run with one snapshot, 'last': alerts as Alerts.result().
+    lines: newest first. → {'first', 'last', 'source', 'seconds', 'bytes_read', 'ended_by'} with reduced
+    snapshots; where none is that old, the oldest of the run. ended_by says what ended the run's record going
+    back, or None. Else {'reason', 'source', 'bytes_read', 'alerts'} and, of a run with one snapshot, 'last':
+    alerts as Alerts.result().
     """
     alerts, seen = Alerts(since), set()
     last = first = newer = ended_by = None
@@ -158,7 +166,9 @@ def _previous(found):
 
 
 def _other_instance(step, last):
-    """Two Falcos may write to one log: a snapshot of another start, made after the start of the one that is followed."""
+    """Two Falcos may write to one log: a snapshot of another start, made after the start of the one that is
+    followed.
+    """
     start = last.get("falco.start_ts")
     return isinstance(start, int) and step.get("falco.start_ts") != start and step["evt.time"] > start
 
@@ -252,7 +262,7 @@ def _from_files(name, paths, limits):
 
 
 def better(one, other):
-    """The longer pair; else a pair; else the one with alerts; else the one with a snapshot; else the first."""
+    """The longer pair; else a pair; else one with alerts; else one with a snapshot; else the first."""
 
     def worth(found):
         return (
@@ -288,16 +298,18 @@ def _one(name, source, limits, best):
 
 
 def gather(sources, order=ORDER, limits=None):
-    """The first pair of snapshots that is min_seconds (or enough) apart, from the sources in this order; else the longest pair.
+    """The first pair of snapshots that is min_seconds (or enough) apart, from the sources in this order.
+
+    The longest pair where none is.
 
     sources: {'metrics_file', 'alerts_file', 'syslog': path or [paths], 'journal': {'pid' or 'unit'},
               'prometheus': {'url', 'seconds', 'scrape_ok', 'reason'}}; what is absent or empty is not tried.
-              scrape_ok is the caller's word that the driver is open, or that this release survives being asked early; or a
-              function that tells, asked before each scrape. reason says why not. sources.of() makes all this.
+              scrape_ok: the caller's word that the driver is open, or that this release survives being asked
+              early; or a function that tells, asked before each scrape. reason: why it is not asked.
     limits:   overrides of LIMITS.
-    → {'first', 'last', 'source', 'seconds', 'age', 'bytes_read', 'ended_by'}: age is seconds since the newest snapshot;
-      else {'reason', 'bytes_read'}: each source tried and what it lacks. With it 'alerts' and 'source' where drop alerts
-      were found, and 'last', 'age' and 'source' where the run has one snapshot so far.
+    → {'first', 'last', 'source', 'seconds', 'age', 'bytes_read', 'ended_by'}: age is seconds since the newest
+      snapshot; else {'reason', 'bytes_read'}: each source tried and what it lacks. With it 'alerts' and
+      'source' where drop alerts were found, and 'last', 'age' and 'source' where the run has one snapshot.
     """
     limits = dict(LIMITS, **(limits or {}))
     best, lone, read, reasons = None, None, 0, []

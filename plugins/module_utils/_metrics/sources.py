@@ -1,10 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the metrics of a host's Falco can be read, as snapshots.gather() wants to know it. Stdlib only, Python 3.6+.
+"""Where the metrics of a host's Falco can be read, as snapshots.gather() wants to know it.
 
-The kernel knows which files the running Falco has open, so nobody has to tell, and no configuration has to be read. They
-are opened through /proc/PID/root: with PrivateTmp, or in a container, the same path is another file there.
+Stdlib only, Python 3.6+. The kernel knows which files the running Falco has open, so nobody has to name
+them, and no configuration has to be read. They are opened through /proc/PID/root: with PrivateTmp, or in a
+container, the same path is another file there.
 """
 
 import os
@@ -34,7 +35,8 @@ MAX_LOOK, MAX_LINES = 1 << 18, 64
 
 
 def running(host_root, unit):
-    """(Process, its start in ticks, its start in Unix seconds) of the unit's main process; three times None without one.
+    """(Process, its start in ticks, its start in Unix seconds) of the unit's main process; three times None
+    without one.
 
     unit: properties as systemd.find() gives them, or None.
     """
@@ -77,7 +79,10 @@ def of(host_root, unit, process, options):
 
 
 def seen_by(process, path):
-    """A path of Falco's as we reach it. One that isn't there, as of a log that a shipper moves, is taken as it is."""
+    """A path of Falco's as we reach it.
+
+    One that isn't there, as of a log that a shipper moves, is taken as it is.
+    """
     if process is None or path.startswith("/proc/"):
         return path
     inside = os.path.join(tail.link(process.path + "/cwd") or "/", path)
@@ -86,7 +91,9 @@ def seen_by(process, path):
 
 
 def written_by(process):
-    """Paths of the regular files that the process has open for writing, each file once, in the order of their handles."""
+    """Paths of the regular files that the process has open for writing, each file once, in the order of their
+    handles.
+    """
     folder, files, seen = process.path + "/fd", [], set()
     try:
         numbers = sorted((name for name in os.listdir(folder) if name.isdigit()), key=int)
@@ -123,7 +130,9 @@ def _named(handle):
 
 
 def kind(path):
-    """'metrics_file' or 'alerts_file' by what the last lines are (of its rotated files too, if it is empty); None of anything else."""
+    """'metrics_file' or 'alerts_file' by what the last lines are (of its rotated files too, if it is empty);
+    None of anything else.
+    """
     for number, line in enumerate(tail.Tail(path, MAX_LOOK)):
         found = falco_lines.written_as(line)
         if found or number == MAX_LINES:
@@ -132,7 +141,9 @@ def kind(path):
 
 
 def captures(process):
-    """Whether the process has ring buffers mapped: its driver is open, and /metrics may be asked on any release."""
+    """Whether the process has ring buffers mapped: its driver is open, and /metrics may be asked on any
+    release.
+    """
     maps = (host.read(process.path + "/maps", 1 << 22) if process else None) or ""
     return any(
         rings.mapped(maps, driver, os.sysconf("SC_PAGE_SIZE")) for driver in ("modern_ebpf", "kmod", "ebpf")
@@ -140,7 +151,7 @@ def captures(process):
 
 
 def gather(host_root, unit, options, order=snapshots.ORDER, limits=None):
-    """snapshots.gather() of the Falco that runs as this unit, and of no earlier process. options as for of()."""
+    """snapshots.gather() of the Falco that runs as this unit, not of earlier ones. options: as for of()."""
     process, dummy, since = running(host_root, unit)
     found = snapshots.gather(
         of(host_root, unit, process, options), order, dict({"since": since}, **(limits or {}))

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The last lines of a log, newest first, for a bounded number of bytes. Stdlib only, Python 3.6+.
 
-Whatever the log's size, only its end is read. Rotated files (X.1, X.2.gz, X-20260101, X-20260101.gz) continue it.
+Whatever the log's size, only its end is read. Rotated files (X.1, X.2.gz, X-20260101, X-20260101.gz)
+continue it.
 """
 
 import collections
@@ -14,7 +15,8 @@ import stat
 import zlib
 
 BLOCK = 1 << 16
-# The longest snapshots come from hosts with hundreds of CPUs and network interfaces: tens of kB. A longer line is none.
+# The longest snapshots come from hosts with hundreds of CPUs and network interfaces: tens of kB. A longer
+# line is none.
 MAX_LINE = 1 << 20
 # A rotated metrics file of a day is about 8 MB and 15 times less as gzip: inflating costs CPU, no disk.
 INFLATE = 8
@@ -35,7 +37,10 @@ class Refused(Exception):
 
 
 def open_regular(path):
-    """(handle, stat) of a regular file, symlinks followed. Raises Refused; never waits for the writer of a FIFO."""
+    """(handle, stat) of a regular file, symlinks followed.
+
+    Raises Refused; never waits for the writer of a FIFO.
+    """
     try:
         _regular(path, os.stat(path))
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -114,7 +119,10 @@ def link(path):
 
 
 def rotated(path):
-    """Rotated files of a log, newest first by their last write. A .gz beside its plain file is still being written."""
+    """Rotated files of a log, newest first by their last write.
+
+    A .gz beside its plain file is still being written.
+    """
     folder, name = os.path.split(path)
     stem, ending = os.path.splitext(name)
     number = r"(?:\.\d{1,9}|[-.]\d{8}(?:-?\d{1,12})?)"
@@ -142,8 +150,9 @@ class Tail:
     path         a regular file, or a symlink to one: administrators move logs. Nothing else is opened.
     bytes_read   what was read from disk, over all files; never more than max_bytes
     reason       why the log itself could not be read, or None
-    A line longer than MAX_LINE is passed over. What is appended after the beginning is not seen, and a file that shrinks
-    meanwhile (copytruncate) ends the reading: what came before is true.
+
+    A line longer than MAX_LINE is passed over. What is appended after the beginning is not seen, and a file
+    that shrinks meanwhile (copytruncate) ends the reading: what came before is true.
     """
 
     def __init__(self, path, max_bytes, needle=b""):

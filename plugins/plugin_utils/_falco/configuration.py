@@ -3,24 +3,56 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Falco's configuration as a given release reads it: files, merge rules, -o options and environment.
 
-Pure functions over texts; the facts module brings the texts. Verified against recorded merges of Falco 0.38.2 and
-0.44.1. Sources: userspace/falco/configuration.cpp, userspace/engine/yaml_helper.h.
+Pure functions over texts; the facts module brings the texts. Verified against recorded merges of Falco 0.38.2
+and 0.44.1. Sources: userspace/falco/configuration.cpp, userspace/engine/yaml_helper.h.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from typing import Any, NamedTuple, TypedDict
 
 import yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+
+
+class InForce(NamedTuple):
+    """value: as Falco takes it; set: whether a file or an option sets it; legal: whether Falco can use what
+    is set.
+    """
+
+    value: Any
+    set: bool
+    legal: bool
+
+
+class Merged(TypedDict):
+    """The configuration as merge() puts it together from its files.
+
+    effective has variables expanded, raw has not. order: the loaded files. entry: the entry of config_files
+    that brought each file (-1: the main file); strategy: its strategy. listed: all entries. keys: what each
+    file holds. origin: which file, or '-o', decided each top-level key. duplicates: (path, key, line).
+    """
+
+    effective: dict[str, Any]
+    raw: dict[str, Any]
+    order: list[str]
+    origin: dict[str, str]
+    entry: dict[str, int]
+    strategy: dict[str, str | None]
+    listed: list[tuple[str, str | None]]
+    keys: dict[str, list[str]]
+    duplicates: list[tuple[str, str, int]]
 
 
 class ConfigError(ValueError):
     """A file that Falco would refuse, or that can't be read for sure. The text names file and line."""
 
 
-# A configuration has a few hundred values in five levels; aliases of aliases can make billions of a few lines.
+# A configuration has a few hundred values in five levels; aliases of aliases can make billions of a few
+# lines.
 MAX_NODES = 100000
 DEEPEST = 64
 # Falco's numbers have at most 20 digits. Longer ones stay text: to convert a text of n digits costs n² steps.
@@ -34,8 +66,11 @@ _TYPES = {
 }
 
 
-def _scalar(value):
-    """The typed value of a scalar, as PyYAML's safe loader makes it. Dates and numbers to the base 60 stay text, as in Falco."""
+def _scalar(value: _yaml.Value) -> Any:
+    """The typed value of a scalar, as PyYAML's safe loader makes it.
+
+    Dates and numbers to the base 60 stay text, as in Falco.
+    """
     text = value.data
     if text is None or not value.plain or len(text) > LONGEST_NUMBER or ":" in text:
         return text
@@ -45,8 +80,11 @@ def _scalar(value):
     return text
 
 
-def _typed(value):
-    """Python values of an _yaml.Value. What an alias names is made once more wherever it is named: nothing is shared."""
+def _typed(value: _yaml.Value) -> Any:
+    """Python values of an _yaml.Value.
+
+    What an alias names is made once more wherever it is named: nothing is shared.
+    """
     if isinstance(value.data, dict):
         return {key: _typed(item) for key, item in value.data.items()}
     if isinstance(value.data, list):
@@ -54,7 +92,7 @@ def _typed(value):
     return _scalar(value)
 
 
-def _document(text):
+def _document(text: str) -> _yaml.Document | None:
     """The first document of a text, which is the one that Falco reads, or None. Raises _yaml.Unreadable.
 
     A second document that holds something is an error: whoever wrote it takes it to be in force.
@@ -70,7 +108,7 @@ def _document(text):
     return found
 
 
-def load(text, name):
+def load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]]]:
     """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError."""
     try:
         document = _document(text)
@@ -90,7 +128,7 @@ def load(text, name):
     return (data if isinstance(data, dict) else {}), document.duplicates
 
 
-def expand(value, environment):
+def expand(value: Any, environment: dict[str, str]) -> Any:
     """${NAME} in every scalar → its value, unset → empty; $${NAME} → ${NAME}."""
     if isinstance(value, dict):
         return {key: expand(item, environment) for key, item in value.items()}
@@ -108,7 +146,7 @@ def expand(value, environment):
     return text
 
 
-def _substituted(text, environment):
+def _substituted(text: str, environment: dict[str, str]) -> str:
     """A text with its variables replaced. One pass: each character is looked at a bounded number of times."""
     parts, position = [], 0
     end = max(text.rfind("}"), 0)
@@ -125,7 +163,7 @@ def _substituted(text, environment):
         position = close + 1
 
 
-def set_option(config, option):
+def set_option(config: dict[str, Any], option: str) -> str:
     """Apply one -o KEY=VALUE: a.b.c=1, list[0]=x, list[]=x, key={a: b}. Returns the top-level key."""
     path, dummy, text = option.partition("=")
     steps = re.findall(r"[^.\[\]]+|\[\d*\]", path.strip())
@@ -134,8 +172,8 @@ def set_option(config, option):
     value = _option_value(text)
     if isinstance(value, list):
         value = text.strip()  # Falco takes a list in brackets as one text
-    node = config
-    for step, following in zip(steps, steps[1:] + [None], strict=True):
+    node: Any = config
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
         index = step.startswith("[")
         if index:
             position = len(node) if step == "[]" else int(step[1:-1])
@@ -158,7 +196,7 @@ def set_option(config, option):
     return steps[0]
 
 
-def _option_value(text):
+def _option_value(text: str) -> Any:
     """The value part of -o: YAML, or the text itself where it is none."""
     try:
         document = _document(text) if text.strip() else None
@@ -182,7 +220,9 @@ def entries(config):
 
 
 def listing(raw, options, environment):
-    """entries() of the main file as the release and the -o options have it; raw is changed as by those options."""
+    """entries() of the main file as the release and the -o options have it; raw is changed as by those
+    options.
+    """
     for option in options:
         if top_level(option) == "config_files":
             set_option(raw, option)
@@ -199,7 +239,8 @@ def top_level(option):
 def loaded_files(main, listed, present, release):
     """The files that Falco loads after the main one, in order: [(path, strategy, number of its entry)].
 
-    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises ConfigError where Falco would exit.
+    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises
+    ConfigError where Falco would exit.
     """
     if release.fragments is None:
         return []
@@ -222,14 +263,13 @@ def loaded_files(main, listed, present, release):
     return found
 
 
-def merge(main, files, options, environment, release):
-    """The effective configuration.
+def merge(
+    main: str, files: dict[str, str], options: list[str], environment: dict[str, str], release: Release
+) -> Merged:
+    """The effective configuration. Raises ConfigError.
 
-    files: {path: text} of the main file and of every regular file that config_files may name. options: the -o texts
-    of the process in order. Returns {'effective', 'raw', 'order', 'entry', 'strategy', 'listed', 'keys', 'origin',
-    'duplicates'}: effective has variables expanded, raw has not; order lists the loaded files, entry the config_files
-    entry that brought each (-1: the main file) and strategy its strategy, listed all entries, keys what each file holds;
-    origin tells for each top-level key which file (or '-o') decided it.
+    files: {path: text} of the main file and of every regular file that config_files may name. options: the -o
+    texts of the process in order.
     """
     raw, duplicates = load(files[main], main)
     duplicates = [(main,) + item for item in duplicates]
@@ -274,7 +314,7 @@ def merge(main, files, options, environment, release):
 
 def lookup(config, path):
     """(found, value) of a dotted key."""
-    node = config
+    node: Any = config
     for step in path.split("."):
         if not isinstance(node, dict) or step not in node:
             return False, None
@@ -283,7 +323,10 @@ def lookup(config, path):
 
 
 def coerce(value, key):
-    """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp as<T>)."""
+    """(legal, value as Falco takes it).
+
+    What can't be converted takes the code default, silently (yaml-cpp as<T>).
+    """
     text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
     if value is None:
         return False, key.default
@@ -305,13 +348,37 @@ def coerce(value, key):
     return (False, key.default) if isinstance(value, (dict, list)) else (True, text)
 
 
-def value_in_force(effective, path, release):
-    """What the release makes of a key: {'value', 'set', 'legal'}; value is None where the release lacks the key."""
-    key = release.key(path)
-    if key is None:
-        return {"value": None, "set": False, "legal": True}
-    found, value = lookup(effective, path)
-    if not found:
-        return {"value": key.default, "set": False, "legal": True}
-    legal, value = coerce(value, key)
-    return {"value": value, "set": True, "legal": legal}
+class Settings:
+    """Falco's merged configuration as one release reads it."""
+
+    def __init__(self, effective: dict[str, Any], release: Release) -> None:
+        """effective: top-level blocks, as merge() and the facts' config part have them."""
+        self.effective = effective
+        self.release = release
+
+    def but(self, blocks: dict[str, Any]) -> Settings:
+        """These settings with some top-level blocks replaced."""
+        return Settings({**self.effective, **blocks}, self.release)
+
+    def has(self, path: str) -> bool:
+        """Whether the release knows the key."""
+        return self.release.has(path)
+
+    def lookup(self, path: str) -> tuple[bool, Any]:
+        """(found, value) as the files have it, whatever the release makes of it."""
+        return lookup(self.effective, path)
+
+    def in_force(self, path: str) -> InForce:
+        """What the release makes of a key; its value is None where the release does not know the key."""
+        key = self.release.key(path)
+        if key is None:
+            return InForce(None, False, True)
+        found, value = self.lookup(path)
+        if not found:
+            return InForce(key.default, False, True)
+        legal, value = coerce(value, key)
+        return InForce(value, True, legal)
+
+    def value(self, path: str) -> Any:
+        """The value in force, or None where the release does not know the key."""
+        return self.in_force(path).value

@@ -10,6 +10,7 @@ load_config.cpp, configuration.cpp).
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 
 _UNITS = {"falco-modern-bpf": "modern_ebpf", "falco-kmod": "kmod", "falco-bpf": "ebpf"}
 
@@ -30,18 +31,18 @@ def options_of(arguments):
     return found
 
 
-def old_form(effective, release):
+def old_form(settings: Settings) -> bool:
     """Whether the release reads the flags and keys of 0.36 and before.
 
     0.37 does so while kind, kmod.buf_size_preset and kmod.drop_failed_exit have their defaults
     (m_changes_in_engine_config in app/actions/load_config.cpp at 0.37.0).
     """
-    if release.since(0, 38):
+    if settings.release.since(0, 38):
         return False
-    if not release.since(0, 37):
+    if not settings.release.since(0, 37):
         return True
     return all(
-        configuration.value_in_force(effective, key, release)["value"] == default
+        settings.value(key) == default
         for key, default in (
             ("engine.kind", "kmod"),
             ("engine.kmod.buf_size_preset", 4),
@@ -51,7 +52,7 @@ def old_form(effective, release):
 
 
 def _from_arguments(arguments, environment, effective, release):
-    if old_form(effective, release):
+    if old_form(Settings(effective, release)):
         if "--modern-bpf" in arguments:
             return "modern_ebpf"
         if "FALCO_BPF_PROBE" in environment:

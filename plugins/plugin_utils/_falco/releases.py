@@ -199,6 +199,14 @@ def parse_version(text):
     return tuple(int(part or 0) for part in match.groups())
 
 
+def known(text: object) -> Release | None:
+    """The Release of a version string, or None where it is unknown or too old."""
+    try:
+        return release_for(text)
+    except UnsupportedRelease:
+        return None
+
+
 def release_for(text):
     """The Release of a version string.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import EVIDENCE_BASES
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
@@ -54,14 +55,15 @@ CATEGORIES = (
 MEMORIES = ("rss", "pss", "vsz", "container")
 # Of the evidence of a change: what counts, not which process it was.
 EVIDENCE = ("events", "restarts", "seconds_to_evidence", "blind_seconds_at_most")
-BASES = ("counters", "process")
 PROOFS = ("metrics.output_file", "/metrics", "memory map", "log")
 PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_stats_enabled")
 # What plans and findings say in always the same words.
 SAID = (
-    "(running)",
-    "(record)",
-    "(unfinished)",
+    "(unfinished) change",
+    "(unfinished) trial",
+    "proven state",
+    "change",
+    "trial",
     "configuration",
     "driver",
     "Falco's release",
@@ -314,7 +316,7 @@ def _window(window, names):
     return dict(
         window,
         source=names.word("text", window["source"], SOURCES),
-        basis=names.word("text", window["basis"], BASES),
+        basis=names.word("text", window["basis"], EVIDENCE_BASES),
         voided=names.text(window["voided"]),
         drops_by_category=names.counts("category", window["drops_by_category"], CATEGORIES),
         userspace=names.counts("counter", window["userspace"], (*windows.USERSPACE, "n_threads")),
@@ -326,7 +328,8 @@ def _plan(plan, names):
     return {
         "changes": [
             {
-                "key": names.about(item["key"]),
+                "kind": item["kind"],
+                "key": names.text(item["key"]),
                 "from": names.value(item["from"]),
                 "to": names.value(item["to"]),
                 "why": names.text(item["why"]),
@@ -416,7 +419,7 @@ def _trial(trial, names, shift):
 def _change(change, names, shift):
     evidence = change["evidence"]
     kept = {name: evidence[name] for name in EVIDENCE if shape.number(evidence.get(name)) is not None}
-    kept["basis"] = names.word("text", shape.text(evidence.get("basis")), BASES)
+    kept["basis"] = names.word("text", shape.text(evidence.get("basis")), EVIDENCE_BASES)
     kept["source"] = names.word("text", shape.text(evidence.get("source")), PROOFS)
     rings = evidence.get("buffers")
     if isinstance(rings, dict):

@@ -1,0 +1,116 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller half of falco_facts: which round trips it makes, and what comes of them."""
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.action import falco_facts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies
+from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, Host
+
+
+class Half(falco_facts.ActionModule):
+    """With hosts' answers on paper, one a round trip."""
+
+    def __init__(self, *answers, **arguments):
+        self.answers, self.trips = list(answers), []
+        self._task = type("Task", (), {"args": arguments})()
+
+    def _execute_module(self, module_name, module_args, task_vars):
+        assert module_name == "falcotune.fleet.falco_facts"
+        self.trips.append(dict(module_args))
+        answer = self.answers.pop(0)
+        return answer if "failed" in answer or not answer else {"ansible_facts": {"falco": answer}, "invocation": len(self.trips)}
+
+
+@pytest.fixture(autouse=True)
+def base(monkeypatch):
+    monkeypatch.setattr(falco_facts.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+
+
+def run(half):
+    result = half.run(task_vars={})
+    assert isinstance(result.pop("began", 0.0), float)
+    return result
+
+
+def test_one_round_trip_without_a_policy():
+    half = Half(Host().message(), observe_seconds=2, extra_files=["/x"])
+    assert run(half) == {"changed": False, "invocation": 1, "ansible_facts": {"falco": assembly.assemble(Host().message())}}
+    assert half.trips == [{"observe_seconds": 2.0, "extra_files": ["/x"]}]
+
+
+def test_a_policy_plans_and_gives_the_other_options_their_values():
+    half = Half(Host().message(), policy={"falco_tune_window": "10m", "state_dir": "/var/lib/other"}, state_dir="/mine")
+    result = run(half)
+    facts = assembly.assemble(Host().message())
+    complete = policies.complete({"window": "10m", "state_dir": "/var/lib/other"})
+    assert result["ansible_facts"]["falco_plan"] == planner.make(facts, complete)
+    assert len(half.trips) == 1
+    assert half.trips[0] == {
+        "state_dir": "/mine", "window_seconds": 600.0, **{name: complete[name] for name in falco_facts._FROM_POLICY if name != "state_dir"}}
+
+
+def test_files_that_only_a_variable_names_are_asked_for():
+    text = "config_files: ['${WHERE}/x.yaml']\n"
+    host = Host(environment={"WHERE": "/srv"}).with_file(MAIN, text)
+    half = Half(host.message(), host.with_file("/srv/x.yaml", "metrics: {enabled: true}\n").message())
+    result = run(half)
+    assert [trip.get("extra_files") for trip in half.trips] == [None, ["/srv/x.yaml"]]
+    assert result["invocation"] == 2 and [item["path"] for item in result["ansible_facts"]["falco"]["config"]["files"]] == [
+        MAIN, "/srv/x.yaml"]
+
+
+SERVED = Host().with_file(MAIN, "metrics: {enabled: true}\nwebserver: {enabled: true, prometheus_metrics_enabled: true}\n")
+
+
+def test_metrics_are_scraped_where_no_other_source_has_any():
+    half = Half(SERVED.message(), dict(SERVED.message(), metrics={"reason": "scraped"}))
+    assert "scraped" in run(half)["ansible_facts"]["falco"]["metrics"]["voided"]
+    assert half.trips[1] == {"metrics_sources": ["prometheus"], "prometheus_url": "http://127.0.0.1:8765/metrics", "scrape_ok": True}
+
+
+@pytest.mark.parametrize("arguments", [{"prometheus_url": "http://127.0.0.1:1/metrics"}, {"metrics_sources": ["journal"]}])
+def test_metrics_are_not_scraped_again_or_against_the_order(arguments):
+    half = Half(SERVED.message(), **arguments)
+    run(half)
+    assert len(half.trips) == 1
+
+
+def test_a_scrape_that_fails_leaves_the_facts_as_they_are():
+    half = Half(SERVED.message(), {"failed": True, "msg": "no"})
+    assert run(half)["ansible_facts"]["falco"] == assembly.assemble(SERVED.message())
+
+
+LEAN = {"base_syscalls": {"repair": True}}
+
+
+def test_rules_are_asked_for_where_the_plan_depends_on_them():
+    half = Half(Host().message(), {"failed": True, "msg": "no"}, policy=LEAN)
+    assert planner.make(assembly.assemble(Host().message()), policies.complete(LEAN))["needs"] == "syscalls"
+    assert run(half) == {"failed": True, "msg": "no"}
+    asked = half.trips[1]
+    assert (asked["rules"], asked["dry_run"], asked["observe_seconds"], asked["metrics_sources"]) == (True, "--dry-run", 0, [])
+
+
+@pytest.mark.parametrize("answer", [{"failed": True, "msg": "no"}, {}])
+def test_a_first_trip_without_facts_is_the_answer(answer):
+    assert run(Half(answer)) == answer
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ({"observe_secs": 1}, "unsupported parameters: observe_secs"), ({"observe_seconds": "x"}, "observe_seconds"),
+    ({"policy": {"falco_tune_presett": 4}}, "falco_tune_presett is not a known policy key"),
+])
+def test_wrong_arguments_are_told_before_any_round_trip(arguments, said):
+    half = Half(**arguments)
+    result = run(half)
+    assert result["failed"] and said in result["msg"] and half.trips == []
+
+
+def test_a_host_that_can_not_be_planned_for_fails_or_is_reported():
+    stopped = Host(running=False, state="inactive")
+    failed = run(Half(stopped.message(), policy={}))
+    assert failed["failed"] and "not running" in failed["msg"] and failed["running"] is False and failed["ansible_facts"] == {}
+    reported = run(Half(stopped.message(), policy={}, refusal="report"))
+    assert reported["ansible_facts"]["falco_plan"]["reason"] == failed["msg"] and "failed" not in reported
