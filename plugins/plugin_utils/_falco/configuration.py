@@ -15,13 +15,12 @@ from typing import Any, NamedTuple, TypedDict
 
 import yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _yaml
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Key, Release
 
 
 class InForce(NamedTuple):
     """value: as Falco takes it; set: whether a file or an option sets it; legal: whether Falco can use what
-    is set.
-    """
+    is set."""
 
     value: Any
     set: bool
@@ -174,6 +173,7 @@ def set_option(config: dict[str, Any], option: str) -> str:
         value = text.strip()  # Falco takes a list in brackets as one text
     node: Any = config
     for step, following in zip(steps, [*steps[1:], None], strict=True):
+        slot: str | int = step
         index = step.startswith("[")
         if index:
             position = len(node) if step == "[]" else int(step[1:-1])
@@ -182,8 +182,6 @@ def set_option(config: dict[str, Any], option: str) -> str:
             while len(node) <= position:
                 node.append(None)
             slot = position
-        else:
-            slot = step
         if following is None:
             node[slot] = value
             break
@@ -193,7 +191,7 @@ def set_option(config: dict[str, Any], option: str) -> str:
             inner = wanted()
             node[slot] = inner
         node = inner
-    return steps[0]
+    return str(steps[0])
 
 
 def _option_value(text: str) -> Any:
@@ -205,12 +203,12 @@ def _option_value(text: str) -> Any:
     return _typed(document.root) if document else text.strip()
 
 
-def entries(config):
+def entries(config: dict[str, Any]) -> list[tuple[str, str | None]]:
     """config_files of the main file: [(path, strategy)]; strategy is None where the entry is a plain path."""
     value = config.get("config_files")
     if not isinstance(value, list):
         return []
-    found = []
+    found: list[tuple[str, str | None]] = []
     for item in value:
         if isinstance(item, dict):
             found.append((str(item.get("path", "")), str(item.get("strategy", "append"))))
@@ -219,10 +217,11 @@ def entries(config):
     return found
 
 
-def listing(raw, options, environment):
+def listing(
+    raw: dict[str, Any], options: list[str], environment: dict[str, str]
+) -> list[tuple[str, str | None]]:
     """entries() of the main file as the release and the -o options have it; raw is changed as by those
-    options.
-    """
+    options."""
     for option in options:
         if top_level(option) == "config_files":
             set_option(raw, option)
@@ -231,12 +230,14 @@ def listing(raw, options, environment):
     return entries(expand({"config_files": raw.get("config_files")}, environment))
 
 
-def top_level(option):
+def top_level(option: str) -> str:
     """The top-level key of one -o text."""
     return re.split(r"[.=\[]", option, maxsplit=1)[0].strip()
 
 
-def loaded_files(main, listed, present, release):
+def loaded_files(
+    main: str, listed: list[tuple[str, str | None]], present: set[str], release: Release
+) -> list[tuple[str, str | None, int]]:
     """The files that Falco loads after the main one, in order: [(path, strategy, number of its entry)].
 
     listed: what listing() returned. present: paths of the regular files that exist on the host. Raises
@@ -244,12 +245,12 @@ def loaded_files(main, listed, present, release):
     """
     if release.fragments is None:
         return []
-    found = []
+    found: list[tuple[str, str | None, int]] = []
     for number, (path, strategy) in enumerate(listed):
         if strategy is not None and release.fragments == "replace":
             raise ConfigError(
-                "%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and exits"
-                % (main, release)
+                "%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and "
+                "exits" % (main, release)
             )
         folder = path.rstrip("/") or "/"
         names = (
@@ -271,18 +272,20 @@ def merge(
     files: {path: text} of the main file and of every regular file that config_files may name. options: the -o
     texts of the process in order.
     """
-    raw, duplicates = load(files[main], main)
-    duplicates = [(main,) + item for item in duplicates]
+    raw, repeated = load(files[main], main)
+    duplicates = [(main, *item) for item in repeated]
     origin = dict.fromkeys(raw, main)
     listed = listing(raw, options, environment)
     later = [option for option in options if top_level(option) != "config_files"]
     if not release.options_beat_fragments:
         for option in later:
             origin[set_option(raw, option)] = "-o"
-    order, place, held, strategies = [main], {main: -1}, {main: sorted(str(key) for key in raw)}, {main: None}
+    order, place = [main], {main: -1}
+    held = {main: sorted(str(key) for key in raw)}
+    strategies: dict[str, str | None] = {main: None}
     for path, strategy, number in loaded_files(main, listed, set(files), release):
         fragment, repeated = load(files[path], path)
-        duplicates += [(path,) + item for item in repeated]
+        duplicates += [(path, *item) for item in repeated]
         if "config_files" in fragment:
             raise ConfigError("%s: holds config_files, which only the main file may; Falco exits" % path)
         order.append(path)
@@ -312,7 +315,7 @@ def merge(
     }
 
 
-def lookup(config, path):
+def lookup(config: Any, path: str) -> tuple[bool, Any]:
     """(found, value) of a dotted key."""
     node: Any = config
     for step in path.split("."):
@@ -322,11 +325,9 @@ def lookup(config, path):
     return True, node
 
 
-def coerce(value, key):
-    """(legal, value as Falco takes it).
-
-    What can't be converted takes the code default, silently (yaml-cpp as<T>).
-    """
+def coerce(value: Any, key: Key) -> tuple[bool, Any]:
+    """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp
+    as<T>)."""
     text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
     if value is None:
         return False, key.default
@@ -340,7 +341,7 @@ def coerce(value, key):
         if not re.match(r"^-?\d+$", text):
             return False, key.default
         number = int(text)
-        if key.low is not None and not key.low <= number <= key.high:
+        if key.low is not None and key.high is not None and not key.low <= number <= key.high:
             return False, key.default
         return True, number
     if key.kind == "list":

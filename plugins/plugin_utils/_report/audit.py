@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, drift, windows
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, drift, verdicts, windows
 
 EMPTY = {
     "name": None,

@@ -18,8 +18,7 @@ import io
 import json
 import re
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, trials
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, shape, trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.terminal import to_terminal
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes

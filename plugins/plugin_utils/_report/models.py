@@ -9,10 +9,9 @@ exceed. It is always the value of a host that exists, so the tail is not smoothe
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import rollouts, trials
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import rollouts, shape, trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import number_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 # What fail_on may name, in the order in which breaches are told. `acceptable` makes any loss a breach.
 RULES = (

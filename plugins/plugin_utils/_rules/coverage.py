@@ -8,8 +8,8 @@ rules: as rules.resolve() and falco_list.parse() give them; only enabled rules f
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
 
 
 def needs(rules, release):

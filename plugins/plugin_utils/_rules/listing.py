@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, ruleset
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL, priority_of
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL, priority_of
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
 
 # What Falco adds to every rule.
 ADDED = "asyncevent"

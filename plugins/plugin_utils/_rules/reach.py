@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import KERNEL_ONLY
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition
 
 TYPES = ("evt.type", "syscall.type")
 DECISIVE = ("=", "==", "!=", "in")

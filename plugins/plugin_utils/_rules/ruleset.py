@@ -10,16 +10,16 @@ What Falco itself would say, `falco -L -o json_output=true`, is read by falco_li
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.selections import nearest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import GENERIC, names_for
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import (
     PRIORITIES,
     SYSCALL,
     Definitions,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.lists import expand
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import GENERIC, names_for
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.selections import nearest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
 
 # Falco warns of a rule that concerns more event codes than this; each named event has two or more, all generic ones share two.
 MANY_CODES = 100

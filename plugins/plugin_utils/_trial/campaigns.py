@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import copy
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import dry_run, releases, selections
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import (
+    drivers,
+    dry_run,
+    releases,
+    selections,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS, SATURATED
 
 PROCESSES = ("clone", "clone3", "fork", "vfork", "execve", "execveat")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Before,
@@ -17,6 +17,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     LoadedFile,
     Plan,
     Policy,
+    ProofParameters,
     Request,
     Verdict,
 )
@@ -76,26 +77,27 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
     release = releases.release_for(facts["falco"]["version"])
     after = Settings(config["effective"], release).but(plan["settings"])
     reloads = config["watch"] and release.reload_on_rename
-    request.update(
-        apply=policy["apply"] if reloads else "restart",
-        content=content if plan["settings"] else "",
-        layout=plan["layout"],
-        target=plan["target"] or "",
-        main=config["order"][0],
-        expected={item["path"]: item["sha256"] for item in config["files"]},
-        reload_paths=[item["path"] for item in config["folders"]] + _rules_files(after.effective),
-        load_order=_load_order(facts, plan),
-        host_files=plan["host_files"],
-        directories=plan["directories"],
-        sysctls=plan["sysctls"],
-        restart=plan["restart_required"],
-        dry_run=release.dry_run,
-        version=facts["falco"]["version"],
-        selected=_selected(plan),
-        adopt=changes.has(plan["changes"], "record"),
-        before=_before(plan["verdict"]),
-        attempt=_attempt(plan),
-    )
+    made: dict[str, Any] = {
+        "apply": policy["apply"] if reloads else "restart",
+        "content": content if plan["settings"] else "",
+        "layout": plan["layout"],
+        "target": plan["target"] or "",
+        "main": config["order"][0],
+        "expected": {item["path"]: item["sha256"] for item in config["files"]},
+        "reload_paths": [item["path"] for item in config["folders"]] + _rules_files(after.effective),
+        "load_order": _load_order(facts, plan),
+        "host_files": plan["host_files"],
+        "directories": plan["directories"],
+        "sysctls": plan["sysctls"],
+        "restart": plan["restart_required"],
+        "dry_run": release.dry_run,
+        "version": facts["falco"]["version"],
+        "selected": _selected(plan),
+        "adopt": changes.has(plan["changes"], "record"),
+        "before": _before(plan["verdict"]),
+        "attempt": _attempt(plan),
+    }
+    request.update(cast(Request, made))
     _prove(request, plan, policy, after)
     return request
 
@@ -151,14 +153,15 @@ def _from_policy(state: str, policy: Policy) -> Request:
 def _prove(request: Request, plan: Plan, policy: Policy, after: Settings) -> None:
     """What proves the change."""
     rings, lines = plan["buffers"], plan["unit_dropin"] or {}
-    request["proof"].update(
-        metrics_file=plan["metrics_file"] or "",
-        scrape_url=scrape_url(after),
-        driver=plan["driver"],
-        buffers=rings and {"count": rings["count"], "bytes_each": rings["bytes_each"]},
-        unit_settings={name: value for name, value in lines.items() if name in SEEN_AT_THE_PROCESS},
-        drops_at_most=None if request["adopt"] else drops_at_most(plan["verdict"], policy),
-    )
+    made: dict[str, Any] = {
+        "metrics_file": plan["metrics_file"] or "",
+        "scrape_url": scrape_url(after),
+        "driver": plan["driver"],
+        "buffers": rings and {"count": rings["count"], "bytes_each": rings["bytes_each"]},
+        "unit_settings": {name: value for name, value in lines.items() if name in SEEN_AT_THE_PROCESS},
+        "drops_at_most": None if request["adopt"] else drops_at_most(plan["verdict"], policy),
+    }
+    request["proof"].update(cast(ProofParameters, made))
 
 
 def _load_order(facts: Facts, plan: Plan) -> list[LoadedFile]:
@@ -183,7 +186,8 @@ def _selected(plan: Plan) -> list[str] | None:
 
 
 def drops_at_most(verdict: Verdict | None, policy: Policy) -> float | None:
-    """Percent of events that a host may lose after its change without being worse; None where nothing was measured before."""
+    """Percent of events that a host may lose after its change without being worse; None where nothing was
+    measured before."""
     before = verdict["drops_percent"] if verdict else None
     if before is None:
         return None
@@ -196,7 +200,8 @@ def weak_evidence(plan: Plan, policy: Policy) -> str | None:
     if policy["evidence"] != "counters" or plan["layout"] is None or plan["metrics_file"]:
         return None
     return (
-        "falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to auto for it. "
+        "falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to "
+        "auto for it. "
         "Nothing was changed."
         % (
             "falco_tune_metrics is false"
@@ -210,7 +215,8 @@ DIGESTED = ("content", "target", "layout", "expected", "host_files", "directorie
 
 
 def digest(request: Request) -> str:
-    """What tells one change that is kept from another: all that would be written, and what it would be written over."""
+    """What tells one change that is kept from another: all that would be written, and what it would be
+    written over."""
     part = {name: value for name, value in request.items() if name in DIGESTED}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode("utf-8")).hexdigest()
 

@@ -10,10 +10,10 @@ some. What a rule loses is the share of its own events; a protected rule loses n
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_volume
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES, SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import REPAIR, names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES, SYSCALL
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_volume
 
 # An exclusion that saves less than this share of the events is not worth a rule's sight.
 LEAST = 0.001
