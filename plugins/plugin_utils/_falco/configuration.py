@@ -147,7 +147,8 @@ def expand(value: Any, environment: dict[str, str]) -> Any:
 
 def _substituted(text: str, environment: dict[str, str]) -> str:
     """A text with its variables replaced. One pass: each character is looked at a bounded number of times."""
-    parts, position = [], 0
+    parts: list[str] = []
+    position = 0
     end = max(text.rfind("}"), 0)
     while True:
         start = text.find("${", position, end)
