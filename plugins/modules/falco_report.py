@@ -8,25 +8,28 @@ module: falco_report
 short_description: One report on what the hosts of a play brought
 version_added: 0.1.0
 description:
-  - Makes one model of the facts that P(falcotune.fleet.falco_facts#module) left on the hosts of a play, and writes it as JSON, CSV,
-    OpenMetrics and one self-contained HTML page on the control node. Prints a short summary.
-  - Keeps every audit in an SQLite database, so that a report compares with the last one and can measure between two audits.
-  - Two kinds of report are no audit, and lie beside it under their own names. V(trial) shows which sets of system calls each host
-    could watch, of the fact C(falco_trial). V(rollout) shows a timeline of O(rollout).
+  - Makes one model of the facts that P(falcotune.fleet.falco_facts#module) left on the hosts of a play, and
+    writes it as JSON, CSV, OpenMetrics and one self-contained HTML page on the control node. Prints a short
+    summary.
+  - Keeps every audit in an SQLite database, so that a report compares with the last one and can measure
+    between two audits.
+  - Two kinds of report are no audit, and lie beside it under their own names. V(trial) shows which sets of
+    system calls each host could watch, of the fact C(falco_trial). V(rollout) shows a timeline of O(rollout).
   - Makes no trip to any host. Use it once a play (C(run_once)).
   - Files are for their owner only; only the textfile for node_exporter can be read by all.
 options:
   kind:
     description:
       - What the report is of; shown in it.
-      - V(trial) and V(rollout) have contents of their own, are written as C(trial.html), C(rollout.html) and so on, keep no history,
-        and have no OpenMetrics form.
+      - V(trial) and V(rollout) have contents of their own, are written as C(trial.html), C(rollout.html) and
+        so on, keep no history, and have no OpenMetrics form.
     type: str
     default: audit
   rollout:
     description:
-      - The record of a rollout, for O(kind=rollout) and no other. A dict with C(id), C(state), C(reason), C(began), C(ended), C(planned),
-        C(budget), C(domains), C(batches), C(left) and C(down), as C($defs/rollout) of the report's schema describes it.
+      - The record of a rollout, for O(kind=rollout) and no other. A dict with C(id), C(state), C(reason),
+        C(began), C(ended), C(planned), C(budget), C(domains), C(batches), C(left) and C(down), as
+        C($defs/rollout) of the report's schema describes it.
     type: dict
   hosts:
     description: The hosts to report on. Not given, all of the play.
@@ -34,11 +37,14 @@ options:
     elements: str
   gathered:
     description:
-      - Name of the variable that P(falcotune.fleet.falco_facts#module) was registered in. It tells which hosts were unreachable or failed.
+      - Name of the variable that P(falcotune.fleet.falco_facts#module) was registered in. It tells which
+        hosts were unreachable or failed.
     type: str
     default: ""
   directory:
-    description: Where the report goes on the control node. Made with mode 0700. A relative path begins at the working directory.
+    description:
+      - Where the report goes on the control node. Made with mode 0700. A relative path begins at the working
+        directory.
     type: path
     default: falco-reports
   forms:
@@ -62,8 +68,9 @@ options:
   fail_on:
     description:
       - What makes the task fail after the report is written.
-      - States of hosts (V(blind), V(dropping), V(overloaded), V(acceptable), V(unmeasured)), V(unreachable), V(failed), V(drift) (what
-        runs is not what was written), V(worse) (than at the last audit) and V(restart_required).
+      - States of hosts (V(blind), V(dropping), V(overloaded), V(acceptable), V(unmeasured)), V(unreachable),
+        V(failed), V(drift) (what runs is not what was written), V(worse) (than at the last audit) and
+        V(restart_required).
     type: list
     elements: str
     choices: [blind, dropping, overloaded, acceptable, unmeasured, unreachable, failed, worse, drift, restart_required]
@@ -78,11 +85,14 @@ options:
     default: 1.0
   accepted_hosts_percent:
     description:
-      - Percent of measured hosts that may lose that little before it counts as dropping. Falco's guide accepts it on a small subset.
+      - Percent of measured hosts that may lose that little before it counts as dropping. Falco's guide
+        accepts it on a small subset.
     type: float
     default: 5.0
   bundle_hosts:
-    description: Hosts whose metrics and settings go into an anonymised bundle for sharing with maintainers, C(bundle.json).
+    description:
+      - Hosts whose metrics and settings go into an anonymised bundle for sharing with maintainers,
+        C(bundle.json).
     type: list
     elements: str
     default: []
@@ -145,7 +155,8 @@ report:
       returned: always
       sample: {html: /srv/falco-reports/report.html}
     fleet:
-      description: Counts, percentiles, head line, what changed since the last audit, and breaches of O(fail_on).
+      description:
+        - Counts, percentiles, head line, what changed since the last audit, and breaches of O(fail_on).
       type: dict
       returned: always
 summary:
