@@ -22,7 +22,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 FORMS = ("json", "csv", "openmetrics", "html")
-# A trial and a rollout lie beside the audit's report. The gauges are the audit's alone: one host has one state.
+# A trial and a rollout lie beside the audit's report. The gauges are the audit's alone: one host has one
+# state.
 NAMES = {
     "json": "%s.json",
     "csv": "%s.csv",

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """falco_rollout: what a whole rollout decides between its hosts' tasks, on the controller. No trip to any host.
 
-Nothing is kept but the plan, as a fact of localhost. Where a rollout stands is what its hosts' own results say: the role's tasks
-register them in the variables below, each host's turn comes once, and every decision is made anew from all of them.
+Nothing is kept but the plan, as a fact of localhost. Where a rollout stands is what its hosts' own results
+say: the role's tasks register them in the variables below, each host's turn comes once, and every decision
+is made anew from all of them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies i
 
 # Registered by the role's tasks.
 GATHERED, PLANNED, CONSENT = "__falco_tune_gathered", "__falco_tune_planned", "__falco_tune_consent"
-WAVE, APPLIED, LOOKED, PROMOTED = (
-    "__falco_tune_wave",
+BATCH, APPLIED, LOOKED, PROMOTED = (
+    "__falco_tune_batch",
     "__falco_tune_applied",
     "__falco_tune_looked",
     "__falco_tune_promoted",
@@ -88,10 +89,10 @@ class ActionModule(ActionBase):
         policy = self._policy(names)
         hosts = {name: self._host(name, policy) for name in names}
         plan = batching.plan(hosts, policy)
-        order = [name for wave in plan["waves"] for name in wave["hosts"]]
+        order = [name for batch in plan["batches"] for name in batch["hosts"]]
         # In check mode nobody is interrupted: all at once.
         sizes = (
-            [len(wave["hosts"]) for wave in plan["waves"]]
+            [len(batch["hosts"]) for batch in plan["batches"]]
             if not self._task.check_mode
             else [len(order)]
             if order
@@ -160,17 +161,17 @@ class ActionModule(ActionBase):
         except Exception:  # pylint: disable=broad-except
             return None  # a variable that this host lacks, or that can't be templated
 
-    # -- in a wave
+    # -- in a batch
 
     def _outcomes(self, kept):
-        """({host: outcome} of all whose turn has come, [waves that began, with 'began', 'ended', 'hosts', 'deferred'])."""
+        """({host: outcome} of all whose turn has come, [batches that began, with 'began', 'ended', 'hosts', 'deferred'])."""
         outcomes, begun = {}, []
-        for wave in kept["plan"]["waves"]:
+        for batch in kept["plan"]["batches"]:
             mark = next(
                 (
                     mark
-                    for mark in (self._of(name, WAVE) for name in wave["hosts"])
-                    if mark.get("number") == wave["number"]
+                    for mark in (self._of(name, BATCH) for name in batch["hosts"])
+                    if mark.get("number") == batch["number"]
                 ),
                 None,
             )
@@ -182,8 +183,8 @@ class ActionModule(ActionBase):
                 )
             begun.append(
                 {
-                    "number": wave["number"],
-                    "stage": wave["stage"],
+                    "number": batch["number"],
+                    "stage": batch["stage"],
                     "began": mark["began"],
                     "ended": None,
                     "hosts": list(mark["hosts"]),
@@ -193,33 +194,33 @@ class ActionModule(ActionBase):
         return outcomes, begun
 
     def _this(self, kept):
-        """The wave that this batch of the play is."""
+        """The batch that this batch of the play is."""
         name = self.task_vars["inventory_hostname"]
-        wave = next((wave for wave in kept["plan"]["waves"] if name in wave["hosts"]), None)
-        others = set(self.task_vars.get("ansible_play_batch") or []) - set(wave["hosts"] if wave else [])
-        if wave is None or (others and not self._task.check_mode):
+        batch = next((batch for batch in kept["plan"]["batches"] if name in batch["hosts"]), None)
+        others = set(self.task_vars.get("ansible_play_batch") or []) - set(batch["hosts"] if batch else [])
+        if batch is None or (others and not self._task.check_mode):
             raise batching.RolloutError(
-                "this play's batch is not a wave of the rollout that was planned: give the play the hosts and the serial of "
+                "this play's batch is not a batch of the rollout that was planned: give the play the hosts and the serial of "
                 "hostvars.localhost.ansible_facts.%s" % FACT
             )
-        return wave
+        return batch
 
     def _stop(self, kept, outcomes, number):
-        """(state, reason) for which no wave from this number on may begin, or (None, None)."""
+        """(state, reason) for which no batch from this number on may begin, or (None, None)."""
         if self._task.check_mode:
             return None, None
         if kept["interactive"] and not self._yes(kept["hosts"], CONSENT):
             return "stopped", NOT_CONFIRMED
-        for wave in kept["plan"]["waves"]:
-            if wave["number"] >= number:
+        for batch in kept["plan"]["batches"]:
+            if batch["number"] >= number:
                 break
-            reason = batching.halt(kept["plan"], outcomes, wave)
+            reason = batching.halt(kept["plan"], outcomes, batch)
             if reason:
                 return "stopped", reason
             if (
                 kept["policy"]["promote"] == "manual"
-                and batching.last_canary(kept["plan"], wave)
-                and not self._yes(wave["hosts"], PROMOTED)
+                and batching.last_canary(kept["plan"], batch)
+                and not self._yes(batch["hosts"], PROMOTED)
             ):
                 return "awaiting_promotion", NOT_PROMOTED
         return None, None
@@ -232,13 +233,13 @@ class ActionModule(ActionBase):
 
     def _admitted(self):
         kept = self._kept()
-        wave = self._this(kept)
+        batch = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
-        state, reason = self._stop(kept, outcomes, wave["number"])
+        state, reason = self._stop(kept, outcomes, batch["number"])
         found = {
-            "number": wave["number"],
-            "of": len(kept["plan"]["waves"]),
-            "stage": wave["stage"],
+            "number": batch["number"],
+            "of": len(kept["plan"]["batches"]),
+            "stage": batch["stage"],
             "began": time.time(),
             "stop": reason or "",
             "hosts": [],
@@ -248,18 +249,18 @@ class ActionModule(ActionBase):
             return dict(found, msg="no further batch begins: %s" % reason)
         if self._task.check_mode:
             return dict(found, hosts=list(self.task_vars.get("ansible_play_batch") or []))
-        found["hosts"], found["deferred"] = batching.admit(kept["plan"], outcomes, wave)
+        found["hosts"], found["deferred"] = batching.admit(kept["plan"], outcomes, batch)
         return found
 
     def _gated(self):
         kept = self._kept()
-        wave = self._this(kept)
+        batch = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
-        reason = None if self._task.check_mode else batching.halt(kept["plan"], outcomes, wave)
-        line = records.wave_line(kept["plan"], wave, outcomes, reason)
+        reason = None if self._task.check_mode else batching.halt(kept["plan"], outcomes, batch)
+        line = records.batch_line(kept["plan"], batch, outcomes, reason)
         return {
-            "number": wave["number"],
-            "of": len(kept["plan"]["waves"]),
+            "number": batch["number"],
+            "of": len(kept["plan"]["batches"]),
             "ended": time.time(),
             "stop": reason or "",
             "msg": line,
@@ -268,7 +269,7 @@ class ActionModule(ActionBase):
                 not reason
                 and not self._task.check_mode
                 and kept["policy"]["promote"] == "manual"
-                and batching.last_canary(kept["plan"], wave)
+                and batching.last_canary(kept["plan"], batch)
             ),
         }
 
@@ -277,7 +278,7 @@ class ActionModule(ActionBase):
     def _concluded(self):
         kept = self._kept()
         outcomes, begun = self._outcomes(kept)
-        reached = max([wave["number"] for wave in begun] or [0])
+        reached = max([batch["number"] for batch in begun] or [0])
         state, reason = self._stop(kept, outcomes, reached + 1)
         record = records.record(
             kept["plan"],
@@ -289,7 +290,7 @@ class ActionModule(ActionBase):
                 "began": kept["began"],
                 "ended": time.time(),
                 "outcomes": outcomes,
-                "waves": begun,
+                "batches": begun,
             },
         )
         failed = {

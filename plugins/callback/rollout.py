@@ -11,9 +11,10 @@ type: stdout
 short_description: A rollout in one line a batch
 version_added: 0.1.0
 description:
-  - Shows C(tune_falco.yml) as its batches. One line for each with the time elapsed, when the rollout will have ended, hosts done,
-    reverted and left, and how many are blind now. On a terminal the line is rewritten while the batch runs; in a log it is written
-    once, when the batch has ended.
+  - Shows C(tune_falco.yml) as its batches. One line for each with the time elapsed, when the rollout will
+  have ended, hosts done,
+    reverted and left, and how many are blind now. On a terminal the line is rewritten while the batch runs;
+    in a log it is written once, when the batch has ended.
   - Failures, what the rollout plans and how it ended are shown too, and nothing else.
   - Opt in with C(ANSIBLE_STDOUT_CALLBACK=falcotune.fleet.rollout).
 author:

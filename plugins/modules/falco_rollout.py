@@ -8,13 +8,13 @@ module: falco_rollout
 short_description: What a rollout over a fleet decides between its hosts' tasks
 version_added: 0.1.0
 description:
-  - Plans the waves of a rollout, admits each one when its turn has come, judges it, and concludes.
-  - Used by the entry points C(plan), C(wave) and C(conclude) of the role P(falcotune.fleet.tune#role), whose registered results it
+  - Plans the batches of a rollout, admits each one when its turn has come, judges it, and concludes.
+  - Used by the entry points C(plan), C(batch) and C(conclude) of the role P(falcotune.fleet.tune#role), whose registered results it
     reads. Runs on the controller and makes no trip to any host. Use it once a play or batch (C(run_once)).
 options:
   state:
     description:
-      - V(planned) makes waves of what every host of the play would change, so that never more than the allowed share of a failure
+      - V(planned) makes batches of what every host of the play would change, so that never more than the allowed share of a failure
         domain is blind. Leaves the fact C(falco_tune_rollout), with C(hosts) and C(serial) for the play that follows; delegate it
         to localhost with C(delegate_facts).
       - V(admitted) says which hosts of the batch may begin now, and whether the rollout is to stop.
@@ -53,7 +53,7 @@ EXAMPLES = r"""
         name: falcotune.fleet.tune
         tasks_from: plan
 
-- name: Change them wave by wave
+- name: Change them batch by batch
   hosts: "{{ hostvars.localhost.ansible_facts.falco_tune_rollout.hosts }}"
   serial: "{{ hostvars.localhost.ansible_facts.falco_tune_rollout.serial }}"
   gather_facts: false
@@ -61,7 +61,7 @@ EXAMPLES = r"""
     - name: Change what is admitted
       ansible.builtin.import_role:
         name: falcotune.fleet.tune
-        tasks_from: wave
+        tasks_from: batch
 """
 
 RETURN = r"""

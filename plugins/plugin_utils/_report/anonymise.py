@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts of a report → a bundle that can be shown to strangers: the numbers and settings, and nobody's names. Pure.
 
-What may stay is listed here (system calls too: what each set of them costs is what a bundle is shared for); everything
-else that is text is replaced, whatever it is, by what it was called first: host-01, path-3, rule-2, address-1, text-7. The
-same text is replaced by the same word everywhere in one bundle, and words are numbered in the order in which they come
-up, so the same report makes the same bundle. Sentences are replaced as a whole, because they quote what they speak of; a
-verdict's words and a window's numbers say the same to a reader.
+What may stay is listed here (system calls too: what each set of them costs is what a bundle is shared for);
+everything else that is text is replaced, whatever it is, by what it was called first: host-01, path-3,
+rule-2, address-1, text-7. The same text is replaced by the same word everywhere in one bundle, and words are
+numbered in the order in which they come up, so the same report makes the same bundle. Sentences are replaced
+as a whole, because they quote what they speak of; a verdict's words and a window's numbers say the same to a
+reader.
 
-Stays: numbers, words of the report model, names of Falco's own keys, releases, drivers and units, durations. Kernel
-releases stay as far as they are a distribution's. All times are shifted together, so that the report was made at EPOCH.
+Stays: numbers, words of the report model, names of Falco's own keys, releases, drivers and units, durations.
+Kernel releases stay as far as they are a distribution's. All times are shifted together, so that the report
+was made at EPOCH.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import syscall_names
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
 
 EPOCH = "2000-01-01T00:00:00Z"
@@ -153,7 +157,7 @@ def _chosen(model, names):
     known = {host["name"]: host for host in model["hosts"]}
     for name in names:
         if name not in known:
-            raise BundleError("%s is not in this report%s" % (name, policies.nearest(str(name), known)))
+            raise BundleError("%s is not in this report%s" % (name, hint(name, known)))
     return [shape.host(host) for name, host in known.items() if name in names]
 
 
@@ -414,14 +418,14 @@ def _trial(trial, names, shift):
 
 def _change(change, names, shift):
     evidence = change["evidence"]
-    kept = {name: evidence[name] for name in EVIDENCE if shape.number(evidence.get(name)) is not None}
-    kept["source"] = names.word("text", shape.text(evidence.get("source")), PROOFS)
+    kept = {name: evidence[name] for name in EVIDENCE if _untrusted.number(evidence.get(name)) is not None}
+    kept["source"] = names.word("text", _untrusted.text(evidence.get("source")), PROOFS)
     rings = evidence.get("buffers")
     if isinstance(rings, dict):
         kept["buffers"] = {
-            "bytes_each": shape.count(rings.get("bytes_each")),
-            "count": shape.count(rings.get("count")),
-            "source": names.word("text", shape.text(rings.get("source")), PROOFS),
+            "bytes_each": _untrusted.count(rings.get("bytes_each")),
+            "count": _untrusted.count(rings.get("count")),
+            "source": names.word("text", _untrusted.text(rings.get("source")), PROOFS),
         }
     return {
         "at": None if change["at"] is None else change["at"] + shift,

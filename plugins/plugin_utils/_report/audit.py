@@ -48,7 +48,8 @@ def tried(name, trial, found):
 
 def entry(name, facts, plan, policy, older=None):
     """The entry of a host. plan: the plan, or {'reason'} where none could be made. policy: min_observation and
-    accepted_drops_percent. older: the snapshot of the last audit, from which a window between the two audits is made
+    accepted_drops_percent. older: the snapshot of the last audit, from which a window between the two audits
+    is made
     where the host's own record is too short."""
     release = _release(facts)
     facts = _with_older(facts, older, release, policy)

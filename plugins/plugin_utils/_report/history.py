@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Earlier audits, in one SQLite file beside the reports. The only part of the core with input and output.
 
-Rows lie by host and time, because that is how they are read: the last result of each host, its latest points, and what is
-older than the retention. With 10 000 hosts and 400 audits each question is still one short walk down one index a host.
-Snapshots are large and only the newest is of use, so there is one a host.
+Rows lie by host and time, because that is how they are read: the last result of each host, its latest
+points, and what is older than the retention. With 10 000 hosts and 400 audits each question is still one
+short walk down one index a host. Snapshots are large and only the newest is of use, so there is one a host.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import sqlite3
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
 
 # "falc" in the file's header: a database of somebody else is not written to.
@@ -131,9 +132,9 @@ class History:
     def last(self, before=None):
         """{host: {'at', 'seen', 'state', 'drops_percent', 'rate_per_cpu_guide'}}: of each host its last result with a state.
 
-        before: Unix time or ISO 8601; only audits before it. at is the time of that result, seen that of the last audit which
-        knew the host, reachable or not; so an audit of one group does not hide what the whole fleet's said before. A host
-        that never had a state has None everywhere but in seen.
+        before: Unix time or ISO 8601; only audits before it. at is the time of that result, seen that of the
+        last audit which knew the host, reachable or not; so an audit of one group does not hide what the
+        whole fleet's said before. A host that never had a state has None everywhere but in seen.
         """
         limit = shape.unix(before) if isinstance(before, str) else before
         limit = (1 << 62) if limit is None else int(limit)
@@ -193,7 +194,7 @@ class History:
         known = dict(self.connection.execute("SELECT name, id FROM hosts ORDER BY name"))
         if hosts is None:
             return list(known.items())
-        return [(name, known.get(shape.text(name))) for name in hosts]
+        return [(name, known.get(_untrusted.text(name))) for name in hosts]
 
     def _prune(self, run, hosts):
         (newest,) = run("SELECT max(at) FROM audits").fetchone()
@@ -219,7 +220,8 @@ class History:
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
     def _own(self):
-        # In this order: another process may be making the tables, and it gives them and the number in one transaction.
+        # In this order: another process may be making the tables, and it gives them and the number in one
+        # transaction.
         (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = self.connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION and (application or tables):

@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report model → one self-contained HTML page.
 
-The page asks no network for anything: style, script and the report are inside, and a Content-Security-Policy with their
-hashes forbids everything else. The same model gives the same page, byte for byte.
+The page asks no network for anything: style, script and the report are inside, and a Content-Security-Policy
+with their hashes forbids everything else. The same model gives the same page, byte for byte.
 
-Nothing of a host is ever markup. The report is JSON in a script element that is not run, with every character escaped that
-could end it, and the script builds text nodes from it. Neither does the page hold any {{, {% or {#, so that it stays what it
-is where somebody passes it through Ansible's templating.
+Nothing of a host is ever markup. The report is JSON in a script element that is not run, with every
+character escaped that could end it, and the script builds text nodes from it. Neither does the page hold any
+{{, {% or {#, so that it stays what it is where somebody passes it through Ansible's templating.
 
-What the page leaves out of a large fleet, so that 10 000 hosts stay below 15 MB: of more than WHOLE_HISTORIES hosts, the worst so
-many keep their history and the others only its latest RECENT points; so it is with the names of the system calls that were chosen,
-which the others have not. Numbers of the history have four digits. snapshot is never in it, texts beyond MOST_CHARACTERS are cut,
-and so is what is nested deeper than MOST_DEPTH. The JSON report has it all.
+What the page leaves out of a large fleet, so that 10 000 hosts stay below 15 MB: of more than
+WHOLE_HISTORIES hosts, the worst so many keep their history and the others only its latest RECENT points; so
+it is with the names of the system calls that were chosen, which the others have not. Numbers of the history
+have four digits. snapshot is never in it, texts beyond MOST_CHARACTERS are cut, and so is what is nested
+deeper than MOST_DEPTH. The JSON report has it all.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def render(model):
     """The page as a string that UTF-8 can hold. model: schema_version 1; raises ValueError for any other."""
     if not isinstance(model, dict) or model.get("schema_version") != SCHEMA_VERSION:
         raise ValueError("this page shows reports of schema_version %d" % SCHEMA_VERSION)
-    # A file of the collection itself, wherever and however that is installed: a part of the program, not input.
+    # A file of the collection itself, wherever and however that is installed: a part of the program, not
+    # input.
     folder = resources.files(__package__).joinpath("page")
     page, parts = folder.joinpath("page.html").read_text("utf-8"), {}
     for kind, names in (("style", STYLES), ("script", SCRIPTS)):

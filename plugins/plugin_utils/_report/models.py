@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Results of hosts + policy → the report model. Pure: the same input gives the same model, byte for byte.
 
-Percentiles are by nearest rank over the measured hosts: p99 is the smallest value that at least 99 % of them do not
-exceed. It is always the value of a host that exists, so the tail is not smoothed away; there is no mean anywhere.
+Percentiles are by nearest rank over the measured hosts: p99 is the smallest value that at least 99 % of them
+do not exceed. It is always the value of a host that exists, so the tail is not smoothed away; there is no
+mean anywhere.
 """
 
 from __future__ import annotations
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import rollouts, trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import number_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint, number_text, several
 
 # What fail_on may name, in the order in which breaches are told. `acceptable` makes any loss a breach.
 RULES = (
@@ -30,12 +32,12 @@ RULES = (
 # name in the model: per thousand of the hosts
 PERCENTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999), ("max", 1000))
 
-# What counts as another result than last time. What is lost on a busy host changes from audit to audit: a difference is
-# told when it is larger than both half a percentage point and a fifth of what it was.
+# What counts as another result than last time. What is lost on a busy host changes from audit to audit: a
+# difference is told when it is larger than both half a percentage point and a fifth of what it was.
 TOLERANCE_POINTS = 0.5
 TOLERANCE_SHARE = 0.2
-# healthy and acceptable are both fine, and overloaded names another cure than dropping, not another loss: between those
-# only the drops decide. Between the groups the state does. unmeasured can't be compared.
+# healthy and acceptable are both fine, and overloaded names another cure than dropping, not another loss:
+# between those only the drops decide. Between the groups the state does. unmeasured can't be compared.
 _GRADE = {"healthy": 0, "acceptable": 0, "dropping": 1, "overloaded": 1, "blind": 2}
 
 
@@ -49,7 +51,7 @@ def fail_on(given):
         if name not in RULES:
             raise policies.PolicyError(
                 "falco_audit_fail_on holds %r, which is no rule%s; the rules are %s"
-                % (name, policies.nearest(str(name), RULES), ", ".join(RULES))
+                % (name, hint(name, RULES), ", ".join(RULES))
             )
     return [name for name in RULES if name in given]
 
@@ -62,7 +64,8 @@ def assemble(results, policy, meta, previous=None, rollout=None):
     meta:      {'kind', 'collection', 'made_at' ISO 8601 in UTC, 'seconds'}
     rollout:   "rollout" of the model, of a report on one. Its sentence is then the head line; that of the trials is in kind trial
     previous:  {host: {'at', 'state', 'drops_percent', 'rate_per_cpu_guide'[, 'seen']}}, what History.last() says; at is the
-               audit that last judged the host, seen the last one that knew it (at if missing). None or {} for the first audit
+               audit that last judged the host, seen the last one that knew it (at if missing). None or {}
+               for the first audit
 
     Snapshots stay in the model, for the history database; public() takes them out.
     """
@@ -72,17 +75,17 @@ def assemble(results, policy, meta, previous=None, rollout=None):
         "min_observation_seconds": float(policy["min_observation_seconds"]),
         "fail_on": fail_on(policy["fail_on"]),
     }
-    previous = {shape.text(name) or "": item for name, item in (previous or {}).items()}
+    previous = {_untrusted.text(name) or "": item for name, item in (previous or {}).items()}
     hosts = sorted(map(shape.host, results), key=lambda host: host["name"])
     for host in hosts:
         if host["previous"] is None:
             host["previous"] = shape.PREVIOUS(previous.get(host["name"]))
     model = {
         "schema_version": shape.SCHEMA_VERSION,
-        "kind": shape.text(meta["kind"]),
-        "collection": shape.text(meta["collection"]),
-        "made_at": shape.text(meta["made_at"]),
-        "seconds": shape.number(meta["seconds"]),
+        "kind": _untrusted.text(meta["kind"]),
+        "collection": _untrusted.text(meta["collection"]),
+        "made_at": _untrusted.text(meta["made_at"]),
+        "seconds": _untrusted.number(meta["seconds"]),
         "policy": policy,
         "fleet": _fleet(hosts, policy, previous),
         "rollout": shape.ROLLOUT(rollout),
@@ -243,10 +246,6 @@ def _since_last(hosts, previous):
     }
 
 
-def _hosts(number):
-    return "%d host%s" % (number, "" if number == 1 else "s")
-
-
 def _headline(fleet, policy):
     """One sentence: who loses events, how much the worst, and what isn't known."""
     states, measured = fleet["states"], fleet["percentiles"]["measured"]
@@ -259,7 +258,7 @@ def _headline(fleet, policy):
             "%d of %s %s events%s"
             % (
                 losing,
-                _hosts(fleet["hosts"]),
+                several(fleet["hosts"], "host"),
                 "loses" if losing == 1 else "lose",
                 ", the worst %s %%" % number_text(worst) if worst else "",
             )
@@ -268,7 +267,7 @@ def _headline(fleet, policy):
         parts = [
             "None of %s loses %s"
             % (
-                _hosts(measured),
+                several(measured, "host"),
                 "events"
                 if not states["acceptable"]
                 else (
@@ -277,7 +276,7 @@ def _headline(fleet, policy):
             )
         ]
     else:
-        parts = ["Nothing is known about the losses of %s" % _hosts(fleet["hosts"])]
+        parts = ["Nothing is known about the losses of %s" % several(fleet["hosts"], "host")]
     if states["acceptable"]:
         parts.append(
             "%d %s a little" % (states["acceptable"], "loses" if states["acceptable"] == 1 else "lose")
@@ -324,7 +323,8 @@ def _breaches(fleet, states, policy):
                 {
                     "rule": rule,
                     "hosts": found[rule],
-                    "text": "%s %s." % (_hosts(len(found[rule])), _SAID[rule][len(found[rule]) != 1]),
+                    "text": "%s %s."
+                    % (several(len(found[rule]), "host"), _SAID[rule][len(found[rule]) != 1]),
                 }
             )
         if rule == "dropping":
@@ -346,7 +346,7 @@ def _too_many(accepted, measured, policy):
             "%s %% of the measured hosts, not on so many."
             % (
                 len(accepted),
-                "%d measured host%s" % (measured, "" if measured == 1 else "s"),
+                several(measured, "measured host"),
                 number_text(100.0 * len(accepted) / measured),
                 "loses" if len(accepted) == 1 else "lose",
                 number_text(policy["accepted_drops_percent"]),

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Trials of sets of system calls: which tests there are, what one asks of a host, what its answer means, what comes next. Pure.
 
-The guide (falco.org, troubleshooting/dropping): a dummy rule that never alerts, a small set of system calls first, then larger
-ones; the largest that loses nothing is what this host can be watched with. A host that loses events with the smallest set and
-tuned buffers is too busy for Falco.
+The guide (falco.org, troubleshooting/dropping): a dummy rule that never alerts, a small set of system calls
+first, then larger ones; the largest that loses nothing is what this host can be watched with. A host that
+loses events with the smallest set and tuned buffers is too busy for Falco.
 """
 
 from __future__ import annotations
@@ -226,7 +226,8 @@ def predicted(tests, release):
 def request(test, facts, plan, chosen, given, release, list_rules):
     """What the module needs for one test. Plain data.
 
-    plan: of the host, whose buffers are taken where it has some; or None. chosen: what options() returned. given: the tuning policy.
+    plan: of the host, whose buffers are taken where it has some; or None. chosen: what options() returned.
+    given: the tuning policy.
     """
     config = facts.get("config") or {}
     if config.get("reason"):
@@ -363,8 +364,8 @@ def production_rules(text, facts, release):
 def result(test, answer, selection, release, accepted, rules):
     """One entry of the results: what a host's answer says of a test. Never raises on host data.
 
-    answer: {'state': 'ran', 'aborted', 'failed' or 'checked', 'reason', 'dry_run': text, 'pair', 'cpu', 'cpus'}. selection: predicted.
-    rules: as of production_rules(), or None where they are not known.
+    answer: {'state': 'ran', 'aborted', 'failed' or 'checked', 'reason', 'dry_run': text, 'pair', 'cpu',
+    'cpus'}. selection: predicted. rules: as of production_rules(), or None where they are not known.
     """
     found = dict(copy.deepcopy(EMPTY), **copy.deepcopy(test))
     dry = dry_run.parse(answer.get("dry_run"))
@@ -479,8 +480,8 @@ def unrun(test, reason, state="skipped"):
 def verdict(results, accepted):
     """{'verdict', 'reason', 'largest'} of a campaign.
 
-    The largest set is the one that made most events a second; of equals, the one of most calls. But a set that holds all of another
-    one is larger than that, whatever the load was while they ran.
+    The largest set is the one that made most events a second; of equals, the one of most calls. But a set
+    that holds all of another one is larger than that, whatever the load was while they ran.
     """
     passed = [item for item in results if item["state"] in PASSED]
     outer = [

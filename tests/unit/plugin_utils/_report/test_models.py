@@ -321,13 +321,6 @@ def test_any_value_anywhere_makes_a_model(seed):
         assert len(model["hosts"]) == 2
 
 
-def test_text_keeps_what_it_is_but_for_length_and_half_pairs():
-    assert shape.text("\x1b[2J<b>\x00") == "\x1b[2J<b>\x00"
-    assert shape.text("\ud800x") == "\ufffdx"
-    assert len(shape.text("x" * 9999)) == shape.MAX_TEXT
-    assert shape.text(0.44) == "0.44" and shape.text(True) is None and shape.text(b"x") is None
-
-
 def test_kinds_of_str_and_int_become_plain():
     class Unsafe(str):
         pass

@@ -8,6 +8,7 @@ import json
 
 import jsonschema
 import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import anonymise, forms, models, shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
@@ -66,7 +67,7 @@ def test_words_are_those_of_the_code():
     batch = rollout["batches"]["items"]["properties"]
     assert batch["stage"]["enum"] == list(shape.STAGES)
     assert batch["hosts"]["items"]["properties"]["outcome"]["enum"] == list(shape.OUTCOMES)
-    assert kinds["text"]["maxLength"] == shape.MAX_TEXT
+    assert kinds["text"]["maxLength"] == _untrusted.MAX_TEXT
     assert kinds["host"]["properties"]["history"]["maxItems"] == shape.MAX_HISTORY
     for name, words in (("states", shape.STATES), ("bottlenecks", shape.BOTTLENECKS),
                         ("next_steps", shape.NEXT_STEPS)):
