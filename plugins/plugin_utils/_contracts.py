@@ -643,6 +643,18 @@ class Report(TypedDict):
     hosts: list[ReportHost]
 
 
+# --- Trial: _trial/tests.complete()
+
+
+class TrialTest(TypedDict):
+    """One set of system calls to try. repair and all: as in Falco's base_syscalls."""
+
+    name: str
+    custom_set: list[str]
+    repair: bool
+    all: bool
+
+
 # --- Rollout: _rollout/hosts.describe() and outcome(), _rollout/batching.plan(), _rollout/records.record()
 
 

@@ -27,7 +27,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import pol
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import syscall_names
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import tests
 
 EPOCH = "2000-01-01T00:00:00Z"
 
@@ -80,7 +80,7 @@ SAID = (
     "what is on disk",
 )
 # The guide's own tests, by name and by number; a user's may be called anything.
-TESTS = tuple(name for test in campaigns.GUIDE for name in (test["name"], test["name"].split()[0]))
+TESTS = tuple(name for test in tests.GUIDE for name in (test["name"], test["name"].split()[0]))
 EVENTS = (
     syscall_names.WITH_EVENT
     | syscall_names.GENERIC

@@ -239,7 +239,7 @@ def conclusion(rollout: Mapping[str, Any]) -> list[str]:
         )
     ]
     if rollout["reason"]:
-        lines.append("reason: %s" % rollout["reason"])
+        lines.append("because: %s" % rollout["reason"])
     lines.extend(
         "%s: %s: %s" % (entry["outcome"], entry["name"], entry["reason"])
         for entry in entries

@@ -274,13 +274,13 @@ def test_a_little_loss_is_acceptable_on_few_hosts_only(accepted, measured, breac
 
 
 @pytest.mark.parametrize("given, told", [
-    (["droping"], "'droping', which is no rule (did you mean dropping?); the rules are blind, dropping"),
+    (["droping"], "'droping', which is not a rule (did you mean dropping?); the rules are blind, dropping"),
     (["restart"], "did you mean restart_required?"),
-    (["xyz"], "'xyz', which is no rule; the rules are"),
+    (["xyz"], "'xyz', which is not a rule; the rules are"),
     ("dropping", "expected a list"),
     (None, "expected a list"),
-    ([["dropping"]], "which is no rule"),
-    ([None], "which is no rule"),
+    ([["dropping"]], "which is not a rule"),
+    ([None], "which is not a rule"),
 ])
 def test_a_wrong_rule_is_told_with_the_nearest(given, told):
     with pytest.raises(policies.PolicyError) as caught:

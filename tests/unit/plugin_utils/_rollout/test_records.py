@@ -71,7 +71,7 @@ def test_a_lost_host_is_blind_until_the_end():
 def test_the_conclusion_names_who_failed_and_who_is_left():
     found = made({"a": outcome("done"), "b": outcome("reverted", reason="no luck")}, [batch(1, ["a"]), batch(2, ["b"])])
     assert records.conclusion(found) == [
-        "the rollout stopped after 2 batches: 1 done, 1 reverted", "reason: because", "reverted: b: no luck",
+        "the rollout stopped after 2 batches: 1 done, 1 reverted", "because: because", "reverted: b: no luck",
         "left for the next run: c, w (2 hosts)"]
     assert records.conclusion(made({}, [], "finished", None))[0] == "the rollout is finished after 0 batches: there was nothing to do"
 
