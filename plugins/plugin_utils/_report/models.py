@@ -1,10 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Results of hosts + policy → the report model. Pure: the same input gives the same model, byte for byte.
+"""Results of hosts + policy → the report model. Pure: the same input gives the same bytes.
 
-Percentiles are by nearest rank over the measured hosts: p99 is the smallest value that at least 99 % of them do not
-exceed. It is always the value of a host that exists, so the tail is not smoothed away; there is no mean anywhere.
+Percentiles are by nearest rank over the measured hosts: p99 is the smallest value that at least 99 % of them
+do not exceed. It is always the value of a host that exists, so the tail is not smoothed away; there is no
+mean anywhere.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
-# A host of the model (_contracts.ReportHost) and the model (_contracts.Report). The forms read their parts by names
-# that are no literals.
+# A host of the model (_contracts.ReportHost) and the model (_contracts.Report). The forms read their parts
+# by names that are no literals.
 Host = dict[str, Any]
 Model = dict[str, Any]
 Previous = Mapping[str, Mapping[str, Any]]
@@ -83,7 +84,7 @@ def assemble(
     previous: Previous | None = None,
     rollout: object = None,
 ) -> Model:
-    """The report model (docs/report-1.schema.json). Never raises on host data; PolicyError on a wrong fail_on.
+    """The report model (docs/report-1.schema.json). Raises PolicyError on a wrong fail_on, nothing on host data.
 
     results:   "hosts" of the model as far as they are known; what is missing or impossible becomes null
     policy:    {'accepted_drops_percent', 'accepted_hosts_percent', 'min_observation_seconds', 'fail_on'}
@@ -125,7 +126,7 @@ def assemble(
 
 
 def public(model: Model) -> Model:
-    """The model without snapshots, which only the history database keeps. Parts of hosts are shared with the model."""
+    """The model without snapshots, which only the history database keeps. Hosts share their parts with it."""
     hosts = [{name: part for name, part in host.items() if name != "snapshot"} for host in model["hosts"]]
     return {**model, "hosts": hosts}
 
@@ -257,7 +258,7 @@ def _percentiles(hosts: Sequence[Host]) -> Percentiles:
 
 
 def _sums(hosts: Iterable[Host]) -> tuple[int, int]:
-    """(events, drops) of all windows with counters. Drop alerts cover bad seconds only, so they are in no sum."""
+    """(events, drops) of all windows with counters. Drop alerts cover bad seconds only, so no sum has them."""
     windows = [
         host["window"]
         for host in hosts

@@ -4,6 +4,8 @@
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _text
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("value, text", [
@@ -16,19 +18,6 @@ def test_numbers(value, text):
 
 def test_an_unknown_number_is_what_the_caller_says():
     assert _text.number_text(None, "?") == "?" and _text.number_text(3, "?") == "3"
-
-
-@pytest.mark.parametrize("size, text", [
-    (None, "unknown"), (0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (24 << 20, "24 MiB"), (3 << 29, "1.5 GiB"), (5 << 40, "5 TiB"),
-    (-(24 << 20), "-24 MiB"),
-])
-def test_bytes(size, text):
-    assert _text.bytes_text(size) == text
-
-
-@pytest.mark.parametrize("seconds, text", [(None, "unknown"), (12.5, "12.5 s"), (240, "4 min"), (11520, "3.2 h")])
-def test_durations(seconds, text):
-    assert _text.duration_text(seconds) == text
 
 
 @pytest.mark.parametrize("seconds, text", [(-1, "0:00:00"), (271.9, "0:04:31"), (36000, "10:00:00")])
@@ -56,6 +45,31 @@ def test_a_wrong_value_is_cut():
     assert _text.value_text("x") == "'x'" and len(_text.value_text("x" * 999)) == _text.MOST_OF_A_VALUE
 
 
-def test_text_that_does_not_print_is_written_out():
-    assert _text.visible("a\x1b[2J\u202e\U000e0041") == "a\\x1b[2J\\u202e\\U000e0041"
+def test_columns_are_counted_not_characters():
     assert _text.fitted("漢字漢字", 5) == "漢字…" and _text.padded("ab", 4) == "ab  "
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("web-01", "web-01"), ("\x1b[2J", "\\x1b[2J"), ("\x9b31m", "\\x9b31m"), ("a\r\nb", "a\\x0d\\x0ab"), ("\u202e", "\\u202e"),
+    ("é字", "é字"), ("\U000e0001", "\\U000e0001"), ("\u00a0", "\\xa0"), ("\x7f", "\\x7f")])
+def test_what_does_not_print_is_written_out(text, expected):
+    assert _text.visible(text) == expected
+
+
+@pytest.mark.parametrize("size, expected", [
+    (None, "unknown"), (0, "0 B"), (1023, "1023 B"), (-(12 << 20), "-12 MiB"), (3 << 29, "1.5 GiB"), (5 << 40, "5 TiB"),
+    (5 << 50, "5120 TiB")])
+def test_bytes_for_people(size, expected):
+    assert _text.bytes_text(size) == expected
+
+
+@pytest.mark.parametrize("seconds, expected", [
+    (None, "unknown"), (0, "0 s"), (2.346, "2.35 s"), (119.0, "119 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_for_people(seconds, expected):
+    assert _text.duration_text(seconds) == expected
+
+
+@given(st.text(), st.integers(4, 40))
+def test_text_that_is_fitted_fits(text, width):
+    assert sum(map(_text._width, _text.fitted(text, width))) <= width
+    assert sum(map(_text._width, _text.padded(text, width))) == width
