@@ -77,9 +77,9 @@ def incomplete(facts: object) -> list[str]:
 def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object = None) -> Entry:
     """The entry of a host.
 
-    plan: the plan, {'reason'} where none could be made, or None. policy: min_observation and accepted_drops_percent.
-    older: the snapshot of the last audit, or anything else. It makes a window between the two audits where the host's
-    own record is too short.
+    plan: the plan, {'reason'} where none could be made, or None. policy: min_observation and
+    accepted_drops_percent. older: the snapshot of the last audit, or anything else. It makes a window
+    between the two audits where the host's own record is too short.
     """
     release = _release(facts)
     if isinstance(older, dict) and older:

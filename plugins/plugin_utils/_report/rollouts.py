@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
     bytes_text,
     columns,
@@ -24,7 +25,6 @@ SAID = {
     "stopped": "The rollout stopped",
     "awaiting_promotion": "The rollout waits for promotion",
 }
-WRONG = ("lost", "failed", "reverted")
 
 
 def hosts_of(rollout):
@@ -83,7 +83,7 @@ def terminal_lines(rollout, width):
             width,
             "",
         )
-    wrong = [(batch, host) for batch, host in hosts_of(rollout) if host["outcome"] in WRONG]
+    wrong = [(batch, host) for batch, host in hosts_of(rollout) if host["outcome"] in batching.BAD]
     for batch, host in wrong[:MOST_HOSTS]:
         lines += wrapped(
             "%s %s (batch %s): %s"

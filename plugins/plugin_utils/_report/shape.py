@@ -15,6 +15,7 @@ import re
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts, windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
     Check,
@@ -68,9 +69,9 @@ LINES = verdicts.LINES
 DRIFTS = ("disk", "running", "overridden", "driver")
 # What a choice of system calls rests on.
 BASES = ("profile", "drops", "none")
-TRIALS = ("largest", "too_busy", "none", "aborted", "failed")
-MODES = ("beside", "instead")
-TESTS = ("clean", "accepted", "dropping", "aborted", "failed", "skipped")
+TRIALS = outcomes.VERDICTS
+MODES = tests.MODES
+TESTS = outcomes.STATES
 ROLLOUTS = ("finished", "stopped", "awaiting_promotion")
 STAGES = batching.STAGES
 OUTCOMES = batching.OUTCOMES

@@ -8,15 +8,16 @@ hosts: those of the report model; what is no trial is left out.
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
     columns,
+    either,
     fitted,
     number_text,
     several,
     some,
     wrapped,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes
 
 # Of a matrix in a terminal.
 MOST_HOSTS = 20
@@ -70,7 +71,7 @@ def rows(hosts):
 def _cell(test):
     if test is None:
         return "-"
-    if test["state"] in ("clean", "accepted", "dropping"):
+    if test["state"] in outcomes.MEASURED:
         return "?" if test["drops_percent"] is None else number_text(test["drops_percent"])
     return test["state"]
 
@@ -111,8 +112,8 @@ def terminal_lines(hosts, width):
 def _set_line(name, hosts):
     """T3: kept on 3 of 5 hosts; at most 62 system calls; at most 2 rules blind, 1 half blind."""
     found = [test for host in hosts for test in host["trial"]["tests"] if test["name"] == name]
-    kept = sum(test["state"] in ("clean", "accepted") for test in found)
-    ran = sum(test["state"] in shape.TESTS[:3] for test in found)
+    kept = sum(test["state"] in outcomes.PASSED for test in found)
+    ran = sum(test["state"] in outcomes.MEASURED for test in found)
     return "%s: kept on %d of %s where it ran; up to %s; up to %s blind, %d half blind" % (
         fitted(name, 40),
         kept,

@@ -6,9 +6,12 @@
 import copy
 import itertools
 import random
+import typing
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, shape, trials
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, progress, records
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, verdicts, windows
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout
 from ansible_collections.falcotune.fleet.tests.unit import hostile
@@ -300,6 +303,13 @@ def test_the_window_is_the_one_of_the_contract():
     host = assembled(judged("a", "healthy", window=dict(windows.EMPTY)))["hosts"][0]
     assert {*host["window"], "snapshot"} == set(windows.EMPTY)
     assert all(host["window"][name] == value for name, value in windows.EMPTY.items() if name != "snapshot")
+
+
+def test_there_is_one_list_of_each_kind_of_state():
+    assert set(shape.CONDITIONS) == {*shape.STATES, *shape.STATUSES} - {"ok"}
+    assert set(shape.MEASURED) < set(shape.STATES) == set(typing.get_args(_contracts.State))
+    assert set(trials.ORDER) == set(shape.TRIALS) == set(trials.SAID) and set(batching.BAD) < set(shape.OUTCOMES)
+    assert set(rollouts.SAID) == set(records.SAID) == set(shape.ROLLOUTS) and set(progress.ALWAYS_SHOWN) < set(shape.OUTCOMES)
 
 
 def test_words_of_the_verdict_are_known_here():
