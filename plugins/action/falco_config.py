@@ -12,6 +12,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import pol
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import requests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import change
 
 STATES = ("present", "planned", "proven", "rolled_back")
 
@@ -73,12 +74,13 @@ class ActionModule(ActionBase):
             return self._stage(result, built, staged, task_vars)
         if staged:
             changes.append(
-                {
-                    "key": "(staged)",
-                    "from": "a change that waits for a restart",
-                    "to": None,
-                    "why": "it is made now" if changes else "nothing is to be changed any more",
-                }
+                change(
+                    "staged",
+                    "change",
+                    "a change that waits for a restart",
+                    None,
+                    "it is made now" if changes else "nothing is to be changed any more",
+                )
             )
         if not changes and not (facts.get("host") or {}).get("unfinished"):
             return result

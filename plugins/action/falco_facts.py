@@ -111,7 +111,7 @@ class ActionModule(ActionBase):
                     "warnings": [],
                     "restart_required": False,
                     "verdict": verdicts.judge(assembled, complete),
-                    "rung": None,
+                    "step": None,
                 }
         warning = assembled["falco"].get("warning")
         if warning:

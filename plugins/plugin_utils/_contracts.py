@@ -382,7 +382,7 @@ Change = TypedDict("Change", {"kind": ChangeKind, "key": str, "from": Json, "to"
 class Step(TypedDict):
     """The one step that the evidence asks for, as a plan shows it and a host's record keeps it."""
 
-    step: StepName
+    name: StepName
     why: str
     expected: str
     to: dict[str, Any]

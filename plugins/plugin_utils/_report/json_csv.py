@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.paths import at, length
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes
 
 
 def to_json(model: dict[str, Any]) -> str:
@@ -70,7 +71,7 @@ COLUMNS: tuple[tuple[str, Any], ...] = (
     ("buffer_bytes", at("buffers", "bytes_total")),
     (
         "planned_changes",
-        lambda host: "; ".join(change["key"] for change in host["plan"]["changes"]) if host["plan"] else None,
+        lambda host: "; ".join(map(changes.label, host["plan"]["changes"])) if host["plan"] else None,
     ),
     ("restart_required", at("plan", "restart_required")),
     ("drift", lambda host: "; ".join(item["what"] for item in host["drift"])),

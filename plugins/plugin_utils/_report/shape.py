@@ -14,6 +14,7 @@ import datetime
 import re
 from typing import Any
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import CHANGE_KINDS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts, windows
@@ -281,7 +282,14 @@ HOST = table(
         ),
     ),
     plan=table(
-        changes=listed(table(key=key, **{"from": anything, "to": anything}, why=text)),
+        changes=listed(
+            table(
+                kind=word(*CHANGE_KINDS, instead="config"),
+                key=key,
+                **{"from": anything, "to": anything},
+                why=text,
+            )
+        ),
         restart_required=flag,
         warnings=listed(text),
         reason=text,

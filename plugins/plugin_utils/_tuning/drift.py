@@ -8,7 +8,7 @@ Only a host that the collection has changed before can drift: its record says wh
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, changes
 
 AGAIN = "run tune_falco.yml: it puts this back, or proves Falco with what is there now"
 
@@ -182,10 +182,10 @@ def _planned(plan):
     """What policy asks for now and the host does not have. What evidence asks for anew is a proposal, not drift, and what runs or is
     proven is a finding of its own.
     """
-    if plan.get("rung"):
+    if plan.get("step"):
         return []
     return [
-        _finding("disk", change["key"], change["from"], change["to"])
+        _finding("disk", changes.label(change), change["from"], change["to"])
         for change in plan["changes"]
-        if change["key"] not in ("(running)", "(record)")
+        if change["kind"] not in changes.OF_WHAT_RUNS
     ]

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """facts + policy → plan. Pure: the same input gives the same plan, byte for byte.
 
-The plan contract: release, driver, layout, settings (complete top-level blocks), changes[{key, from, to, why}],
+The plan contract: release, driver, layout, settings (complete top-level blocks), changes[{kind, key, from, to, why}],
 buffers, target (the file to write), directories, sysctls, rotate, unit_dropin, restart_required, warnings, verdict,
-rung (the step of the ladder that evidence asks for: {'step', 'why', 'expected', 'to'}, or None), syscalls (what
+step (what evidence asks for: {'name', 'why', 'expected', 'to'}, or None), syscalls (what
 syscall_set.choose() says, or None where system calls are no question here), coverage (its part about rules, or None),
 needs ('syscalls' where the plan would be another with the host's rules at hand, else None).
 """
@@ -18,6 +18,7 @@ import posixpath
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
+    changes,
     drift,
     steps,
     syscall_set,
@@ -42,9 +43,6 @@ def _release(facts):
     except releases.UnsupportedRelease as error:
         raise PlanError(str(error)) from None
 
-
-# Changes that Falco need not be interrupted for.
-WITHOUT_RESTART = ("(directory)", "(sysctl)", "(record)")
 
 # A process younger than this, of a unit that systemd has restarted, keeps dying.
 YOUNG_SECONDS = 20
@@ -141,7 +139,7 @@ class _Draft:
             return
         found, raw = configuration.lookup(self.effective, path)
         self.values[path] = value
-        self.changes.append({"key": path, "from": raw if found else None, "to": value, "why": why})
+        self.changes.append(changes.change("config", path, raw if found else None, value, why))
 
 
 def current_buffers(effective, driver, release):
@@ -220,6 +218,7 @@ def _metrics(draft, policy, release, facts):
 def _recovery(facts, release):
     """The plan for a host on which a change or a trial was broken off: finish or undo that one, nothing else."""
     phase = facts["host"]["unfinished"].get("phase")
+    what = "trial" if phase == "trial" else "change"
     broken_off = (
         "a trial that was broken off" if phase == "trial" else "a change that was broken off (%s)" % phase
     )
@@ -230,12 +229,9 @@ def _recovery(facts, release):
         "target": None,
         "settings": {},
         "changes": [
-            {
-                "key": "(unfinished)",
-                "from": broken_off,
-                "to": "finished or undone",
-                "why": "nobody is working on it any more",
-            }
+            changes.change(
+                "unfinished", what, broken_off, "finished or undone", "nobody is working on it any more"
+            )
         ],
         "buffers": None,
         "seconds_bridged": None,
@@ -247,7 +243,7 @@ def _recovery(facts, release):
         "warnings": [],
         "restart_required": True,
         "verdict": None,
-        "rung": None,
+        "step": None,
         "syscalls": None,
         "coverage": None,
         "needs": None,
@@ -331,7 +327,7 @@ def make(facts, given):
         "sysctls": {},
         "warnings": warnings,
         "verdict": verdict,
-        "rung": {"step": rung.step, "why": rung.why, "expected": rung.expected, "to": rung.to}
+        "step": {"name": rung.step, "why": rung.why, "expected": rung.expected, "to": rung.to}
         if rung.step
         else None,
         "syscalls": rung.syscalls,
@@ -342,10 +338,10 @@ def make(facts, given):
     stale = config.get("stale")
     if stale:
         plan["changes"].append(
-            {"key": "(running)", "from": "an older configuration", "to": "what is on disk", "why": stale}
+            changes.change("running", "configuration", "an older configuration", "what is on disk", stale)
         )
     plan["restart_required"] = any(
-        not change["key"].startswith(WITHOUT_RESTART) for change in plan["changes"]
+        change["kind"] not in changes.WITHOUT_RESTART for change in plan["changes"]
     )
     unproven = _unproven(facts)
     if unproven and not plan["restart_required"]:
@@ -355,12 +351,13 @@ def make(facts, given):
             for name in ("expected", "found")
         )
         plan["changes"].append(
-            {
-                "key": "(record)",
-                "from": before,
-                "to": now,
-                "why": "Falco is proven with what is there now: it is watched, not interrupted",
-            }
+            changes.change(
+                "record",
+                "proven state",
+                before,
+                now,
+                "Falco is proven with what is there now: it is watched, not interrupted",
+            )
         )
     return plan
 
@@ -479,7 +476,7 @@ def _unit(plan, facts, policy, output, rung):
         if (None if now is None else str(now)) == (None if value is None else str(value)):
             continue
         why = reasons.get(name) or (rung.why if name in rung.unit else "policy does not allow it any more")
-        plan["changes"].append({"key": "(unit) %s" % name, "from": now, "to": value, "why": why})
+        plan["changes"].append(changes.change("unit", name, now, value, why))
     return wanted if wanted or held else None
 
 
@@ -498,12 +495,13 @@ def _host_needs(plan, facts, policy, driver, output, rung):
             }
         if not host.get("metrics_dir_exists", True):
             plan["changes"].append(
-                {
-                    "key": "(directory) %s" % posixpath.dirname(output),
-                    "from": None,
-                    "to": "0750",
-                    "why": "Falco exits where the directory of metrics.output_file is missing",
-                }
+                changes.change(
+                    "directory",
+                    posixpath.dirname(output),
+                    None,
+                    "0750",
+                    "Falco exits where the directory of metrics.output_file is missing",
+                )
             )
     plan["unit_dropin"] = _unit(plan, facts, policy, output, rung)
     if policy["bpf_stats"] and driver != "kmod":
@@ -511,12 +509,13 @@ def _host_needs(plan, facts, policy, driver, output, rung):
         now = (facts.get("kernel") or {}).get("bpf_stats_enabled")
         if now != 1:
             plan["changes"].append(
-                {
-                    "key": "(sysctl) kernel.bpf_stats_enabled",
-                    "from": now,
-                    "to": 1,
-                    "why": "policy bpf_stats: run times of Falco's programs; it costs every BPF program a little CPU",
-                }
+                changes.change(
+                    "sysctl",
+                    "kernel.bpf_stats_enabled",
+                    now,
+                    1,
+                    "policy bpf_stats: run times of Falco's programs; it costs every BPF program a little CPU",
+                )
             )
 
 

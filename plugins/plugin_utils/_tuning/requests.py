@@ -10,7 +10,7 @@ import json
 import posixpath
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 
 
@@ -60,22 +60,19 @@ def pending(host_files, facts, policy, plan):
     The unit's drop-in is left to the plan where that names its lines one by one.
     """
     found = (facts.get("host") or {}).get("files") or {}
-    named = any(change["key"].startswith("(unit) ") for change in plan["changes"])
-    changes = []
+    named = changes.has(plan["changes"], "unit")
+    found_changes = []
     for item in host_files:
         if named and item["path"].startswith("/etc/systemd/"):
             continue
         now = found.get(policy["host_root"].rstrip("/") + item["path"])
         if now != hashlib.sha256(item["content"].encode("utf-8")).hexdigest():
-            changes.append(
-                {
-                    "key": "(file) %s" % item["path"],
-                    "from": "something else" if now else None,
-                    "to": "written",
-                    "why": item.get("why", ""),
-                }
+            found_changes.append(
+                changes.change(
+                    "file", item["path"], "something else" if now else None, "written", item.get("why", "")
+                )
             )
-    return changes
+    return found_changes
 
 
 def build(state, plan, facts, policy, content, host_files):
@@ -165,13 +162,16 @@ def build(state, plan, facts, policy, content, host_files):
 
 def _adopts(plan):
     """Whether what runs already is to be proven anew."""
-    return any(change["key"] == "(record)" for change in plan["changes"])
+    return changes.has(plan["changes"], "record")
 
 
 def _selected(plan):
     """What the host's own dry run must select, where the plan changes that; else None."""
-    changes = any(change["key"].startswith("base_syscalls.") for change in plan["changes"])
-    return plan["syscalls"]["selected"] if changes else None
+    differs = any(
+        change["kind"] == "config" and change["key"].startswith("base_syscalls.")
+        for change in plan["changes"]
+    )
+    return plan["syscalls"]["selected"] if differs else None
 
 
 def drops_at_most(verdict, policy):
@@ -207,14 +207,14 @@ def digest(request):
 
 
 def _measured(plan):
-    """What the host is to remember: what was measured before this change, and which rung of the ladder it is."""
-    verdict, rung = plan["verdict"], plan["rung"]
+    """What the host is to remember: what was measured before this change, and which step it is."""
+    verdict, step = plan["verdict"], plan["step"]
     before = {name: verdict[name] for name in ("state", "drops_percent", "rate_per_cpu", "bottleneck")}
     if verdict["drops_percent"] is None:
         before = None
     attempt = (
-        {"step": rung["step"], "to": rung["to"], "release": plan["release"], "before": before}
-        if rung
+        {"step": step["name"], "to": step["to"], "release": plan["release"], "before": before}
+        if step
         else None
     )
     return {"attempt": attempt, "before": before}

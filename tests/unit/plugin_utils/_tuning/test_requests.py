@@ -109,7 +109,7 @@ def test_pending_files_are_those_that_are_not_as_written(hashes, origin):
     found = requests.pending([{"path": "/etc/x", "content": "new\n", "why": "because"}], {"host": {"files": hashes}}, policies.complete({}),
                             {"changes": []})
     assert [item["from"] for item in found] == origin
-    assert all((item["key"], item["why"]) == ("(file) /etc/x", "because") for item in found)
+    assert all((item["kind"], item["key"], item["why"]) == ("file", "/etc/x", "because") for item in found)
 
 
 def test_pending_files_are_looked_for_below_the_host_root():
