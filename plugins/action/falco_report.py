@@ -31,7 +31,7 @@ MAKERS = {
     "openmetrics": openmetrics.to_openmetrics,
     "html": html.render,
 }
-# Files of a trial and of a rollout lie beside those of the audit. Only audits make gauges: a host has one state.
+# Files of a trial and a rollout lie beside those of the audit. Only audits make gauges: a host has one state.
 NAMES = {
     "json": "%s.json",
     "csv": "%s.csv",

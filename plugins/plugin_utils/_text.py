@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text for people: visible characters, columns that fit, one form of numbers, bytes, times and plurals. Pure."""
+"""Text for people: visible characters, columns, one form of numbers, bytes, times and plurals. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_OF_A_VALUE = 80
 
 
 def visible(text: str) -> str:
-    """Text with every character that does not print written out: controls, direction marks, line ends. \\x1b"""
+    """Text whose characters that do not print (controls, direction marks) are written out: \\x1b."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(character if character.isprintable() else _written(ord(character)) for character in text)

@@ -84,14 +84,14 @@ def assemble(
     previous: Previous | None = None,
     rollout: object = None,
 ) -> Model:
-    """The report model (docs/report-1.schema.json). Raises PolicyError on a wrong fail_on, nothing on host data.
+    """The report model (docs/report-1.schema.json). Host data never makes it fail; a wrong fail_on does.
 
     results:   "hosts" of the model as far as they are known; what is missing or impossible becomes null
-    policy:    {'accepted_drops_percent', 'accepted_hosts_percent', 'min_observation_seconds', 'fail_on'}
+    policy:    accepted_drops_percent, accepted_hosts_percent, min_observation_seconds, fail_on
     meta:      {'kind', 'collection', 'made_at' ISO 8601 in UTC, 'seconds'}
-    previous:  {host: {'at', 'state', 'drops_percent', 'rate_per_cpu_guide'[, 'seen']}}, as History.last() returns
-               it: at is the audit that last judged the host, seen the last one that knew it (at if missing).
-               None or {} for the first audit
+    previous:  {host: {'at', 'state', 'drops_percent', 'rate_per_cpu_guide'[, 'seen']}}: what
+               History.last() returns. at: the audit that last judged it; seen: the last that knew it (at if
+               missing). None or {} for the first audit
     rollout:   "rollout" of the model, in a report of kind rollout
 
     Snapshots stay in the model, for the history database; public() removes them.
@@ -258,7 +258,7 @@ def _percentiles(hosts: Sequence[Host]) -> Percentiles:
 
 
 def _sums(hosts: Iterable[Host]) -> tuple[int, int]:
-    """(events, drops) of all windows with counters. Drop alerts cover bad seconds only, so no sum has them."""
+    """(events, drops) of all windows with counters. Drop alerts cover bad seconds only."""
     windows = [
         host["window"]
         for host in hosts

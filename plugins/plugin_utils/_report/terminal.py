@@ -108,7 +108,7 @@ def _percentile_lines(found: dict[str, Any], width: int) -> list[str]:
 
 
 def _worst_lines(hosts: Sequence[Host], width: int) -> list[str]:
-    """The measured hosts that lose events, worst first. Blind hosts have no numbers and a line of their own."""
+    """The measured hosts that lose events, worst first. Blind hosts have a line of their own."""
     losing = ("dropping", "overloaded", "acceptable")
     worst = [host for host in models.worst_first(hosts) if models.state_of(host) in losing]
     if not worst:

@@ -10,8 +10,8 @@ come (by then hosts may be lost), and judged afterwards. A host counts as blind 
 begins until it has proven itself; a host that is down, or was lost on the way, counts as blind for the whole
 rollout.
 
-    hosts    {name: {'state', 'class', 'domain', 'blind_seconds', 'bytes', 'rules_lost', 'healthy', 'reason'}},
-             in the order of the inventory
+    hosts    {name: {'state', 'class', 'domain', 'blind_seconds', 'bytes', 'rules_lost', 'healthy',
+             'reason'}}, in the order of the inventory
              state: one of HOST_STATES; waiting: the host needs a restart and may not be restarted now
              class: [driver, least number of CPUs of its size class, release], or None where nothing is known
              domain: text, or None where no failure domains are told apart

@@ -310,7 +310,7 @@ def test_terminal_of_a_rollout_tells_where_it_stands():
     wrong = [host for host in hosts if host["outcome"] != "done"]
     assert flat.startswith("The rollout stopped: %d of 300 hosts changed" % (len(hosts) - len(wrong)))
     assert "Because: the budget of 12 failures is used up" in flat and "Failures: %d of 12 allowed" % len(wrong) in flat
-    assert wrong[0]["name"] in flat and "and %d more that went wrong" % (len(wrong) - 8) in flat
+    assert wrong[0]["name"] in flat and "and %d more that failed" % (len(wrong) - 8) in flat
     assert "Left (%d): %s" % (len(RECORD["left"]), RECORD["left"][0]) in flat and "Down before it began (2): db-90001, db-90002" in flat
     assert "Most blind at once: rack-c 3 (allowed 3)" in flat
     assert len(text.splitlines()) < 50

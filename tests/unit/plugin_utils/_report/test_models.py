@@ -151,9 +151,9 @@ def tried(*verdicts):
 
 @pytest.mark.parametrize("verdicts, expected", [
     ([], "No host was tried."),
-    (["largest"], "1 host was tried: 1 has a set that it can watch."),
+    (["largest"], "1 host was tried: 1 has a set that loses no more than accepted."),
     (["largest", "largest", "too_busy", "nonsense"],
-     "4 hosts were tried: 2 have a set that they can watch; 1 is too busy even for the smallest; 1 failed."),
+     "4 hosts were tried: 2 have a set that loses no more than accepted; 1 is too busy even for the smallest set; 1 failed."),
     (["none", "aborted"], "2 hosts were tried: 1 has none; 1 was aborted."),
 ])
 def test_headline_of_trials(verdicts, expected):
