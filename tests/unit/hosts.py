@@ -188,7 +188,7 @@ class Host:
         kind, effective, release = self.facts()["driver"]["kind"], self.effective(), releases.release_for(self.version)
 
         def value(path):
-            return configuration.value_in_force(effective, path, release)["value"]
+            return configuration.Settings(effective, release).value(path)
 
         # 0.37 reads the old keys while its engine block says what the code's defaults say.
         old = release.has("syscall_buf_size_preset") and (

@@ -12,18 +12,14 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Buffers,
     Facts,
+    Plan,
     Policy,
     ReportPlan,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
-    buffers,
-    drift,
-    planner,
-    verdicts,
-    windows,
-)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, drift, verdicts, windows
 
 # The parts of the facts that an entry reads.
 PARTS = ("falco", "service", "driver", "config", "metrics", "cpus", "kernel", "memory", "host")
@@ -81,7 +77,7 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
     accepted_drops_percent. older: the snapshot of the last audit, or anything else. It makes a window
     between the two audits where the host's own record is too short.
     """
-    release = _release(facts)
+    release = releases.known(facts["falco"]["version"])
     if isinstance(older, dict) and older:
         facts = _with_older(facts, older, release, policy)
     made = _untrusted.dictionary(plan)
@@ -99,9 +95,9 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
         "unit": facts["service"]["unit"],
         "buffers": _buffers(facts, current),
         "window": window,
-        "verdict": _verdict(facts, made, policy, release),
+        "verdict": _verdict(facts, made, policy),
         "plan": _plan(made),
-        "drift": drift.find(facts, made or None, current),
+        "drift": drift.find(facts, cast(Plan, made) if made else None, current),
         "change": _change(facts),
         "syscalls": made.get("syscalls"),
         "history": [],
@@ -109,21 +105,12 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
     }
 
 
-def _release(facts: Facts) -> Release | None:
-    try:
-        release: Release = releases.release_for(facts["falco"]["version"])
-    except releases.UnsupportedRelease:
-        return None
-    return release
-
-
 def _current(facts: Facts, release: Release | None) -> Buffers | None:
     """The settings of the ring buffers that the configuration on disk asks for."""
     kind, effective = facts["driver"]["kind"], facts["config"]["effective"]
     if release is None or kind not in release.drivers or not effective:
         return None
-    current: Buffers = planner.current_buffers(effective, kind, release)
-    return current
+    return buffers.in_force(Settings(effective, release), kind)
 
 
 def _with_older(facts: Facts, older: Snapshot, release: Release | None, policy: Policy) -> Facts:
@@ -135,7 +122,7 @@ def _with_older(facts: Facts, older: Snapshot, release: Release | None, policy: 
     seconds = found["metrics"]["seconds"] or 0
     if seconds < policy["min_observation"]:
         window = windows.between(older, now, release, facts["cpus"]["online"])
-        if not window["voided"] and window["seconds"] > seconds:
+        if not window["voided"] and (window["seconds"] or 0) > seconds:
             found["metrics"] = window
     cpu = _cpu_between(older.get("cpu"), now.get("cpu"))
     if cpu and cpu["seconds"] >= policy["min_observation"]:
@@ -173,11 +160,11 @@ def _snapshot(facts: Facts, snapshot: Snapshot | None) -> Snapshot | None:
     return {**snapshot, "cpu": {**total, "start_ticks": falco["start_ticks"], "age": falco["age"]}}
 
 
-def _verdict(facts: Facts, plan: dict[str, Any], policy: Policy, release: Release | None) -> Any:
+def _verdict(facts: Facts, plan: dict[str, Any], policy: Policy) -> Any:
     """The plan's verdict, which knows what was tried before; a new one on counters between two audits."""
     if plan.get("verdict") and facts["metrics"]["source"] != BETWEEN:
         return plan["verdict"]
-    return verdicts.judge(facts, policy, release)
+    return verdicts.judge(facts, policy)
 
 
 def _buffers(facts: Facts, current: Buffers | None) -> dict[str, Any] | None:

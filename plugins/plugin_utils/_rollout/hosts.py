@@ -17,7 +17,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     RolloutHost,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, planner
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
 
 # Seconds from SIGTERM to the first event that is seen again: 2.3 to 2.6 were measured at preset 4, 3.1 to
 # 3.4 at preset 10 (0.44.1).
@@ -87,7 +88,8 @@ def _bytes(facts: Facts, plan: Plan) -> int:
     online, version = facts["cpus"]["online"], facts["falco"]["version"]
     if not plan["buffers"] or online is None or version is None:
         return 0
-    now = planner.current_buffers(facts["config"]["effective"], plan["driver"], releases.release_for(version))
+    settings = Settings(facts["config"]["effective"], releases.release_for(version))
+    now = buffers.in_force(settings, plan["driver"])
     rings = buffers.layout(plan["driver"], online, now["buf_size_preset"], now["cpus_for_each_buffer"])
     return int(plan["buffers"]["bytes_total"] - rings["bytes_total"])
 

@@ -81,7 +81,7 @@ def result(
     'cpus'}. selection: what was predicted. accepted: percent of events that may be lost. rules: as
     production_rules() returns them, or None where they are not known.
     """
-    dry = dry_run.parse(answer.get("dry_run"))
+    dry = dry_run.parse(str(answer.get("dry_run") or ""))
     state, reason = answer.get("state"), _cut(answer.get("reason"))
     found = {**unrun(test, reason), "selected": dry["selected"], **_losses(rules, dry["selected"], release)}
     if state == "checked" and not dry["reason"]:

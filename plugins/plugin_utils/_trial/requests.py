@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, Policy, TrialTest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial.tests import LIMITS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
@@ -82,7 +83,7 @@ def build(
         )
     settings = _untrusted.dictionary(_untrusted.dictionary(plan).get("settings"))
     effective = {**config["effective"], **settings}
-    old = drivers.old_form(effective, release)
+    old = drivers.old_form(Settings(effective, release))
     return {
         "name": test["name"],
         "host_root": policy["host_root"],

@@ -62,9 +62,9 @@ def test_where_the_kernel_weighs_cgroups_or_would_the_weight_goes_with_it(change
 
 def test_a_nice_value_that_counts_for_nothing_is_not_given():
     made = plan(host(STARVED, drops=84000, autogroup=True))
-    assert made["changes"] == [] and "autogroup is on and no cgroup is weighed" in made["verdict"]["reasons"][-1]
+    assert made["changes"] == [] and "autogroup is on and Falco's cgroup has no CPU weight" in made["verdict"]["reasons"][-1]
     made = plan(host(STARVED, drops=84000, autogroup=True, weighable=True), cpu_weight_ceiling=100)
-    assert made["changes"] == [] and "counts for nothing here" in made["verdict"]["reasons"][-1]
+    assert made["changes"] == [] and "has no effect here" in made["verdict"]["reasons"][-1]
 
 
 @pytest.mark.parametrize("given, weight, wanted", [
@@ -107,7 +107,7 @@ def test_priority_that_did_nothing_is_not_proposed_again():
     same = again(start, plan(start), STARVED, drops=83000)
     made = plan(same, nice_ceiling=-20)
     assert made["step"] is None and made["changes"] == []
-    assert made["verdict"]["reasons"][-1].startswith("priority Nice -10 of 1970-01-01 did nothing (84 % lost before, 83 % since)")
+    assert made["verdict"]["reasons"][-1].startswith("priority Nice -10 of 1970-01-01 had no effect (84 % lost before, 83 % since)")
 
 
 # --- quota
