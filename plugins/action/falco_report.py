@@ -210,7 +210,7 @@ def _number(name, value, least, most, kind):
 
 
 def _check_rollout(kind, rollout):
-    if (kind == "rollout") == bool(rollout) and isinstance(rollout or {}, dict):
+    if isinstance(rollout, dict) and rollout if kind == "rollout" else not rollout:
         return
     raise Wrong(
         "kind is %r and rollout is %s: expected the record of a rollout, a dict with its batches, with kind "

@@ -102,7 +102,7 @@ def assemble(
         "min_observation_seconds": float(policy["min_observation_seconds"]),
         "fail_on": fail_on(policy["fail_on"]),
     }
-    earlier = {_untrusted.key(name): item for name, item in (previous or {}).items()}
+    earlier = {_untrusted.key(name): item for name, item in (previous.items() if previous else ())}
     hosts = sorted(map(shape.host, results), key=lambda host: str(host["name"]))
     for host in hosts:
         if host["previous"] is None:

@@ -312,4 +312,6 @@ HOST = table(
 
 def host(result: object) -> dict[str, Any]:
     """One host of the model, with every key of the contract, from anything."""
-    return always(HOST)(result) or {}
+    found = always(HOST)(result)
+    assert found is not None  # always() gives the table a dict
+    return found

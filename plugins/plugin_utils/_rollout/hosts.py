@@ -121,7 +121,8 @@ def outcome(applied: object, looked: object, check_mode: bool = False) -> Outcom
         parts = {"outcome": "planned", "evidence": ""}
     elif parts is None and applied.get("staged"):
         parts = {"outcome": "staged", "evidence": "", "reason": str(applied.get("msg") or "")}
-    found.update(parts or {})  # type: ignore[typeddict-item]
+    if parts is not None:
+        found.update(parts)  # type: ignore[typeddict-item]
     return found
 
 
