@@ -221,7 +221,7 @@ def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> 
             % ", ".join(sorted(differs)[:10])
         )
         return found
-    found.update(rules=listed["rules"], selected=said["selected"])
+    found["rules"], found["selected"] = listed["rules"], said["selected"]
     return found
 
 

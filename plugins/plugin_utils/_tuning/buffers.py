@@ -141,8 +141,11 @@ def in_force(settings: Settings, driver: str) -> Buffers:
     keys = settings.release.buffer_keys(driver)
     # 0.37 knows two forms, and reads the old one while its engine block is untouched.
     form = -1 if drivers.old_form(settings) else 0
-    preset, group = (settings.value(keys[name][form]) if keys[name] else None for name in keys)
-    return {"buf_size_preset": preset, "cpus_for_each_buffer": group}
+    groups = keys["cpus_for_each_buffer"]
+    return {
+        "buf_size_preset": settings.value(keys["buf_size_preset"][form]),
+        "cpus_for_each_buffer": settings.value(groups[form]) if groups else None,
+    }
 
 
 def size_class(classes: list[dict[str, int]], online: int) -> dict[str, int]:
@@ -212,14 +215,12 @@ def choose(
         choice = _kept(machine, policy, current, room, choice)
     most = current["buf_size_preset"] if current and settled and not fixed else None
     preset, group, reasons = _fitted(machine, room, choice, fixed, most)
-    bridged = seconds_bridged(machine.driver, machine.online, preset, group or 0, GUIDE_EVENTS_PER_CPU)
     return {
         **layout(machine.driver, machine.online, preset, group),
         "buf_size_preset": preset,
         "cpus_for_each_buffer": group,
         "budget": room.limit,
         "reasons": reasons,
-        "seconds_bridged": round(bridged, 3),
     }
 
 

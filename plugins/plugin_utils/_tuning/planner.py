@@ -18,6 +18,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Memory,
     Plan,
     Policy,
+    Verdict,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
@@ -184,7 +185,7 @@ def _driver(facts: Facts, policy: Policy, release: Release) -> str:
 
 
 class _Choices(NamedTuple):
-    verdict: verdicts.Verdict
+    verdict: Verdict
     step: Step
     current: Buffers
     buffers: ChosenBuffers

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Before,
@@ -19,6 +19,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Policy,
     Request,
     Verdict,
+    ProofParameters,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
@@ -76,26 +77,27 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
     release = releases.release_for(facts["falco"]["version"])
     after = Settings(config["effective"], release).but(plan["settings"])
     reloads = config["watch"] and release.reload_on_rename
-    request.update(
-        apply=policy["apply"] if reloads else "restart",
-        content=content if plan["settings"] else "",
-        layout=plan["layout"],
-        target=plan["target"] or "",
-        main=config["order"][0],
-        expected={item["path"]: item["sha256"] for item in config["files"]},
-        reload_paths=[item["path"] for item in config["folders"]] + _rules_files(after.effective),
-        load_order=_load_order(facts, plan),
-        host_files=plan["host_files"],
-        directories=plan["directories"],
-        sysctls=plan["sysctls"],
-        restart=plan["restart_required"],
-        dry_run=release.dry_run,
-        version=facts["falco"]["version"],
-        selected=_selected(plan),
-        adopt=changes.has(plan["changes"], "record"),
-        before=_before(plan["verdict"]),
-        attempt=_attempt(plan),
-    )
+    made: dict[str, Any] = {
+        "apply": policy["apply"] if reloads else "restart",
+        "content": content if plan["settings"] else "",
+        "layout": plan["layout"],
+        "target": plan["target"] or "",
+        "main": config["order"][0],
+        "expected": {item["path"]: item["sha256"] for item in config["files"]},
+        "reload_paths": [item["path"] for item in config["folders"]] + _rules_files(after.effective),
+        "load_order": _load_order(facts, plan),
+        "host_files": plan["host_files"],
+        "directories": plan["directories"],
+        "sysctls": plan["sysctls"],
+        "restart": plan["restart_required"],
+        "dry_run": release.dry_run,
+        "version": facts["falco"]["version"],
+        "selected": _selected(plan),
+        "adopt": changes.has(plan["changes"], "record"),
+        "before": _before(plan["verdict"]),
+        "attempt": _attempt(plan),
+    }
+    request.update(cast(Request, made))
     _prove(request, plan, policy, after)
     return request
 
@@ -151,14 +153,15 @@ def _from_policy(state: str, policy: Policy) -> Request:
 def _prove(request: Request, plan: Plan, policy: Policy, after: Settings) -> None:
     """What proves the change."""
     rings, lines = plan["buffers"], plan["unit_dropin"] or {}
-    request["proof"].update(
-        metrics_file=plan["metrics_file"] or "",
-        scrape_url=scrape_url(after),
-        driver=plan["driver"],
-        buffers=rings and {"count": rings["count"], "bytes_each": rings["bytes_each"]},
-        unit_settings={name: value for name, value in lines.items() if name in SEEN_AT_THE_PROCESS},
-        drops_at_most=None if request["adopt"] else drops_at_most(plan["verdict"], policy),
-    )
+    made: dict[str, Any] = {
+        "metrics_file": plan["metrics_file"] or "",
+        "scrape_url": scrape_url(after),
+        "driver": plan["driver"],
+        "buffers": rings and {"count": rings["count"], "bytes_each": rings["bytes_each"]},
+        "unit_settings": {name: value for name, value in lines.items() if name in SEEN_AT_THE_PROCESS},
+        "drops_at_most": None if request["adopt"] else drops_at_most(plan["verdict"], policy),
+    }
+    request["proof"].update(cast(ProofParameters, made))
 
 
 def _load_order(facts: Facts, plan: Plan) -> list[LoadedFile]:

@@ -305,7 +305,8 @@ def _quota(case: Case) -> Step:
 
 def guide_top(driver: str, policy: Policy) -> int:
     """The largest preset that the policy's classes name for a driver: the upper end of the guide's range."""
-    return max(item[driver] for item in policy["buffer_classes"])
+    classes: list[dict[str, int]] = policy["buffer_classes"]
+    return max(item[driver] for item in classes)
 
 
 def _buffers(case: Case) -> Step:

@@ -13,7 +13,7 @@ What a bottleneck looks like was measured on a real Falco (0.44.1, two CPUs):
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, TypedDict
+from typing import Any, Mapping, NamedTuple, TypedDict, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, State, Verdict, Window
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
@@ -107,11 +107,11 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
         finding = finding._replace(reasons=(*_kinds(window), *finding.reasons))
     found = _verdict(facts, cpu, state, finding)
     tier, load = _tier(window, release)
-    found.update(tier)
+    found.update(cast(Any, tier))
     found["drops_percent"] = window["drops_percent"]
     found["reasons"] = [load, _loss(window), *finding.reasons]
     if state == "acceptable":
-        found.update(next_step="accept", advice=STEPS["accept"])
+        found["next_step"], found["advice"] = "accept", STEPS["accept"]
     return found
 
 
