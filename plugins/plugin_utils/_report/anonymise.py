@@ -23,6 +23,7 @@ from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, syscall_names
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import ENGINES, UNIT_DRIVERS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import tests
@@ -31,14 +32,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import pol
 EPOCH = "2000-01-01T00:00:00Z"
 _EPOCH = shape.unix(EPOCH) or 0
 
-DRIVERS = ("kmod", "ebpf", "modern_ebpf", "gvisor", "nodriver")
-UNITS = (
-    "falco-modern-bpf.service",
-    "falco-kmod.service",
-    "falco-bpf.service",
-    "falco-custom.service",
-    "falco.service",
-)
+UNITS = tuple(UNIT_DRIVERS)
 SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus", "between audits")
 BASES = ("counters", "drop alerts")
 CATEGORIES = (
@@ -119,7 +113,7 @@ FLAVOURS = frozenset(
 
 _KEYS = frozenset(key.path for key in releases.KEYS)
 _PARTS = frozenset(part for path in _KEYS for part in path.split("."))
-_WORDS = _KEYS | _PARTS | frozenset(DRIVERS + UNITS + PROPERTIES + SAID)
+_WORDS = _KEYS | _PARTS | frozenset(ENGINES + UNITS + PROPERTIES + SAID)
 _RELEASE = re.compile(r"0\.[0-9]{1,2}\.[0-9]{1,2}")
 _SETTING = re.compile(r"(?:[0-9]{1,6}(?:ms|[ywdhms]))+|[0-9]{1,4}|true|false")
 _KERNEL = re.compile(r"[0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,3})?")
@@ -289,7 +283,7 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
         "status": host["status"],
         "reason": names.text(host["reason"]),
         "release": names.word("release", host["release"], _RELEASE),
-        "driver": names.word("driver", host["driver"], DRIVERS),
+        "driver": names.word("driver", host["driver"], ENGINES),
         "cpus": host["cpus"],
         "memory_bytes": host["memory_bytes"],
         "kernel": names.kernel(host["kernel"]),
