@@ -13,8 +13,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, Rule, TrialTest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import dry_run
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text, number_text, visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS, SATURATED
