@@ -23,7 +23,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
     Arguments,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, requests, tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 
 display = Display()
@@ -46,18 +46,20 @@ class ActionModule(ActionBase):
         began = time.time()
         try:
             # The campaign's own checks first: they name the role's variables and ranges.
-            given = {name: self._task.args[name] for name in campaigns.OPTIONS if name in self._task.args}
-            chosen = campaigns.options(given)
-            tests = campaigns.shaped(self._task.args.get("tests"))
+            given = {name: self._task.args[name] for name in tests.OPTIONS if name in self._task.args}
+            chosen = tests.options(given)
+            asked = tests.complete(self._task.args.get("tests"))
             arguments = ARGUMENTS.check(self._task.args)
-            if arguments["facts"] is None:
-                raise ArgumentError("facts is missing: expected what falco_facts returned")
+            facts = arguments["facts"] or {}
+            if not all(isinstance(facts.get(part), dict) for part in requests.PARTS):
+                parts = ", ".join(requests.PARTS)
+                raise ArgumentError("facts is not what falco_facts returns: expected a dict with %s" % parts)
             policy = policies.complete(arguments["policy"])
-            done, warnings = self._done(tests, arguments, chosen, policy)
-        except (ArgumentError, policies.PolicyError, campaigns.TrialError) as error:
+            done, warnings = self._done(asked, arguments, chosen, policy)
+        except (ArgumentError, policies.PolicyError, tests.TrialError) as error:
             return dict(result, failed=True, msg=str(error))
         found = {
-            **campaigns.verdict(done, chosen["accepted_drops_percent"]),
+            **outcomes.verdict(done, chosen["accepted_drops_percent"]),
             "accepted_drops_percent": chosen["accepted_drops_percent"],
             "mode": chosen["mode"],
             "began": began,
@@ -72,33 +74,33 @@ class ActionModule(ActionBase):
             result,
             changed=changed,
             ansible_facts={"falco_trial": found},
-            summary=campaigns.lines(found),
+            summary=outcomes.lines(found),
             warnings=warnings,
         )
 
-    def _done(self, tests, arguments, chosen, policy):
+    def _done(self, asked, arguments, chosen, policy):
         """(one entry a test, warnings). Raises TrialError."""
         facts = arguments["facts"]
         try:
-            release = campaigns.release_of(facts)
-            selections = campaigns.predicted(tests, release)
-            requests = [
-                campaigns.request(test, facts, arguments["plan"], chosen, policy, release, test is tests[0])
-                for test in tests
+            release = requests.release_of(facts)
+            selections = tests.predicted(asked, release)
+            built = [
+                requests.build(test, facts, arguments["plan"], chosen, policy, release, test is asked[0])
+                for test in asked
             ]
-        except campaigns.Impossible as error:
-            return [campaigns.unrun(test, str(error), "failed") for test in tests], []
+        except requests.Impossible as error:
+            return [outcomes.unrun(test, str(error), "failed") for test in asked], []
         with _together_with_the_controller():
-            return self._campaign(tests, selections, requests, facts, release, chosen)
+            return self._campaign(asked, selections, built, facts, release, chosen)
 
-    def _campaign(self, tests, selections, requests, facts, release, chosen):
+    def _campaign(self, asked, selections, built, facts, release, chosen):
         """(one entry a test, warnings)."""
-        free = campaigns.unbounded(facts)
+        free = requests.unbounded(facts)
         done, warnings, rules, stopped = [], [free] if free else [], None, None
-        for test, selection, request in zip(tests, selections, requests, strict=True):
-            reason = stopped or campaigns.skipped(test, selection, done)
+        for test, selection, request in zip(asked, selections, built, strict=True):
+            reason = stopped or outcomes.skipped(selection, done)
             if reason:
-                done.append(campaigns.unrun(test, reason))
+                done.append(outcomes.unrun(test, reason))
                 continue
             self._say(self._announced(test, selection, chosen))
             response = self._round_trip(request)
@@ -106,18 +108,18 @@ class ActionModule(ActionBase):
             if answer is None:
                 reason = str(response.get("msg") or "the host gave no answer")
                 stopped = "not run: %s" % reason
-                done.append(campaigns.unrun(test, reason, "failed"))
+                done.append(outcomes.unrun(test, reason, "failed"))
                 continue
             if request["list_rules"]:
-                rules, problem = campaigns.production_rules(_text(answer.get("rules")), facts, release)
+                rules, problem = outcomes.production_rules(_text(answer.get("rules")), facts, release)
                 if problem:
                     rules = None
                     warnings.append("which rules would lose events is not known: %s" % problem)
             warnings.extend(self._warnings(response, answer, warnings))
             done.append(
-                campaigns.result(test, answer, selection, release, chosen["accepted_drops_percent"], rules)
+                outcomes.result(test, answer, selection, release, chosen["accepted_drops_percent"], rules)
             )
-            self._say(campaigns.line(done[-1]))
+            self._say(outcomes.line(done[-1]))
             if answer.get("blind"):
                 stopped = "not run: %s" % done[-1]["reason"]
         return done, warnings

@@ -9,23 +9,24 @@ short_description: Change Falco's configuration in one proven transaction
 version_added: 0.1.0
 description:
   - Applies a plan of P(falcotune.fleet.plan#filter) to Falco's files, its unit's drop-in, log rotation and
-    sysctls together, with exactly one interruption of Falco, in one trip.
-  - The candidate is read by the host's own Falco first. The previous state is kept outside every directory
-    that Falco reads. Then Falco is stopped, the files are swapped by rename, and Falco is started and watched
-    until its event counters move. On failure or at the deadline the previous state is put back.
-  - The transaction is detached from the connection. A controller that dies leaves the host in the new proven
-    state or in the old one; what a power cut breaks off is finished or undone by the next run.
-  - Without a change no trip to the host is made.
+    sysctls, with one interruption of Falco and in one round trip.
+  - First the host's own Falco reads the candidate in a dry run. Then the module keeps the previous files
+    outside every directory that Falco reads, stops Falco, renames the new files into place, starts Falco and
+    waits until its event counters move. On failure or at the deadline it restores the previous files.
+  - The transaction is detached from the connection. If the controller dies, the host ends with the new proven
+    configuration or with the previous one. The next run finishes or undoes a change that a power cut broke
+    off.
+  - Makes no round trip to the host where nothing changes.
 options:
   state:
     description:
       - V(present) applies O(plan). Where it needs a restart and the policy's C(restart_ok) is false, the
         change is kept in C(STATE_DIR/staged) once the host's own Falco has read it, and Falco is not touched.
-      - V(planned) tells what V(present) would do, without a trip to the host.
-      - V(proven) looks again at the change whose O(evidence) is given. The process must be the same, its
-        counters must have moved on and its drops be no worse than before the change. Else the change is
-        rolled back, unless the policy's C(auto_revert) is false, and the host fails.
-      - V(rolled_back) puts back what an earlier run of this module replaced.
+      - V(planned) returns what V(present) would do, without a round trip to the host.
+      - V(proven) checks the change of O(evidence) again. The process must be the same, its counters must have
+        moved on, and its drops must be within the limit of the change. Otherwise the host fails, and the
+        change is rolled back unless the policy's C(auto_revert) is false.
+      - V(rolled_back) restores what an earlier run of this module replaced.
     type: str
     choices: [present, planned, proven, rolled_back]
     default: present
@@ -35,17 +36,17 @@ options:
     type: dict
   content:
     description:
-      - The rendered blocks, as text; whole file for the layout V(dropin), blocks to replace in the main file
-        for V(full).
+      - The rendered configuration. For the layout V(dropin) it is the whole file, for V(full) the top-level
+        blocks to replace in the main file.
     type: str
   facts:
     description:
-      - What P(falcotune.fleet.falco_facts#module) returned; the change is refused where the host is not as
-        the facts say.
+      - What P(falcotune.fleet.falco_facts#module) returned. Required with O(state=present) and
+        O(state=planned). The module refuses to change files that differ from the facts.
     type: dict
   evidence:
     description:
-      - With O(state=proven), what O(state=present) returned as RV(evidence). Without it nothing is looked at.
+      - With O(state=proven), what O(state=present) returned as RV(evidence). Without it nothing is checked.
     type: dict
   policy:
     description:
@@ -61,7 +62,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Tells what would change and lets the host's Falco read the candidate; touches nothing.
+    description: Returns what would change. The host's Falco reads the candidate; nothing is written.
   diff_mode:
     support: full
     description: Shows every file before and after.
@@ -90,15 +91,19 @@ EXAMPLES = r"""
 RETURN = r"""
 evidence:
   description:
-    - What proved the change. C(adopted) is true where nothing that Falco reads was changed - what runs since
-      a package upgrade, say, was proven as it is, without an interruption.
+    - What proved the change. C(basis) is V(counters) where event counters moved, or V(process) where only the
+      process is alive; C(reason) says why there are no counters.
+    - C(adopted) is true where Falco was not interrupted, for example where the release that a package upgrade
+      started was proven.
   returned: when something changed
   type: dict
   sample:
     pid: 4711
     start_ticks: 8123456
     restarts: 0
+    basis: counters
     source: metrics.output_file
+    reason: null
     events: 51234
     drops_percent: 0.0
     buffers: {bytes_each: 33554432, count: 4, source: memory map}
@@ -107,19 +112,19 @@ evidence:
     interruptions: 1
     notes: []
 undone:
-  description: Whether the previous state is back.
+  description: Whether the previous configuration is back.
   returned: on failure
   type: bool
 touched:
-  description: Whether Falco was interrupted before the previous state was put back.
+  description: Whether Falco was interrupted before the previous configuration was restored.
   returned: on failure after a change began
   type: bool
 look:
-  description: What the second look found, as in RV(evidence).
+  description: What the second check found, as in RV(evidence).
   returned: with O(state=proven)
   type: dict
 reverted:
-  description: Whether the change was rolled back after the second look.
+  description: Whether the change was rolled back after the second check.
   returned: with O(state=proven) on failure
   type: bool
 staged:
@@ -127,15 +132,15 @@ staged:
   returned: when it is
   type: bool
 rollout:
-  description: What a rollout wants to know of the host.
+  description: What P(falcotune.fleet.falco_rollout#module) needs to know about the host.
   returned: with O(state=planned)
   type: dict
 recovered:
-  description: What was done about an earlier change or trial that had been broken off.
+  description: What was done about an earlier change or trial that was broken off.
   returned: when there was one
   type: str
 log:
-  description: The last lines of Falco's log as the journal has them.
+  description: The last lines of the unit in the journal.
   returned: on failure
   type: list
   elements: str

@@ -9,11 +9,11 @@ short_description: Gather what Falco runs with, and what the host can afford
 version_added: 0.1.0
 description:
   - Gathers CPUs, memory, kernel, Falco's release, unit, process, the driver that really runs, every
-    configuration file that Falco loads and the configuration that they add up to, in one trip.
+    configuration file that Falco loads and the configuration that results from them, in one round trip.
   - The configuration is merged on the controller by the rules of the host's own release, so hosts need no
     PyYAML.
-  - Read-only. Where a piece can't be had it is V(null) with a reason; only what makes every decision
-    impossible fails the host.
+  - Read-only. A fact that can't be gathered is V(null) with a reason. The host fails only where no decision
+    is possible without the fact.
 options:
   config_file:
     description:
@@ -28,15 +28,15 @@ options:
     default: /var/lib/falcotune
   metrics_dir:
     description:
-      - The directory in which the plan will put Falco's metrics; facts tell whether it exists.
+      - The directory in which the plan will put Falco's metrics. The facts say whether it exists.
     type: str
     default: /var/log/falco
   observe_seconds:
     description:
-      - Time between two looks at Falco's CPU time, run-queue wait and throttling, 0 to 60 seconds. 0 takes no
-        second look.
-      - Only a Falco that has run for more than a day is looked at twice; before that the totals since its
-        start tell it.
+      - Time between two samples of Falco's CPU time, run-queue wait and throttling, 0 to 60 seconds. 0 takes
+        no second sample.
+      - Only a Falco that has run for more than a day is sampled twice. Before that the totals since its start
+        are enough.
     type: float
     default: 1.0
   metrics_sources:
@@ -59,13 +59,13 @@ options:
     default: 3600.0
   min_observation:
     description:
-      - A window of so many seconds is long enough for no other source to be tried.
+      - A window of this many seconds is long enough; no other source is tried then.
     type: float
     default: 60.0
   prometheus_url:
     description:
-      - The host's own C(/metrics). Empty is not asked. The controller half fills it in on a second trip where
-        no other source has metrics and the configuration and release allow it.
+      - The host's own C(/metrics). It is not asked where this is empty. The controller half sets it in a
+        second round trip where no other source has metrics and the configuration and release allow it.
     type: str
     default: ""
   prometheus_seconds:
@@ -75,15 +75,15 @@ options:
     default: 60.0
   scrape_ok:
     description:
-      - This release survives a scrape at any time (0.41.1 and newer). Else it is only asked once its ring
-        buffers are mapped.
+      - Whether this release survives a scrape at any time (0.41.1 and newer). Otherwise it is asked only
+        while its ring buffers are mapped.
     type: bool
     default: false
   rules:
     description:
       - Ask the host's Falco for its rules (C(falco -L)) and for the system calls that it selects (a dry run),
         a second or two of CPU.
-      - The controller half asks for it on a second trip where O(policy) makes a plan that depends on them.
+      - The controller half asks for it in a second round trip where the plan of O(policy) depends on them.
     type: bool
     default: false
   dry_run:
@@ -99,22 +99,21 @@ options:
     default: 0.0
   refusal:
     description:
-      - What to do with a host that O(policy) can't be planned for. V(fail) fails it, V(report) puts the
+      - What to do with a host for which O(policy) yields no plan. V(fail) fails the host, V(report) puts the
         reason into the fact C(falco_plan).
     type: str
     choices: [fail, report]
     default: fail
   policy:
     description:
-      - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the plan for the host
-        is made too and returned as the fact C(falco_plan), and the other options take their values from it.
-      - A wrong policy, or a host that can't be planned for, fails this host with the reason before anything
-        is touched.
+      - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the module also makes
+        the host's plan, returns it as the fact C(falco_plan), and takes the values of options that are not
+        set from it.
+      - A wrong policy fails the host with the reason before anything is touched.
     type: dict
   extra_files:
     description:
-      - More files to bring. The controller half uses it when C(config_files) names what the host could not
-        guess.
+      - More files to read. The controller half uses it where C(config_files) names files through variables.
     type: list
     elements: str
     default: []
@@ -195,13 +194,13 @@ ansible_facts:
               throttled: null
               seconds: null
               total: {"on": 1203.5, waiting: 80.2, throttled: null}
-              reason: not looked at twice
+              reason: not sampled twice
         service:
           description: Manager, unit, arguments, limits and sandbox of the unit.
           type: dict
           returned: always
         driver:
-          description: The driver that runs and what decided it.
+          description: The driver that runs, and what decided it.
           type: dict
           returned: always
           sample: {kind: modern_ebpf, decided_by: process arguments}
@@ -213,8 +212,8 @@ ansible_facts:
           returned: always
         metrics:
           description:
-            - What Falco's own counters say; see P(falcotune.fleet.falco_metrics_info#module). C(voided) tells
-              why there is none.
+            - What Falco's own counters say, as P(falcotune.fleet.falco_metrics_info#module) returns it.
+              C(voided) says why there is no window.
           type: dict
           returned: always
         syscalls:
@@ -225,7 +224,7 @@ ansible_facts:
           type: dict
           returned: always
         host:
-          description: What a plan needs to know of the rest of the host.
+          description: What a plan needs to know about the rest of the host.
           type: dict
           returned: always
     falco_plan:
@@ -365,7 +364,7 @@ def on_disk(record):
 class Observation:
     """Percent of the time that all of Falco's threads use a CPU, wait for one, or are kept off it by a quota.
 
-    The totals since the start are enough for a young process; an older one is looked at twice.
+    The totals since the start are enough for a young process; an older one is sampled twice.
     """
 
     def __init__(self, root, process, age, unit, seconds):
@@ -399,11 +398,11 @@ class Observation:
             name: None if value is None else round(value, 3) for name, value in self.first.items()
         }
         if not self.seconds or (self.age is not None and self.age <= LONG_LIFE):
-            return dict(found, reason="not looked at twice")
+            return dict(found, reason="not sampled twice")
         time.sleep(max(0, self.began + self.seconds - time.monotonic()))
         second, took = self.look(), time.monotonic() - self.began
         if not self._same_threads(second) or took <= 0:
-            return dict(found, reason="Falco's threads changed between the two looks")
+            return dict(found, reason="Falco's threads changed between the two samples")
         found["seconds"] = round(took, 2)
         for name, value in second.items():
             if value is not None and self.first[name] is not None:
@@ -411,7 +410,7 @@ class Observation:
         return found
 
     def _same_threads(self, second):
-        """Whether no time is lost between the two looks, as it is with a thread that ends."""
+        """Whether no time is lost between the two samples, as it is with a thread that ends."""
         return second is not None and all(second[name] >= self.first[name] for name in ("on", "waiting"))
 
 

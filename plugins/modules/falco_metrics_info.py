@@ -8,15 +8,15 @@ module: falco_metrics_info
 short_description: Measure how many events Falco sees and loses
 version_added: 0.1.0
 description:
-  - Reads two snapshots of Falco's own counters and returns what lies between them as rates, drops and costs.
+  - Reads two snapshots of Falco's own counters and returns the difference as rates, drops and costs.
   - The snapshots come from the first source in O(order) that has a pair at least O(min_seconds) apart, else
     from the one with the longest pair. Both are of one run of Falco, never across a restart or hot reload.
   - Log files are read from their end, through rotated and gzipped ones, and never more of them than
     O(max_bytes).
   - Without O(metrics_file) and O(alerts_file) the files are those that the running Falco has open for
-    writing. They are opened as Falco sees them, so C(PrivateTmp) or a container doesn't matter.
-  - Only regular files are read, and symlinks to one. A FIFO, a device or a directory is refused unread.
-  - P(falcotune.fleet.falco_facts#module) brings the same among its facts.
+    writing. They are opened as Falco sees them, also with C(PrivateTmp) or in a container.
+  - Only regular files and symbolic links to them are read. A FIFO, a device or a directory is refused.
+  - P(falcotune.fleet.falco_facts#module) returns the same among its facts.
 options:
   metrics_file:
     description:
@@ -51,7 +51,7 @@ options:
     default: 8388608
   min_seconds:
     description:
-      - The window wanted. A shorter one is returned where there is no longer one.
+      - Length of the window wanted. A shorter one is returned where there is none of this length.
     type: float
     default: 60
   prometheus_url:
@@ -70,7 +70,7 @@ options:
     default: 10
   scrape_ok:
     description:
-      - V(true) is your word that this Falco survives a scrape at any time, as 0.41.1 and newer do.
+      - Set it where this Falco survives a scrape at any time, as 0.41.1 and newer do.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -85,12 +85,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What does Falco lose?
+- name: Measure what Falco drops
   falcotune.fleet.falco_metrics_info:
   become: true
   register: measured
 
-- name: Say it
+- name: Show it
   ansible.builtin.debug:
     msg: "{{ measured.metrics.voided or (measured.metrics.drops_percent ~ ' % of the events dropped') }}"
 
@@ -189,12 +189,13 @@ metrics:
       returned: always
       sample: 11200.0
     drops_by_category:
-      description: Drops by Falco's classes of system calls and by causes that no buffer cures, without zeros.
+      description:
+        - Drops by Falco's classes of system calls and by causes other than full buffers, without zeros.
       type: dict
       returned: always
       sample: {open: 3000, uncategorised: 600}
     falco_cpu_percent:
-      description: Falco's own use in percent of one CPU, where its lifetime averages tell it.
+      description: Falco's own use in percent of one CPU, where its lifetime averages are precise enough.
       type: float
       returned: always
       sample: 34.1
@@ -204,12 +205,12 @@ metrics:
       returned: always
       sample: 0.4
     outputs_queue_drops:
-      description: Alerts that a slow output lost.
+      description: Alerts dropped because an output was slow.
       type: int
       returned: always
       sample: 0
     userspace:
-      description: What Falco's own tables lost, and its number of threads in the table.
+      description: Drops of Falco's own tables, and the number of threads in its thread table.
       type: dict
       returned: always
       sample: {n_drops_full_threadtable: 0, n_threads: 812}

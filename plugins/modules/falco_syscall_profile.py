@@ -12,7 +12,7 @@ description:
     names that Falco's rules and C(base_syscalls.custom_set) use. Falco itself has no such counters.
   - The calls are counted by the kernel, on all CPUs, for all processes and containers, this module's few
     included.
-  - Where a host offers no means, the task doesn't fail; RV(profile.reason) names what is missing for each.
+  - Where no means works on a host, the task doesn't fail. RV(profile.reason) names what each of them lacks.
   - V(tracefs) is a C(hist) trigger on C(raw_syscalls/sys_enter) in a tracing instance of its own. The event
     stays off, nothing is written to a ring buffer. It needs C(CONFIG_HIST_TRIGGERS), which the large
     distributions' kernels have. The new instance takes about 1.4 MiB a CPU until it is made smaller at once;
@@ -23,9 +23,8 @@ description:
     newer, on C(open), C(openat), C(openat2), C(creat) and C(connect)) hide nothing. It isn't used where it
     would need more than 65536 counters, which is some 180 CPUs.
   - Where tracefs is mounted nowhere, it is mounted for this module's process alone.
-  - Nothing is left behind, even where the module is killed. A second process ends the count and removes the
-    instance as soon as the first is gone. Where both are killed the instance goes on counting until the next
-    run removes it.
+  - The instance is removed even where the module is killed. A second process ends the count then. Where both
+    are killed the instance goes on counting until the next run removes it.
 options:
   host_root:
     description:
@@ -64,8 +63,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description:
-      - Does the same as without. The kernel counts for some seconds, and nothing that lasts is changed.
+    description: Counts all the same, because it changes nothing that lasts.
   diff_mode:
     support: N/A
     description: Changes nothing.
@@ -81,7 +79,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What does this host do all day?
+- name: Count for ten seconds
   falcotune.fleet.falco_syscall_profile:
     seconds: 10
     release: 0.44.1
@@ -92,7 +90,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ (counted.profile.per_second | dict2items | sort(attribute='value', reverse=true))[:5] }}"
 
-- name: By the cheap means or not at all
+- name: Count with tracefs only
   falcotune.fleet.falco_syscall_profile:
     means: [tracefs]
   become: true
@@ -121,7 +119,7 @@ profile:
       returned: always
       sample: null
     notes:
-      description: What one must know of the numbers, such as calls that the kernel could not count.
+      description: Limits of the numbers, such as calls that the kernel could not count.
       type: list
       elements: str
       returned: always

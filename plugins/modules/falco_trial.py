@@ -5,18 +5,18 @@
 
 DOCUMENTATION = r"""
 module: falco_trial
-short_description: Try which system calls Falco can watch on a host without losing events
+short_description: Find out which system calls Falco can monitor on a host without drops
 version_added: 0.1.0
 description:
   - Runs a private Falco for a while with each of several sets of system calls and a dummy rule that never
     alerts, as Falco's guide advises, and measures what it sees, loses and costs. The private Falco has the
     host's own binary, driver and the buffers that a tune would give it; its outputs and web server are off.
-  - Each test begins with a dry run, which tells the final set. Names are checked before anything is touched.
-  - Detection goes on meanwhile with O(mode=beside). With O(mode=instead) the host's own Falco is stopped for
-    each test and started again.
+  - Each test begins with a dry run, which prints the final set. Names are checked before anything is touched.
+  - With O(mode=beside) the host's own Falco keeps running. With O(mode=instead) it is stopped for each test
+    and started again.
   - A test ends before its time where the load, the memory or the losses of the host's own Falco pass a limit,
-    or where the controller is gone. Nothing is left behind then, whatever was killed.
-  - A test whose set holds all that a losing test watches is not run.
+    or where the controller is gone. The host is cleaned up then, whichever process was killed.
+  - A test is skipped where its set contains the whole set of a test that dropped too much.
   - The private Falco has the priority of the host's own, and is not held to its unit's C(CPUQuota),
     C(CPUWeight) or C(MemoryMax). Where the unit has one, a warning says so.
 options:
@@ -39,28 +39,28 @@ options:
     default: beside
   accepted_drops_percent:
     description:
-      - Percent of events that a set may lose and still count.
+      - Percent of events that a test may drop and still pass.
     type: float
     default: 1.0
   metrics_interval:
     description:
-      - Between two snapshots, V(200ms) or more. A short one keeps a driver from loading on a slow host.
+      - Time between two snapshots, V(200ms) or more. A short one keeps a driver from loading on a slow host.
     type: str
     default: 1s
   max_load_per_cpu:
     description:
-      - The load of the last minute for each CPU above which a test is aborted.
+      - Load average of the last minute, per CPU, above which a test is aborted.
     type: float
     default: 8.0
   min_available_percent:
     description:
-      - Percent of the memory that must be available, or a test is aborted.
+      - Percent of the memory that must be available. A test is aborted below it.
     type: float
     default: 5.0
   max_more_drops_percent:
     description:
-      - A test is aborted where the host's own Falco has lost more since its beginning than before, by so many
-        percentage points.
+      - A test is aborted where the host's own Falco drops more than before the test, by this many percentage
+        points.
     type: float
     default: 5.0
   facts:
@@ -69,7 +69,7 @@ options:
     type: dict
   plan:
     description:
-      - The host's plan, whose buffers the trial has. Without it, those of the configuration.
+      - The host's plan, whose buffer settings the trial uses. Without it, those of the configuration.
     type: dict
   policy:
     description:
@@ -85,7 +85,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Dry runs alone, and what would be measured.
+    description: Makes the dry runs only, and returns what would be measured.
   diff_mode:
     support: N/A
     description: Changes no file.
@@ -101,13 +101,13 @@ EXAMPLES = r"""
     policy: {}
   become: true
 
-- name: The guide's five tests, a minute each
+- name: Run the guide's five tests, a minute each
   falcotune.fleet.falco_trial:
     facts: "{{ ansible_facts.falco }}"
     plan: "{{ ansible_facts.falco_plan }}"
   become: true
 
-- name: A set of one's own
+- name: Run a test of your own
   falcotune.fleet.falco_trial:
     tests:
       - name: processes and connections
@@ -120,7 +120,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 summary:
-  description: The trial for people, a line a test.
+  description: The trial in text, one line a test.
   returned: success
   type: list
   elements: str
@@ -130,7 +130,7 @@ summary:
       MiB"
     - "T1 processes, clean, 7 system calls, 310 events/s/CPU, 0 % lost, CPU 1.2 %"
 ansible_facts:
-  description: What the host was found to bear.
+  description: What the host can monitor.
   returned: success
   type: dict
   contains:

@@ -170,7 +170,7 @@ def test_a_newer_release_is_treated_as_the_newest_known_one_with_a_warning(tuned
     ("broken-yaml", "not YAML"),
     ("twice", "the key watch_config_files is given twice; Falco takes the first"),
     ("overridden", "zzz-local.yaml holds the block engine and is read after"),
-    ("other-program", "does not say 'Falco version:'"),
+    ("other-program", "does not print 'Falco version:'"),
     ("too-old", "Falco 0.32.2 is older than 0.33"),
 ])
 def test_a_bad_host_fails_alone_with_a_reason_and_is_left_alone(name, message, hosts, before, tuned):

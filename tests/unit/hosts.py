@@ -164,7 +164,7 @@ class Host:
                       "running": self.running, "pid": 812 if self.running else None, "since": self.since, "age": self.age,
                       "start_ticks": 4711, "restarts": self.restarts, "nice": self.nice, "rings": None,
                       "cpu": {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": dict(self.cpu),
-                              "reason": "not looked at twice"}},
+                              "reason": "not sampled twice"}},
             "metrics": self.pair or {"reason": "no source of metrics", "bytes_read": 0},
             "config_sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
                         "environment": dict(self.environment), "probe": self.probe},

@@ -28,7 +28,7 @@ LIMITS = {
 }
 NOT_ASKED = (
     "not asked: Falco's driver is not seen to be open (its ring buffers are not in its memory map), and an "
-    "earlier scrape kills a Falco before 0.41.1"
+    "earlier scrape kills Falco before 0.41.1"
 )
 SWITCH_ON = (
     "set metrics.enabled: true with an interval, and metrics.output_file (or metrics.output_rule, or "

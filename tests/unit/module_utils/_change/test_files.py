@@ -1,0 +1,100 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of a change: staged, swapped, put back."""
+
+import os
+import stat
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import files
+from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory of ours and one of Falco's, with a file, a link to a file, and one that goes away."""
+    for name in ("state", "etc/config.d", "srv"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("etc/falco.yaml", "srv/linked.yaml", "etc/gone.yaml"):
+        (tmp_path / name).write_text("old " + name)
+    (tmp_path / "etc/falco.yaml").chmod(0o600)
+    (tmp_path / "etc/linked.yaml").symlink_to(tmp_path / "srv/linked.yaml")
+    return tmp_path
+
+
+def items(place):
+    etc = place / "etc"
+    return [files.Item(str(etc / "falco.yaml"), b"new"), files.Item(str(etc / "linked.yaml"), b"new"), files.Item(str(etc / "gone.yaml"), None),
+            files.Item(str(etc / "config.d/zz.yaml"), b"made", 0o640)]
+
+
+def content(place):
+    return {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+def swapped(place):
+    """(entries, stage folders) of a change that was swapped."""
+    found = items(place)
+    staged, folders = files.stage(found, str(place / "state"), "token")
+    entries = [item.entry(staged) for item in found]
+    files.swap(entries)
+    files.unstage(folders)
+    return entries
+
+
+def test_nothing_is_seen_of_a_change_before_its_swap(place):
+    before = content(place)
+    files.check_writable(items(place))
+    dummy, folders = files.stage(items(place), str(place / "state"), "token")
+    assert {name: text for name, text in content(place).items() if not name.startswith("state/")} == before
+    files.unstage(folders)
+    assert content(place) == before and os.listdir(place / "state") == []
+
+
+def test_a_swap_keeps_links_modes_and_nothing_else(place):
+    swapped(place)
+    assert content(place) == {"etc/falco.yaml": "new", "srv/linked.yaml": "new", "etc/config.d/zz.yaml": "made"}
+    assert (place / "etc/linked.yaml").is_symlink()
+    assert stat.S_IMODE((place / "etc/falco.yaml").stat().st_mode) == 0o600
+    assert stat.S_IMODE((place / "etc/config.d/zz.yaml").stat().st_mode) == 0o640
+
+
+def test_everything_is_put_back_any_number_of_times(place):
+    before = content(place)
+    entries = swapped(place)
+    for _number in range(2):
+        files.restore(entries, str(place / "state"), "token")
+        assert content(place) == before and (place / "etc/linked.yaml").is_symlink()
+    assert stat.S_IMODE((place / "etc/falco.yaml").stat().st_mode) == 0o600
+
+
+def test_a_stage_that_fails_leaves_nothing(place, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_staged", fail)
+    with pytest.raises(Failed, match="etc/falco.yaml can't be written: No space left on device; nothing was changed"):
+        files.stage(items(place), str(place / "state"), "token")
+    assert os.listdir(place / "state") == []
+
+
+def test_folders_are_made_for_files_and_taken_back(place):
+    new = [files.Item(str(place / "etc/falco.service.d/zz.conf"), b"new", 0o644), files.Item(str(place / "etc/none.d/x"), None)]
+    made = files.make_parents(new)
+    assert made == [str(place / "etc/falco.service.d")] and os.path.isdir(made[0])
+    files.remove_directories(made)
+    assert not os.path.exists(made[0])
+    (place / "etc/config.d/kept").write_text("")
+    files.remove_directories([str(place / "etc/config.d")])
+    assert (place / "etc/config.d/kept").exists()
+
+
+def test_sysctls(tmp_path):
+    (tmp_path / "proc/sys/kernel").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/bpf_stats_enabled").write_text("0\n")
+    assert files.sysctl(str(tmp_path), "kernel.bpf_stats_enabled") == "0" and files.sysctl(str(tmp_path), "kernel.none") == ""
+    files.write_sysctls(str(tmp_path), {"kernel.bpf_stats_enabled": "1"})
+    assert files.sysctl(str(tmp_path), "kernel.bpf_stats_enabled") == "1"
+    with pytest.raises(Failed, match="sysctl fs.none = 1: No such file or directory"):
+        files.write_sysctls(str(tmp_path), {"fs.none": "1"})

@@ -1,0 +1,59 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Watchdogs and workers: whose session they are in, and what is known of their ends."""
+
+import os
+import signal
+import time
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach
+
+
+def told(body):
+    """What body(write) says through a pipe from within a watchdog, once that has ended: (text, exit status)."""
+    reader, writer = os.pipe()
+    pid = detach.watchdog(lambda: body(lambda text: os.write(writer, str(text).encode())))
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        text = stream.read().decode()
+    return text, os.waitpid(pid, 0)[1]
+
+
+def test_a_watchdog_has_a_session_of_its_own_and_no_streams():
+    def body(write):
+        write([os.getsid(0) == os.getpid(), [os.readlink("/proc/self/fd/%d" % handle) for handle in (0, 1, 2)]])
+
+    assert told(body) == (str([True, ["/dev/null"] * 3]), 0)
+
+
+def test_nothing_of_the_caller_runs_on_in_a_watchdog_that_fails():
+    def body(write):
+        write("began")
+        raise RuntimeError("no")
+
+    assert told(body) == ("began", 0)
+
+
+@pytest.mark.parametrize("work, well", [
+    (lambda: None, True),
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), False),
+    (lambda: 1 / 0, False),
+    (lambda: os._exit(3), False),
+])
+@pytest.mark.parametrize("deadline", [None, 60])
+def test_whether_a_worker_came_to_its_end(work, well, deadline):
+    assert told(lambda write: write(detach.work(work, deadline))) == (str(well), 0)
+
+
+def test_a_worker_is_killed_at_its_deadline():
+    assert told(lambda write: write(detach.work(lambda: time.sleep(600), 0.2))) == ("False", 0)
+
+
+def test_a_worker_is_a_child_of_its_watchdog():
+    def body(write):
+        watchdog = os.getpid()
+        detach.work(lambda: write(os.getppid() == watchdog and os.getsid(0) == watchdog))
+
+    assert told(body) == ("True", 0)
