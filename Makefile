@@ -19,7 +19,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/pyt
 	&& { echo "$$p"; break; }; done)
 
 # What goes into the collection; a change of any of these builds and installs it anew.
-SOURCES := $(shell find galaxy.yml README.md CHANGELOG.md meta plugins roles playbooks changelogs -type f \
+SOURCES := $(shell find galaxy.yml *.md docs meta plugins roles playbooks changelogs -type f \
 	-not -name '*.pyc' 2>/dev/null)
 
 export PATH := $(BIN):$(PATH)
@@ -103,8 +103,22 @@ demo: setup ## start a fleet of twelve local hosts in .demo and tune it
 demo-stop: ## stop the demo's hosts and remove .demo
 	@if [ -d .demo ]; then $(PYTHON) tests/fleet/fleet stop --dir .demo; else echo "no demo is running"; fi
 
+.PHONY: matrix
+matrix: setup ## sanity, unit and smoke tests on every supported ansible-core and Python; CORES="2.16 2.21" runs some
+	@$(BIN)/python tests/tools/matrix $(CORES)
+
+.PHONY: docs
+docs: setup $(BUILD)/docs/.venv/.stamp ## the documentation as HTML in build/docs/html; a warning fails it
+	@tests/tools/docs
+
+$(BUILD)/docs/.venv/.stamp: requirements/docs.txt
+	@rm -rf $(BUILD)/docs/.venv && mkdir -p $(BUILD)/docs
+	@$(BIN)/python -m venv $(BUILD)/docs/.venv
+	@$(BUILD)/docs/.venv/bin/python -m pip install --quiet --requirement requirements/docs.txt
+	@touch $@
+
 .PHONY: bench
-bench: setup ## how cost grows with hosts and rules, as ratios
+bench: setup ## what tuning costs, as ratios and counts
 	@$(BIN)/python tests/benchmarks/run.py
 
 .PHONY: requirements
