@@ -96,7 +96,7 @@ def test_a_host_is_asked_once_and_not_changed(first, hosts):
 
 def test_the_report_says_what_would_change(first):
     found = entries(first[1])
-    assert [item["key"] for item in found["starved"]["plan"]["changes"]] == ["(unit) CPUWeight", "(unit) Nice"]
+    assert [(item["kind"], item["key"]) for item in found["starved"]["plan"]["changes"]] == [("unit", "CPUWeight"), ("unit", "Nice")]
     assert any(item["key"] == "metrics.enabled" for item in found["unmeasured"]["plan"]["changes"])
     assert "Falco is not running" in found["stopped"]["plan"]["reason"]
 
@@ -136,7 +136,7 @@ def test_check_mode_says_everything_and_writes_nothing(hosts, inventory, tmp_pat
 
 @pytest.mark.parametrize("given, said", [
     ({"falco_audit_fail_on": ["droping"]}, "did you mean dropping?"), ({"falco_audit_forms": ["pdf"]}, "the forms are json"),
-    ({"falco_audit_retention_days": 0}, "retention_days is"), ({"falco_audit_report_dir": "/proc/nowhere"}, "can't be written"),
+    ({"falco_audit_retention_days": 0}, "retention_days is"), ({"falco_audit_report_dir": "/proc/nowhere"}, "cannot be written"),
     ({"falco_audit_accepted_hosts_percent": "many"}, "accepted_hosts_percent is"),
 ])
 def test_bad_input(inventory, tmp_path, given, said):

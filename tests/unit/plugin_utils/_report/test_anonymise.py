@@ -9,7 +9,7 @@ import re
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import anonymise, forms, models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import anonymise, json_csv, models, shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import drift
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
@@ -46,7 +46,7 @@ EMPTY = {"name": "", "status": "ok", "window": {"kernel": {}, "since_start": {}}
          "plan": {"changes": [{}]}, "drift": [{}], "change": {"before": {}}, "previous": {},
          "syscalls": {"coverage": {"blind": [{}]}, "frontier": [{}]}, "trial": {"tests": [{}]}}
 # What may be in any bundle: our own words, and what stands in for others.
-OURS = set(texts_of(json.loads(forms.to_json(assembled(EMPTY)))))
+OURS = set(texts_of(json.loads(json_csv.to_json(assembled(EMPTY)))))
 OURS |= {*shape.STATES, *shape.STATUSES, *shape.BOTTLENECKS, *shape.NEXT_STEPS, *shape.TIERS,
          *shape.DRIFTS, *models.RULES, *shape.BASES, *shape.TRIALS, *shape.MODES, *shape.TESTS}
 OURS |= {*anonymise.DRIVERS, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.BASES, *anonymise.CATEGORIES, *anonymise.MEMORIES,
@@ -128,7 +128,7 @@ def test_no_original_text_survives(hosts, collection):
     # These two are sentences of ours, about numbers and stand-ins.
     assert bundle["fleet"].pop("headline") == model["fleet"]["headline"]
     assert [item.pop("text") for item in bundle["fleet"]["breaches"]] == [item["text"] for item in model["fleet"]["breaches"]]
-    inside = "\n".join(texts_of(json.loads(forms.to_json(bundle))))
+    inside = "\n".join(texts_of(json.loads(json_csv.to_json(bundle))))
     for original in originals(hosts) | {collection}:
         # What may stay may; pieces of our own words and digits say nothing.
         if not is_ours(original) and not any(original in ours for ours in OURS) and not re.fullmatch(r"[-0-9.:TZ\n]*", original):
@@ -153,7 +153,8 @@ def test_nothing_of_the_other_hosts_is_in_a_bundle():
 @pytest.mark.parametrize("host", [
     {"name": "web-01.corp.example"}, {"reason": "ssh: connect to host web-01.corp.example port 22"}, {"unit": "acme-falco.service"},
     {"kernel": "6.1.0-acmecorp"}, {"release": "0.44.1-acme"}, {"driver": "acme"},
-    {"plan": {"changes": [{"key": "(directory) /srv/acme", "from": "/srv/acme", "to": ["10.1.2.3", {"acme": "fe80::1"}], "why": "acme"}],
+    {"plan": {"changes": [{"kind": "acme", "key": "/srv/acme", "from": "/srv/acme",
+                           "to": ["10.1.2.3", {"acme": "fe80::1"}], "why": "acme"}],
               "warnings": ["rule Acme Shell goes blind"], "reason": "acme"}},
     {"drift": [{"kind": "disk", "what": "engine of /srv/acme/zz.yaml", "found": "acme", "expected": {"acme": 1}, "advice": "acme"}]},
     {"change": {"at": 1795000000, "evidence": {"pid": 4711, "source": "/srv/acme/metrics", "acme": 1, "buffers": {"source": "acme"}}}},
@@ -217,23 +218,24 @@ def test_a_bundle_has_no_rollout():
 
 @pytest.mark.parametrize("key", [key.path for key in releases.KEYS])
 def test_falcos_own_keys_stay(key):
-    assert bundled(plan={"changes": [{"key": key, "from": 4, "to": "30s", "why": "x"}]})["plan"]["changes"] == [
-        {"key": key, "from": 4, "to": "30s", "why": "text-1"}]
+    assert bundled(plan={"changes": [{"kind": "config", "key": key, "from": 4, "to": "30s", "why": "x"}]})["plan"]["changes"] == [
+        {"kind": "config", "key": key, "from": 4, "to": "30s", "why": "text-1"}]
 
 
 @pytest.mark.parametrize("change, expected", [
-    ({"key": "(unit) Nice", "from": 0, "to": -10}, ("(unit) Nice", 0, -10)),
-    ({"key": "(sysctl) kernel.bpf_stats_enabled", "from": 0, "to": 1}, ("(sysctl) kernel.bpf_stats_enabled", 0, 1)),
-    ({"key": "(directory) /srv/x", "from": None, "to": "0750"}, ("(directory) path-1", None, "0750")),
-    ({"key": "(file) /srv/x", "from": "/srv/x", "to": "/srv/y"}, ("(file) path-1", "path-1", "path-2")),
-    ({"key": "webserver.listen_address", "from": "10.0.0.1", "to": "::1"}, ("webserver.listen_address", "address-1", "address-2")),
+    ({"kind": "unit", "key": "Nice", "from": 0, "to": -10}, ("unit", "Nice", 0, -10)),
+    ({"kind": "sysctl", "key": "kernel.bpf_stats_enabled", "from": 0, "to": 1}, ("sysctl", "kernel.bpf_stats_enabled", 0, 1)),
+    ({"kind": "directory", "key": "/srv/x", "from": None, "to": "0750"}, ("directory", "path-1", None, "0750")),
+    ({"kind": "file", "key": "/srv/x", "from": "/srv/x", "to": "/srv/y"}, ("file", "path-1", "path-1", "path-2")),
+    ({"key": "webserver.listen_address", "from": "10.0.0.1", "to": "::1"},
+     ("config", "webserver.listen_address", "address-1", "address-2")),
     ({"key": "engine", "from": {"kind": "kmod", "mine": "kmod"}, "to": [True, 1.5]},
-     ("engine", {"kind": "kmod", "key-1": "kmod"}, [True, 1.5])),
-    ({"key": "x y", "from": "secret-host", "to": "x y"}, ("text-1", "host-1", "text-1")),
+     ("config", "engine", {"kind": "kmod", "key-1": "kmod"}, [True, 1.5])),
+    ({"key": "x y", "from": "secret-host", "to": "x y"}, ("config", "text-1", "host-1", "text-1")),
 ])
 def test_changes(change, expected):
     found = bundled(plan={"changes": [change]})["plan"]["changes"][0]
-    assert (found["key"], found["from"], found["to"]) == expected
+    assert (found["kind"], found["key"], found["from"], found["to"]) == expected
 
 
 @pytest.mark.parametrize("kernel, expected", [
@@ -281,12 +283,12 @@ def test_a_host_that_is_called_like_a_stand_in_is_not_taken_for_another():
 
 def test_the_same_report_makes_the_same_bundle_and_stays_as_it_was():
     model = copy.deepcopy(MODEL)
-    assert forms.to_json(anonymise.bundle(model)) == forms.to_json(anonymise.bundle(MODEL))
+    assert json_csv.to_json(anonymise.bundle(model)) == json_csv.to_json(anonymise.bundle(MODEL))
     assert model == MODEL
 
 
 def test_a_report_that_was_read_from_a_file_makes_the_same_bundle():
-    assert anonymise.bundle(json.loads(forms.to_json(MODEL))) == anonymise.bundle(MODEL)
+    assert anonymise.bundle(json.loads(json_csv.to_json(MODEL))) == anonymise.bundle(MODEL)
 
 
 @pytest.mark.parametrize("hosts, told", [
