@@ -1,4 +1,4 @@
-# Development of falcotune.fleet. `make help` lists what there is; `make test` is what CI runs.
+# Development of falcotune.fleet. `make help` lists the targets; CI runs `make test`, `make matrix` and `make docs`.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -13,13 +13,13 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 STAGES := lint unit browser conformance integration molecule
 
-# The first of these that runs and is a Python that the locked ansible-core supports on a controller.
+# The first of these that runs and that the locked ansible-core supports on a controller.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/python3; do \
 	"$$p" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& { echo "$$p"; break; }; done)
 
-# What goes into the collection; a change of any of these builds and installs it anew.
-SOURCES := $(shell find galaxy.yml README.md CHANGELOG.md meta plugins roles playbooks changelogs -type f \
+# The collection's files. A change of any of them builds and installs it again.
+SOURCES := $(shell find galaxy.yml *.md docs meta plugins roles playbooks changelogs -type f \
 	-not -name '*.pyc' 2>/dev/null)
 
 export PATH := $(BIN):$(PATH)
@@ -71,25 +71,25 @@ lint: setup ## ruff, mypy, ansible-lint with yamllint, documentation, changelog,
 	$(BIN)/python tests/tools/sanity
 
 .PHONY: unit
-unit: setup ## the pure core and the modules, alone
+unit: setup ## the decisions and the modules, without hosts
 	@$(call pytest,tests/unit,-n $(JOBS))
 
 .PHONY: browser
-browser: setup ## the HTML report in a headless Chromium, which apt-get installs where it may
+browser: setup ## the HTML report in a headless Chromium, which apt-get installs if root runs this
 	@tests/tools/browser_packages
 	@$(call pytest,tests/browser,)
 
 .PHONY: conformance
-conformance: setup ## the stand-in against what Falco does; FALCO_BIN=/usr/bin/falco asks a real one
+conformance: setup ## the simulator against recordings of Falco; FALCO_BIN=/usr/bin/falco tests a real one
 	@$(call pytest,tests/conformance,-n $(JOBS))
 
 .PHONY: integration
-integration: setup ## playbooks and roles on the demo fleet's kind of hosts, and on hosts with systemd in containers
+integration: setup ## playbooks and roles on directory hosts, and on containers with systemd
 	@tests/machines/packages
 	@$(call pytest,tests/integration,-n $(JOBS) --dist loadgroup)
 
 .PHONY: molecule
-molecule: setup ## every Molecule scenario, on hosts with systemd in containers; SCENARIO=name runs one
+molecule: setup ## every Molecule scenario, on containers with systemd; SCENARIO=name runs one
 	@JOBS=$(JOBS) tests/tools/molecule $(SCENARIO)
 
 .PHONY: test
@@ -97,15 +97,29 @@ test: setup ## all of the above, in order, with a summary
 	@tests/tools/stages $(STAGES)
 
 .PHONY: demo
-demo: setup ## start a fleet of twelve local hosts in .demo and tune it
+demo: setup ## start twelve simulated hosts in .demo, tune and audit them
 	@$(BIN)/python tests/fleet/demo
 
 .PHONY: demo-stop
 demo-stop: ## stop the demo's hosts and remove .demo
 	@if [ -d .demo ]; then $(PYTHON) tests/fleet/fleet stop --dir .demo; else echo "no demo is running"; fi
 
+.PHONY: matrix
+matrix: setup ## sanity, unit and smoke tests on every supported ansible-core and Python; CORES="2.16 2.21" runs some
+	@$(BIN)/python tests/tools/matrix $(CORES)
+
+.PHONY: docs
+docs: setup $(BUILD)/docs/.venv/.stamp ## the documentation as HTML in build/docs/html; a warning fails it
+	@tests/tools/docs
+
+$(BUILD)/docs/.venv/.stamp: requirements/docs.txt
+	@rm -rf $(BUILD)/docs/.venv && mkdir -p $(BUILD)/docs
+	@$(BIN)/python -m venv $(BUILD)/docs/.venv
+	@$(BUILD)/docs/.venv/bin/python -m pip install --quiet --requirement requirements/docs.txt
+	@touch $@
+
 .PHONY: bench
-bench: setup ## how cost grows with hosts and rules, as ratios
+bench: setup ## what tuning costs, as ratios and counts
 	@$(BIN)/python tests/benchmarks/run.py
 
 .PHONY: requirements
@@ -122,7 +136,7 @@ clean: demo-stop ## remove everything that was built or installed here
 	-@[ ! -d $(BUILD)/machines ] || $(PYTHON) tests/machines/machines clean
 	rm -rf $(VENV) $(BUILD) .ansible .cache .hypothesis .pytest_cache .ruff_cache tests/output
 
-# $(call pytest,folder,options): a folder that isn't there yet is said, not failed.
+# $(call pytest,folder,options): a missing folder is reported and is not a failure.
 define pytest
 if [ -d $(1) ]; then $(BIN)/python -m pytest $(1) $(2) $(PYTEST_ARGS); else echo "$(1): not there"; fi
 endef

@@ -17,7 +17,7 @@ from playbooks import TUNE, play
 
 REFUSES = {"refuse": "no device", "when": {"metrics.enabled": True}}
 
-# A Falco for a host of which nothing is to be changed: it answers as one does, and does nothing.
+# A Falco for a host that needs no change: it reports its version and does nothing else.
 LIGHT = """\
 #!/bin/sh
 case " $* " in *" --version "*) echo 'Falco version: 0.44.1'; exit ;; esac
@@ -58,7 +58,7 @@ def starts(host) -> int:
 
 
 def settled(host) -> None:
-    """Several snapshots of a Falco that counts, and nothing touched for a while."""
+    """Wait for several snapshots of a Falco that counts, and for a time without changes."""
     time.sleep(5)
     if snapshots(host)[-1][1] == 0:
         raise SystemExit(f"{host.name} does not count")
@@ -112,7 +112,7 @@ def blind(folder: Path, pairs: int) -> Iterator[str]:
 
 
 def describe(folder: Path, hosts: int, changing: int, failing: int) -> dict:
-    """A third needs a change, a few of those fail; the others are light and as planned."""
+    """A third needs a change and a few of those fail; the others are light and converged."""
     light = folder / "light"
     light.write_text(LIGHT)
     light.chmod(0o755)
@@ -131,7 +131,7 @@ def describe(folder: Path, hosts: int, changing: int, failing: int) -> dict:
 
 
 def fleet_of_300(folder: Path, hosts: int, changing: int, failing: int, forks: int) -> Iterator[str]:
-    """Roll it until the budget stops it, cure what failed, and go on."""
+    """Roll out until the budget stops it, repair what failed, and resume."""
     fleet = Fleet(folder / "fleet")
     policy = {"falco_tune_serial": ["10%", "30%"], "falco_tune_failure_budget": failing - 1, "falco_tune_failure_domain": "rack",
               "falco_tune_domain_share_percent": 34, "falco_tune_min_healthy_time": 20, "falco_tune_healthy_deadline": 60}

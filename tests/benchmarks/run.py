@@ -5,7 +5,7 @@
 
 plans       facts and plans of 10 000 synthetic hosts, hosts a second and peak memory
 reports     results of 10 000 synthetic hosts → all report forms and the history, seconds and peak memory
-trips       trips to a host, counted from the callback's events: converged and changed
+trips       round trips to a host, counted where modules are sent: converged and changed
 converged   wall time of a converged tune over 50 local hosts / a play with one ping task, medians of pairs
 audit       wall time of an audit of 100 local hosts with all its reports / a play with one ping task, medians of pairs
 log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pairs, and the bytes read
@@ -58,7 +58,7 @@ def timed(playbook: str | Path, inventory: Path, forks: int, *words: str) -> flo
 
 
 def calm(hosts: int) -> dict:
-    """Hosts that leave the machine to what is measured."""
+    """Hosts that use little CPU time, so that they do not disturb the measurement."""
     return {"defaults": {"startup_seconds": 0.2, "reload_seconds": 0.2, "cpus": 8, "memory": "16G",
                          "load": {"events_per_second": 500}, "hostvars": {"falco_tune_min_healthy_time": 0}},
             "hosts": {f"host-{number:03}": {} for number in range(hosts)}}
@@ -83,14 +83,14 @@ def trips(folder: Path, args: argparse.Namespace) -> None:
             if run.status or bool(run.changed) != (name == "changed"):
                 raise SystemExit(run.output)
             counts = {run.trips(host.name) for host in fleet.hosts}
-            print(f"trips to a host, {name}: {', '.join(map(str, counts))} (each of {len(fleet.hosts)} hosts)", flush=True)
+            print(f"round trips to a host, {name}: {', '.join(map(str, counts))} (each of {len(fleet.hosts)} hosts)", flush=True)
     finally:
         fleet.stop()
 
 
 def against_ping(folder: Path, args: argparse.Namespace, playbook: str, hosts: int, what: str, goal: float) -> None:
     """A playbook over tuned hosts / one ping task, in pairs."""
-    fleet = Fleet(folder / what)
+    fleet = Fleet(folder / what.replace(" ", "-"))
     ping = folder / "ping.yml"
     ping.write_text(PING)
     reports = ("-e", f"falco_audit_report_dir={folder / 'reports'}")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts that are directories: what a host's Falco, systemd and kernel would show, for ansible_connection: local.
+"""Hosts that are directories with a host's Falco, systemd and kernel files, for ansible_connection: local.
 
     fleet = Fleet(folder)
     fleet.start({"hosts": {"web-01": {"release": "0.44.1", "cpus": 8, "memory": "16G", "driver": "modern_ebpf"}}})
@@ -127,7 +127,7 @@ def ticks_of(pid: int) -> int | None:
 
 
 def bare_python(folder: Path) -> str:
-    """What runs modules on the hosts: FLEET_PYTHON, or one with nothing installed, no PyYAML above all."""
+    """The Python that runs modules on the hosts: FLEET_PYTHON, or one without any packages, in particular PyYAML."""
     if os.environ.get("FLEET_PYTHON"):
         return os.environ["FLEET_PYTHON"]
     python = folder / ".python/bin/python3"
@@ -554,7 +554,7 @@ class Host:
 
     @property
     def started(self) -> bool:
-        """A supervisor is there, whatever it makes of its Falco."""
+        """A supervisor runs, in whatever state its Falco is."""
         return bool(self.processes())
 
     def hostvars(self) -> dict:
@@ -584,7 +584,7 @@ class Fleet:
         return self.folder / "inventory.yml"
 
     def start(self, spec: dict) -> list[str]:
-        """Make what is missing, start what doesn't run, leave the rest alone; the names of the hosts started."""
+        """Create missing hosts and start stopped ones; the names of the hosts that were started."""
         if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MARKER).exists():
             raise FileExistsError(f"{self.folder} is not empty and not a fleet")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -618,7 +618,7 @@ class Fleet:
         self.inventory.write_text("---\n" + "\n".join(yaml_lines(tree)) + "\n")
 
     def stop(self, patience: float = 2.0) -> None:
-        """End every process of every host, politely first, and remove the directory."""
+        """End every process of every host, first with SIGTERM, and remove the directory."""
         if not self.folder.exists():
             return
         if not (self.folder / MARKER).exists():

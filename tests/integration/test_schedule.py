@@ -231,7 +231,7 @@ def test_all_that_is_wrong_is_told_before_anything_is_touched(place):
 
 
 @pytest.mark.parametrize("given, said", [
-    ({"inventory": ["/nonexistent/hosts.ini"]}, "Found nothing at /nonexistent/hosts.ini, expected"),
+    ({"inventory": ["/nonexistent/hosts.ini"]}, "/nonexistent/hosts.ini: found nothing, expected"),
     ({"job": "tune"}, "value of falco_schedule_job must be one of: audit, check, got: tune"),
     ({"manager": "systemd", "sandbox": True, "inventory": ["/tmp/hosts.ini"]}, "which it hides"),
     ({"timeout": "soon"}, "falco_schedule_timeout"),

@@ -14,11 +14,13 @@ ALL = [path for path in sorted((ROOT / "plugins").rglob("*.py")) if path.name !=
 # What action plugins have in common knows Ansible and reads the modules' documentation; the rest is pure.
 CORE = [path for path in sorted((ROOT / "plugins" / "plugin_utils").rglob("*.py")) if path.parent.name != "_action"]
 SINCE_3_7 = {"dataclasses", "contextvars", "graphlib", "zoneinfo", "tomllib"}
+# REUSE-IgnoreStart
 HEADER = [
     "# Copyright (c) 2026 falcotune contributors",
     "# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)",
     "# SPDX-License-Identifier: GPL-3.0-or-later",
 ]
+# REUSE-IgnoreEnd
 # Beside the pure core, on the controller: the history of audits is a file.
 WITH_IO = {"_report/history.py": {"os"}}
 PURE = "ansible_collections.falcotune.fleet.plugins.plugin_utils"

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that `systemctl start` leaves behind for each unit.
 
-It does what systemd's manager would: it starts the main process, restarts what failed, counts, asks politely and kills
-after the stop timeout. No dependencies between units, no sandboxing.
+It does what systemd's manager would: it starts the main process, restarts and counts failures, stops with SIGTERM and
+kills after the stop timeout. No dependencies between units, no sandboxing.
 """
 
 import os
