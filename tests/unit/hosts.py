@@ -188,7 +188,7 @@ class Host:
         kind, effective, release = self.facts()["driver"]["kind"], self.effective(), releases.release_for(self.version)
 
         def value(path):
-            return configuration.value_in_force(effective, path, release)["value"]
+            return configuration.Settings(effective, release).value(path)
 
         # 0.37 reads the old keys while its engine block says what the code's defaults say.
         old = release.has("syscall_buf_size_preset") and (
@@ -224,8 +224,8 @@ class Host:
             weighed = self.weight is not None or "CPUWeight" in host.dropin
             host.weight = int(host.dropin.get("CPUWeight", 100)) if weighed else None
             host.quota = None if host.dropin.get("CPUQuota") == "" else self.quota
-        if plan["rung"]:
-            attempt = {"at": 4005.0, "step": plan["rung"]["step"], "to": plan["rung"]["to"], "release": plan["release"],
+        if plan["step"]:
+            attempt = {"at": 4005.0, "step": plan["step"]["name"], "to": plan["step"]["to"], "release": plan["release"],
                        "before": {name: plan["verdict"][name] for name in ("state", "drops_percent", "rate_per_cpu", "bottleneck")}}
             host.record["attempts"] = ((self.record or {}).get("attempts") or []) + [attempt]
         if plan["changes"]:
@@ -265,9 +265,9 @@ def fragment(**blocks):
     return yaml.safe_dump(blocks, sort_keys=False)
 
 
-def change(plan, key):
+def change(plan, key, kind="config"):
     """The one change of a key, or None."""
-    found = [item for item in plan["changes"] if item["key"] == key]
+    found = [item for item in plan["changes"] if (item["kind"], item["key"]) == (kind, key)]
     assert len(found) < 2, found
     return found[0] if found else None
 

@@ -9,6 +9,7 @@ Pure, and safe with any text: what cannot be read gives a reason.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # Falco's own prefix of a log line, in both forms (time_format_iso_8601), behind what a journal or syslog may put before it.
 PREFIX = re.compile(
@@ -38,7 +39,7 @@ UNSUPPORTED = "or unsupported with current configuration: warning (unsupported-e
 KEYS = tuple(key for key, _sign, _words in LINES) + ("invalid_positive", "invalid_negative", "unsupported")
 
 
-def parse(text):
+def parse(text: str) -> dict[str, Any]:
     """What one dry run with log_level debug selected.
 
     text: what Falco wrote to stderr.
@@ -46,9 +47,11 @@ def parse(text):
        'enabled_rules': [names] or None (printed since 0.37), 'errors': [what stopped Falco], 'reason': None, or why this is no
        whole answer; then the lists hold what could be read}
     """
-    result = {key: [] for key in KEYS}
+    result: dict[str, Any] = {key: [] for key in KEYS}
     result.update(version=None, enabled_rules=None, errors=[], reason=None)
-    seen, broken, listing = set(), [], True
+    seen: set[str] = set()
+    broken: list[str] = []
+    listing = True
     for line in str(text or "").replace("\r\n", "\n").split("\n"):
         match = PREFIX.match(line)
         if not match:
@@ -75,7 +78,7 @@ def parse(text):
     return result
 
 
-def lines(result):
+def lines(result: dict[str, Any]) -> list[str]:
     """The log lines of a selection as Falco prints them, without prefix, in order; the hint after 'unsupported' is left out."""
     printed = []
     for key, sign, words in LINES:
@@ -90,7 +93,7 @@ def lines(result):
     return printed
 
 
-def _logged(rest, result, seen, broken):
+def _logged(rest: str, result: dict[str, Any], seen: set[str], broken: list[str]) -> None:
     match = COUNTED.match(rest)
     if match:
         key = WORDS.get((match[1], match[3]))
@@ -110,7 +113,7 @@ def _logged(rest, result, seen, broken):
         result["version"] = match[1]
 
 
-def _bare(line, result):
+def _bare(line: str, result: dict[str, Any]) -> None:
     """A line without Falco's prefix: written to stderr directly."""
     if line.startswith("Error: "):
         result["errors"].append(line[7:].strip())
@@ -118,11 +121,11 @@ def _bare(line, result):
         result["unsupported"] = _names(line.partition(UNSUPPORTED)[2])
 
 
-def _names(text):
+def _names(text: str) -> list[str]:
     return sorted({name.strip() for name in text.split(", ") if name.strip()})
 
 
-def _reason(result, seen, broken):
+def _reason(result: dict[str, Any], seen: set[str], broken: list[str]) -> str | None:
     if result["errors"]:
         return "Falco did not get through its dry run: %s" % result["errors"][0]
     if broken:

@@ -13,8 +13,10 @@ The tables are those of Falco 0.44.1 and its drivers; what came or went between 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 
 # Kernel names that have an event of their own.
 WITH_EVENT = frozenset(
@@ -184,7 +186,7 @@ META = frozenset(
 class Names:
     """The names of one span of releases. Sets of kernel names, unless an attribute says events."""
 
-    def __init__(self, minor):
+    def __init__(self, minor: tuple[int, ...]) -> None:
         absent = {name for since, names in SINCE.items() if since > minor for name in names.split()}
         self.kernel = (WITH_EVENT | GENERIC) - absent
         self.events = (self.kernel - set(KERNEL_ONLY)) | set(EVENT_TO_KERNEL)
@@ -198,17 +200,17 @@ class Names:
             META if minor >= (0, 44) else frozenset(name for name in META if not name.startswith("task"))
         )
 
-    def kernel_of(self, events):
+    def kernel_of(self, events: Iterable[str]) -> set[str]:
         """Kernel names behind event names; what is no event name stands for nothing."""
-        found = set()
+        found: set[str] = set()
         for name in events:
             if name in self.events:
                 found.update(EVENT_TO_KERNEL.get(name, (name,)))
         return found & self.kernel
 
-    def events_of(self, kernel):
+    def events_of(self, kernel: Iterable[str]) -> set[str]:
         """Event names as Falco prints them for a set of kernel names: accept4 alone is printed as accept, accept4."""
-        found = set()
+        found: set[str] = set()
         for name in kernel:
             if name in self.kernel:
                 found.add(KERNEL_ONLY.get(name, name))
@@ -216,7 +218,7 @@ class Names:
             found.add("accept")
         return found
 
-    def exact_events(self, kernel):
+    def exact_events(self, kernel: Iterable[str]) -> set[str]:
         """Event names that stand for these kernel names and no more, as far as names can say it: accept4 alone is accept4."""
         kernel = set(kernel) & self.kernel
         found = {name for name in self.events_of(kernel) if self.kernel_of({name}) <= kernel}
@@ -224,11 +226,11 @@ class Names:
 
 
 @functools.cache
-def _names(minor):
+def _names(minor: tuple[int, ...]) -> Names:
     return Names(minor)
 
 
-def names_for(release):
+def names_for(release: Release | str) -> Names:
     """The Names of a Release or of a version string. Raises releases.UnsupportedRelease before 0.35, which knew no selection."""
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
@@ -239,7 +241,7 @@ def names_for(release):
     return _names(release.table[:2])
 
 
-def known_since(name):
+def known_since(name: str) -> str | None:
     """'0.44' for a name that is younger than 0.35 and kernel's, else None."""
     for since, names in SINCE.items():
         if name in names.split():

@@ -58,9 +58,11 @@ PROOFS = ("metrics.output_file", "/metrics", "memory map", "log")
 PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_stats_enabled")
 # What plans and findings say in always the same words.
 SAID = (
-    "(running)",
-    "(record)",
-    "(unfinished)",
+    "(unfinished) change",
+    "(unfinished) trial",
+    "proven state",
+    "change",
+    "trial",
     "configuration",
     "driver",
     "Falco's release",
@@ -325,7 +327,8 @@ def _plan(plan, names):
     return {
         "changes": [
             {
-                "key": names.about(item["key"]),
+                "kind": item["kind"],
+                "key": names.text(item["key"]),
                 "from": names.value(item["from"]),
                 "to": names.value(item["to"]),
                 "why": names.text(item["why"]),
