@@ -95,7 +95,7 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
         "selected": _selected(plan),
         "adopt": changes.has(plan["changes"], "record"),
         "before": _before(plan["verdict"]),
-        "attempt": _attempt(plan),
+        "attempt": attempt(plan),
     }
     request.update(cast(Request, made))
     _watch(request, plan, policy, after)
@@ -229,17 +229,22 @@ def _before(verdict: Verdict | None) -> Before | None:
     }
 
 
-def _attempt(plan: Plan) -> dict[str, Any] | None:
+def attempt(plan: Plan) -> dict[str, Any] | None:
     """What the host is to remember of the step that is taken."""
     step = plan["step"]
     if step is None:
         return None
-    return {
+    made: dict[str, Any] = {
         "step": step["name"],
         "to": step["to"],
         "release": plan["release"],
         "before": _before(plan["verdict"]),
     }
+    # What the system calls were before: a step that has no effect is taken back.
+    if plan["syscalls_before"] and "custom_set" in step["to"]:
+        made["replaced"] = plan["syscalls_before"]
+        made["profile"] = (plan["syscalls"] or {}).get("shares") or {}
+    return made
 
 
 def _rules_files(effective: dict[str, Any]) -> list[str]:

@@ -19,6 +19,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_nam
 
 # An exclusion that saves less than this share of the events is not worth a rule's sight.
 LEAST = 0.001
+# What makes less of what is watched is not remembered of a profile.
+LEAST_SHARE = 0.01
 # Steps of the frontier: after so many the rest is small.
 MOST_STEPS = 30
 # Rules lost by an exclusion that costs none: keeps the order of such exclusions by volume.
@@ -137,17 +139,22 @@ def _protects(policy, rule):
     )
 
 
-def choose(rules, release, policy, current=None, profile=None, drops=None, rate=None, target=None):
+def choose(
+    rules, release, policy, current=None, profile=None, drops=None, rate=None, target=None, proved=None
+):
     """The cheapest base_syscalls that reaches a target.
 
     rules: as rules.resolve() and falco_list.parse() give them. release: a Release or a version, 0.35 or newer.
     policy: the tuning policy (policy.complete()): syscalls, base_syscalls, required_syscalls, protected_rules, protected_tags and
     protected_priority are read. current: {'custom_set', 'repair', 'all'} in force. profile, drops, rate: see
     syscall_volume.measured(). target: events a second to come down to, or None for as low as repair goes.
+    proved: a function from the shares of the calls (below) to the names that may be excluded; None: all may.
     → the contract `syscalls` of a plan:
        {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis', 'target_events_per_second', 'reached',
         'before': {'events_per_second', 'syscalls'}, 'after': {…},
         'coverage': {'rules_total', 'blind', 'half_blind', 'wrong_output', 'newly'} (coverage.Coverage; newly: rules that lose more),
+        'shares': {event name: its share of what is watched now, by the profile}, of those that make at least 1 %,
+        'unproved': why an exclusion that would help is not made yet, or None,
         'state': [{'call', 'events_per_second', 'rules'}]: what is selected beside repair for the state of rules,
         'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}], 'reasons', 'warnings'}
     Raises SetError where policy can't be kept.
@@ -159,6 +166,7 @@ def choose(rules, release, policy, current=None, profile=None, drops=None, rate=
     volume = syscall_volume.measured(release, choice.before, profile, drops, rate)
     entries, repair, reasons = selections.entries_of(current["custom_set"]), bool(current["repair"]), []
     frontier, warnings = [], []
+    shares, unproved = _shares(choice, volume), None
     if policy["base_syscalls"]:
         entries, repair = _fixed(choice, policy, current)
         reasons.append("policy says so (falco_tune_base_syscalls)")
@@ -168,7 +176,8 @@ def choose(rules, release, policy, current=None, profile=None, drops=None, rate=
         steps = list(_steps(choice, entries, repair, volume))
         frontier = [_point(choice, step, volume, previous) for previous, step in zip([None] + steps, steps)]
         if policy["syscalls"] == "exclude" and target is not None:
-            entries = _enough(choice, entries, repair, volume, steps, target, reasons)
+            allowed = None if proved is None else proved(shares)
+            entries, unproved = _exclude(choice, entries, repair, volume, steps, target, reasons, allowed)
     for rule in choice.rules:
         unknown = state.unknown_fields(rule)
         if unknown:
@@ -176,7 +185,10 @@ def choose(rules, release, policy, current=None, profile=None, drops=None, rate=
                 "the rule '%s' reads %s, of which it is not known what it needs: every call that Falco collects for its state is "
                 "kept for it" % (rule["name"], ", ".join(unknown))
             )
-    return _answer(choice, current, entries, repair, volume, target, frontier, reasons, warnings)
+    return _answer(choice, current, entries, repair, volume, target, frontier, reasons, warnings) | {
+        "shares": shares,
+        "unproved": unproved,
+    }
 
 
 def _fixed(choice, policy, current):
@@ -295,8 +307,46 @@ def _excluding(entries, names):
     ]
 
 
-def _steps(choice, entries, repair, volume):
-    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far, kernel names left)."""
+def _shares(choice, volume):
+    """Shares of what is watched now, by a profile: what a host remembers of it."""
+    whole = volume.of(choice.before) if volume.basis == "profile" else None
+    if not whole:
+        return {}
+    found = {
+        name: round(volume.of(choice.names.kernel_of({name}) & choice.before) / whole, 3)
+        for name in choice.names.exact_events(choice.before)
+    }
+    return {name: share for name, share in sorted(found.items()) if share >= LEAST_SHARE}
+
+
+def _exclude(choice, entries, repair, volume, steps, target, reasons, allowed):
+    """(custom_set, why what would help is not excluded yet, or None). allowed: names that may be excluded; None: all."""
+    free = _enough(choice, entries, repair, volume, steps, target, reasons if allowed is None else [])
+    if allowed is None or free == entries:
+        return free, None
+    some = list(_steps(choice, entries, repair, volume, allowed))
+    chosen = _enough(choice, entries, repair, volume, some, target, reasons)
+    if chosen != entries:
+        return chosen, None
+    lacking = sorted(name for name in _left_out(entries, free) if name not in allowed)
+    why = (
+        "%s would have to be excluded, which needs two profiles of the host, falco_tune_exclude_hours apart, in which it makes "
+        "at least 5 %% of what is watched" % ", ".join(lacking)
+    )
+    reasons.append("nothing is excluded yet: %s" % why)
+    return entries, why
+
+
+def _left_out(entries, then):
+    """Names that a custom_set leaves out beside another."""
+    return {item.removeprefix("!") for item in set(entries) ^ set(then)}
+
+
+def _steps(choice, entries, repair, volume, allowed=None):
+    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far, kernel names left).
+
+    allowed: names that may be excluded; None: all.
+    """
     if volume.basis == "none":
         return
     kernel = choice.selected(entries, repair)
@@ -305,6 +355,8 @@ def _steps(choice, entries, repair, volume):
         now, cost = volume.of(kernel), choice.lost(kernel, volume)
         best = None
         for name in sorted(choice.names.exact_events(kernel - REPAIR)):
+            if allowed is not None and name not in allowed:
+                continue
             left = choice.selected(_excluding(entries, excluded + [name]), repair)
             saved = now - volume.of(left)
             if saved < LEAST * whole or choice.violated(left):
