@@ -20,7 +20,8 @@ def _value(value):
 
 
 def explain(result, plan=None):
-    """What was measured and what it means; what changed, from what to what, and why; what the buffers buy and cost; what proved it."""
+    """What was measured and what it means; what changed, from what to what, and why; what the buffers buy and
+    cost; what proved it."""
     if not isinstance(result, dict):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
     lines = _measured(plan)
@@ -32,7 +33,8 @@ def explain(result, plan=None):
     if plan and plan["buffers"] and ("buf_size_preset" in keys or "cpus_for_each" in keys):
         rings, bridged = plan["buffers"], plan["seconds_bridged"]
         lines.append(
-            "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU"
+            "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per "
+            "CPU"
             % (
                 rings["count"],
                 human(rings["bytes_each"]),

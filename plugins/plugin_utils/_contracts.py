@@ -4,11 +4,12 @@
 """The shapes of what one part of the collection hands to the next.
 
 Host → Facts → Plan → Request → Evidence → Report. Everything here is plain data that JSON can hold. Sizes are
-bytes, times are seconds (Unix time where a key is called ``at``, ``since``, ``began`` or ``ended``), shares are
-percent; keys with other units say so in their name.
+bytes, times are seconds (Unix time where a key is called ``at``, ``since``, ``began`` or ``ended``), shares
+are percent; keys with other units say so in their name.
 
-Facts are made by _tuning/assembly.py, which fills in every key, so readers need not guard against missing parts:
-what a host could not tell is None, an empty list or an empty dict. The other makers are named at each type.
+Facts are made by _tuning/assembly.py, which fills in every key, so readers need not guard against missing
+parts: what a host could not tell is None, an empty list or an empty dict. The other makers are named at each
+type.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ EVIDENCE_BASES: tuple[EvidenceBasis, ...] = ("counters", "process")
 
 
 class CpuTime(TypedDict):
-    """All of Falco's threads: on a CPU, waiting for one, throttled by a quota. None where nothing counts it."""
+    """All of Falco's threads: on a CPU, waiting for one, throttled by a quota. None where nothing counts
+    it."""
 
     on: float | None
     waiting: float | None
@@ -224,7 +226,8 @@ class Window(TypedDict):
 
 
 class Rule(TypedDict):
-    """One rule as Falco has loaded it, or as _rules/ruleset.py resolves it. kernel: system calls, in the kernel's names."""
+    """One rule as Falco has loaded it, or as _rules/ruleset.py resolves it. kernel: system calls, in the
+    kernel's names."""
 
     name: str
     source: str

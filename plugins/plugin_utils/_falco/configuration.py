@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Falco's configuration as a given release reads it: files, merge rules, -o options and environment.
 
-Pure functions over texts; the facts module brings the texts. Verified against recorded merges of Falco 0.38.2 and
-0.44.1. Sources: userspace/falco/configuration.cpp, userspace/engine/yaml_helper.h.
+Pure functions over texts; the facts module brings the texts. Verified against recorded merges of Falco 0.38.2
+and 0.44.1. Sources: userspace/falco/configuration.cpp, userspace/engine/yaml_helper.h.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class InForce(NamedTuple):
-    """value: as Falco takes it; set: whether a file or an option sets it; legal: whether Falco can use what is set."""
+    """value: as Falco takes it; set: whether a file or an option sets it; legal: whether Falco can use what
+    is set."""
 
     value: Any
     set: bool
@@ -31,9 +32,9 @@ class InForce(NamedTuple):
 class Merged(TypedDict):
     """The configuration as merge() puts it together from its files.
 
-    effective has variables expanded, raw has not. order: the loaded files. entry: the entry of config_files that brought
-    each file (-1: the main file); strategy: its strategy. listed: all entries. keys: what each file holds. origin: which
-    file, or '-o', decided each top-level key. duplicates: (path, key, line).
+    effective has variables expanded, raw has not. order: the loaded files. entry: the entry of config_files
+    that brought each file (-1: the main file); strategy: its strategy. listed: all entries. keys: what each
+    file holds. origin: which file, or '-o', decided each top-level key. duplicates: (path, key, line).
     """
 
     effective: dict[str, Any]
@@ -52,7 +53,8 @@ class ConfigError(ValueError):
 
 
 class _Loader(_Base):  # type: ignore[misc]  # which of the two classes it is, is known at run time
-    """YAML as Falco reads it: scalars stay text that reads the same back; of duplicate keys the first one counts."""
+    """YAML as Falco reads it: scalars stay text that reads the same back; of duplicate keys the first one
+    counts."""
 
     duplicates: list[tuple[str, int]]
 
@@ -214,7 +216,8 @@ def entries(config: dict[str, Any]) -> list[tuple[str, str | None]]:
 def listing(
     raw: dict[str, Any], options: list[str], environment: dict[str, str]
 ) -> list[tuple[str, str | None]]:
-    """entries() of the main file as the release and the -o options have it; raw is changed as by those options."""
+    """entries() of the main file as the release and the -o options have it; raw is changed as by those
+    options."""
     for option in options:
         if top_level(option) == "config_files":
             set_option(raw, option)
@@ -233,7 +236,8 @@ def loaded_files(
 ) -> list[tuple[str, str | None, int]]:
     """The files that Falco loads after the main one, in order: [(path, strategy, number of its entry)].
 
-    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises ConfigError where Falco would exit.
+    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises
+    ConfigError where Falco would exit.
     """
     if release.fragments is None:
         return []
@@ -241,8 +245,8 @@ def loaded_files(
     for number, (path, strategy) in enumerate(listed):
         if strategy is not None and release.fragments == "replace":
             raise ConfigError(
-                "%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and exits"
-                % (main, release)
+                "%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and "
+                "exits" % (main, release)
             )
         folder = path.rstrip("/") or "/"
         names = (
@@ -261,8 +265,8 @@ def merge(
 ) -> Merged:
     """The effective configuration. Raises ConfigError.
 
-    files: {path: text} of the main file and of every regular file that config_files may name. options: the -o texts
-    of the process in order.
+    files: {path: text} of the main file and of every regular file that config_files may name. options: the -o
+    texts of the process in order.
     """
     raw, repeated = load(files[main], main)
     duplicates = [(main, *item) for item in repeated]
@@ -318,7 +322,8 @@ def lookup(config: Any, path: str) -> tuple[bool, Any]:
 
 
 def coerce(value: Any, key: Key) -> tuple[bool, Any]:
-    """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp as<T>)."""
+    """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp
+    as<T>)."""
     text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
     if value is None:
         return False, key.default

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The driver that runs, and what decided it.
 
-Order: the process's arguments, its unit, the configuration, the release's default (userspace/falco/app/actions/
-load_config.cpp, configuration.cpp).
+Order: the process's arguments, its unit, the configuration, the release's default
+(userspace/falco/app/actions/ load_config.cpp, configuration.cpp).
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Merged, Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-
-_UNITS = {"falco-modern-bpf": "modern_ebpf", "falco-kmod": "kmod", "falco-bpf": "ebpf"}
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import UNIT_DRIVERS
 
 
 def options_of(arguments: list[str]) -> list[str]:
@@ -81,7 +80,8 @@ def decide(
 ) -> Driver:
     """{'kind', 'decided_by'}: kind is kmod, ebpf, modern_ebpf or another engine's name.
 
-    arguments: of the running process, else of the unit's ExecStart. merged: what config.merge() returned, or None.
+    arguments: of the running process, else of the unit's ExecStart. merged: what config.merge() returned, or
+    None.
     """
     kind = _from_arguments(arguments, environment, merged["effective"] if merged else {}, release)
     origin = merged["origin"].get("engine") if merged else None
@@ -96,7 +96,7 @@ def decide(
         if found and value:
             return {"kind": str(value), "decided_by": "configuration (%s)" % (origin or "engine.kind")}
     if not release.since(0, 37):
-        name = (unit or "").rsplit(".service", 1)[0]
-        if name in _UNITS and not arguments:
-            return {"kind": _UNITS[name], "decided_by": "unit %s" % unit}
+        kind = UNIT_DRIVERS.get(unit or "")
+        if kind and not arguments:
+            return {"kind": kind, "decided_by": "unit %s" % unit}
     return {"kind": "kmod", "decided_by": "default of release %s" % release}

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The debug output of `falco --dry-run` (0.35 to 0.44.1) read into the shape of syscalls.select(), and that shape as such output.
+"""The debug output of `falco --dry-run` (0.35 to 0.44.1) read into the shape of syscalls.select(), and that
+shape as such output.
 
 Pure, and safe with any text: what cannot be read gives a reason.
 """
@@ -11,10 +12,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# Falco's own prefix of a log line, in both forms (time_format_iso_8601), behind what a journal or syslog may put before it.
+# Falco's own prefix of a log line, in both forms (time_format_iso_8601), behind what a journal or syslog may
+# put before it.
 PREFIX = re.compile(
     r"^(?:\S.{0,120}? falco(?:\[\d{1,10}\])?: )?"
-    r"(?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[+-]\d\d:?\d\d|Z)): "
+    r"(?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}"
+    r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[+-]\d\d:?\d\d|Z)): "
 )
 COUNTED = re.compile(r"^([+-]?)\((\d{1,6})\) (.+?): (.*)$")
 RULES_TOTAL = re.compile(r"^\((\d{1,6})\) enabled rules in total$")
@@ -44,8 +47,8 @@ def parse(text: str) -> dict[str, Any]:
 
     text: what Falco wrote to stderr.
     → {the lists of syscalls.select() but 'kernel', 'version': '0.44.1' or None,
-       'enabled_rules': [names] or None (printed since 0.37), 'errors': [what stopped Falco], 'reason': None, or why this is no
-       whole answer; then the lists hold what could be read}
+       'enabled_rules': [names] or None (printed since 0.37), 'errors': [what stopped Falco], 'reason': None,
+       or why this is no whole answer; then the lists hold what could be read}
     """
     result: dict[str, Any] = {key: [] for key in KEYS}
     result.update(version=None, enabled_rules=None, errors=[], reason=None)
@@ -79,7 +82,8 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """The log lines of a selection as Falco prints them, without prefix, in order; the hint after 'unsupported' is left out."""
+    """The log lines of a selection as Falco prints them, without prefix, in order; the hint after
+    'unsupported' is left out."""
     printed = []
     for key, sign, words in LINES:
         names = result.get(key) or []

@@ -99,8 +99,8 @@ KEYS = (
 class Release:
     """One Falco release, as the collection understands it.
 
-    ``version`` is the host's own; ``table`` the release whose rules are applied (they differ only for a release newer
-    than NEWEST, and then ``warning`` says so).
+    ``version`` is the host's own; ``table`` the release whose rules are applied (they differ only for a
+    release newer than NEWEST, and then ``warning`` says so).
     """
 
     def __init__(self, version: Version, table: Version, warning: str | None = None) -> None:
@@ -141,7 +141,8 @@ class Release:
         return tuple(kinds)
 
     def buffer_keys(self, driver: str) -> dict[str, tuple[str, ...]]:
-        """The keys that set buffers for a driver: {'buf_size_preset': (path, …), 'cpus_for_each_buffer': (path, …)}.
+        """The keys that set buffers for a driver: {'buf_size_preset': (path, …), 'cpus_for_each_buffer':
+        (path, …)}.
 
         0.37 reads the old keys only while its engine block looks untouched, so there both forms are written.
         """
@@ -170,7 +171,8 @@ class Release:
 
     @property
     def reload_on_rename(self) -> bool:
-        """Whether a file that is renamed into place begins a hot reload: onto falco.yaml since 0.37, into config.d ever since."""
+        """Whether a file that is renamed into place begins a hot reload: onto falco.yaml since 0.37, into
+        config.d ever since."""
         return self.since(0, 37)
 
     @property

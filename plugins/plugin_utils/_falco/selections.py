@@ -1,11 +1,13 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which system calls Falco selects for given rules and base_syscalls, as its own dry run would print them. Pure.
+"""Which system calls Falco selects for given rules and base_syscalls, as its own dry run would print them.
+Pure.
 
-The order in which Falco adds and removes is what makes the result (userspace/falco/app/actions/configure_interesting_sets.cpp,
-0.35 to 0.44.1): an exclusion is taken from the rules' calls too, what is ignored goes before the repair, and the repair puts
-members of its minimum back that an exclusion took away.
+The order in which Falco adds and removes is what makes the result
+(userspace/falco/app/actions/configure_interesting_sets.cpp, 0.35 to 0.44.1): an exclusion is taken from the
+rules' calls too, what is ignored goes before the repair, and the repair puts members of its minimum back that
+an exclusion took away.
 """
 
 from __future__ import annotations
@@ -51,10 +53,12 @@ def select(
 ) -> Selection:
     """What this Falco would watch.
 
-    release: a Release or a version, 0.35 or newer. rules: event names that the enabled rules need (coverage.needs(), or those that
-    a dry run prints). custom_set, repair, all_: base_syscalls; all_ does nothing before 0.40. option_all: -A, gone since 0.41.
+    release: a Release or a version, 0.35 or newer. rules: event names that the enabled rules need
+    (coverage.needs(), or those that a dry run prints). custom_set, repair, all_: base_syscalls; all_ does
+    nothing before 0.40. option_all: -A, gone since 0.41.
     → lists of event names, sorted, each empty where Falco would print no such line:
-       {'rules', 'plugins' (always empty, as in every Falco), 'added', 'removed', 'state', 'ignored', 'repaired', 'selected',
+       {'rules', 'plugins' (always empty, as in every Falco), 'added', 'removed', 'state', 'ignored',
+       'repaired', 'selected',
         'unsupported', 'invalid_positive', 'invalid_negative',
         'kernel': what is switched on in the kernel, in its own names,
         'warnings': [{'kind', 'names', 'text'}]}
@@ -107,8 +111,8 @@ def stages(
 ) -> tuple[set[str], set[str], set[str], set[str]]:
     """Falco's own order of adding and removing, on kernel names: (state, ignored, restored, selected).
 
-    wanted: what rules need. added, removed: what custom_set names. given: whether custom_set holds anything. everything: ignored
-    calls are watched too.
+    wanted: what rules need. added, removed: what custom_set names. given: whether custom_set holds anything.
+    everything: ignored calls are watched too.
     """
     if repair and not added:
         chosen = repaired(wanted, names)
@@ -141,7 +145,8 @@ def repaired(kernel: set[str], names: Names) -> set[str]:
 def nearest(name: object, release: Release) -> dict[str, Any]:
     """The event name that somebody meant.
 
-    → {'name': a legal event name or None, 'text': one sentence that says why; '' where the name itself is legal}
+    → {'name': a legal event name or None, 'text': one sentence that says why; '' where the name itself is
+    legal}
     """
     names = names_for(release)
     text = str(name).strip()
@@ -175,7 +180,8 @@ def nearest(name: object, release: Release) -> dict[str, Any]:
 
 
 def entries_of(custom_set: Any) -> list[str]:
-    """base_syscalls.custom_set as Falco reads it, a list of texts: a scalar counts as a list of one, nothing as an empty one."""
+    """base_syscalls.custom_set as Falco reads it, a list of texts: a scalar counts as a list of one, nothing
+    as an empty one."""
     if custom_set is None:
         return []
     given = [custom_set] if isinstance(custom_set, str) else list(custom_set)
@@ -222,7 +228,8 @@ def _invalid(case: _Case) -> Iterator[Warning]:
         yield _warning(
             "fallback",
             result["invalid_positive"],
-            "no name in base_syscalls.custom_set is valid, so Falco takes its default set, as if the list were empty",
+            "no name in base_syscalls.custom_set is valid, so Falco takes its default set, as if the list "
+            "were empty",
         )
 
 

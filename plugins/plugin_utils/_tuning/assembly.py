@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host sent → facts (_contracts.Facts): parse, merge by the release's rules, decide the driver, drop the rest.
+"""What a host sent → facts (_contracts.Facts): parse, merge by the release's rules, decide the driver, drop
+the rest.
 
 Facts are complete: every key is there, so whoever reads them needs no guards.
 """
@@ -32,7 +33,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import (
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Merged, Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import definitions, listing
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 
 
@@ -75,7 +77,8 @@ def _inflated(data: str, limit: int) -> str | None:
 
 
 def missing(sources: dict[str, Any], release: Release | None) -> list[str]:
-    """Paths that config_files names and that the host did not send, so that they can be asked for. Mostly []."""
+    """Paths that config_files names and that the host did not send, so that they can be asked for. Mostly
+    []."""
     texts = {item["path"]: item for item in sources["files"] if "data" in item}
     if sources["main"] not in texts or release is None or release.fragments is None:
         return []
@@ -210,9 +213,9 @@ def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> 
     if found["reason"]:
         return found
     for rule in listed["rules"]:
-        if said["enabled_rules"] is not None and rule["source"] == definitions.SYSCALL:
+        if said["enabled_rules"] is not None and rule["source"] == SYSCALL:
             rule["enabled"] = rule["name"] in said["enabled_rules"]
-    enabled = [rule for rule in listed["rules"] if rule["enabled"] and rule["source"] == definitions.SYSCALL]
+    enabled = [rule for rule in listed["rules"] if rule["enabled"] and rule["source"] == SYSCALL]
     wanted = {name for rule in enabled for name in rule["kernel"]}
     differs = set(syscall_names.names_for(release).events_of(wanted)) ^ set(said["rules"])
     if differs:
@@ -235,7 +238,8 @@ def _rules_sent(sent: Any, config: Config, release: Release | None) -> LoadedRul
         return _no_rules("what the host sent can't be read: %s" % error)
 
 
-# Every key that a host may leave out, with what it means then. Dicts are parts; an empty one has keys of the host's own.
+# Every key that a host may leave out, with what it means then. Dicts are parts; an empty one has keys of the
+# host's own.
 MISSING: dict[str, Any] = {
     "falco": {
         "version": None,
@@ -324,7 +328,8 @@ def _attempt(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts in which every key of the host's own parts is there, as _contracts says. Keys that are there stay as they are."""
+    """Facts in which every key of the host's own parts is there, as _contracts says. Keys that are there stay
+    as they are."""
     found: dict[str, Any] = _filled(facts, MISSING)
     record = found["host"]["record"]
     if record:

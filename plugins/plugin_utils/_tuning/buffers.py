@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ring buffers: how large, how many, and what they cost.
 
-Sizes are bytes, shares are percent. Sources: Falco's app/actions/configure_syscall_buffer_size.cpp (preset table),
-libs driver/ppm_ringbuffer.h (legal sizes), libpman/src/configuration.c (number of rings),
+Sizes are bytes, shares are percent. Sources: Falco's app/actions/configure_syscall_buffer_size.cpp (preset
+table), libs driver/ppm_ringbuffer.h (legal sizes), libpman/src/configuration.c (number of rings),
 falco.org "Falco Is Dropping Syscalls Events" (ranges for large machines).
 """
 
@@ -25,15 +25,16 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configurati
 
 MIB = 1 << 20
 
-# Bytes that an event takes in a ring, header and padding included: 56 (dup, close) to 335 (a failing open of a long
-# path), 80 for open and close together; measured on Falco 0.44.1.
+# Bytes that an event takes in a ring, header and padding included: 56 (dup, close) to 335 (a failing open of
+# a long path), 80 for open and close together; measured on Falco 0.44.1.
 BYTES_PER_EVENT = 80
 
 # The guide's upper line: above 3 000 events a second and CPU, Falco has a hard time.
 GUIDE_EVENTS_PER_CPU = 3000
 
-# CPUs from which a machine counts as large. The guide says "large machines" and names no number: below the first
-# line Falco's own defaults (preset 4, two CPUs a buffer) stay, from the second the upper end of the range applies.
+# CPUs from which a machine counts as large. The guide says "large machines" and names no number: below the
+# first line Falco's own defaults (preset 4, two CPUs a buffer) stay, from the second the upper end of the
+# range applies.
 DEFAULT_CLASSES: tuple[dict[str, int], ...] = (
     {"min_cpus": 1, "kmod": 4, "ebpf": 4, "modern_ebpf": 4, "cpus_for_each_buffer": 2},
     {"min_cpus": 16, "kmod": 5, "ebpf": 5, "modern_ebpf": 6, "cpus_for_each_buffer": 4},
@@ -97,8 +98,8 @@ def seconds_bridged(
 def budget(memory: Mapping[str, int | None], policy: Policy) -> Budget:
     """The most memory that rings may take, in bytes, and the bound that decides.
 
-    memory: the keys of _contracts.Memory. What is None or left out sets no bound; where nothing is known there is no
-    budget.
+    memory: the keys of _contracts.Memory. What is None or left out sets no bound; where nothing is known
+    there is no budget.
     """
     total, available, limit = (memory.get(name) for name in ("total", "available", "limit"))
     bounds: list[tuple[float, str]] = []
@@ -128,7 +129,8 @@ def human(size: float) -> str:
 
 
 class Machine(NamedTuple):
-    """What buffers are chosen for. memory: the keys of _contracts.Memory, in bytes; unknown ones are None or left out."""
+    """What buffers are chosen for. memory: the keys of _contracts.Memory, in bytes; unknown ones are None or
+    left out."""
 
     driver: str
     online: int
@@ -149,7 +151,8 @@ def in_force(settings: Settings, driver: str) -> Buffers:
 
 
 def size_class(classes: list[dict[str, int]], online: int) -> dict[str, int]:
-    """The policy's buffer class of a machine with so many CPUs online. Raises BufferError where there is none."""
+    """The policy's buffer class of a machine with so many CPUs online. Raises BufferError where there is
+    none."""
     matching = [item for item in classes if item["min_cpus"] <= online]
     if not matching:
         raise BufferError("the policy has no buffer class for %d CPUs" % online)
@@ -202,8 +205,8 @@ def choose(
     """The rings for one host. Raises BufferError where no preset fits the memory.
 
     policy: what policies.buffer_policy() makes of a policy. current: the settings in force, or None.
-    settled: the current values are an earlier choice of the collection. A larger one must then leave a quarter of the
-    budget, so that memory that comes and goes does not change buffers at every run.
+    settled: the current values are an earlier choice of the collection. A larger one must then leave a
+    quarter of the budget, so that memory that comes and goes does not change buffers at every run.
     asked: what evidence asks for instead of the machine's class.
     """
     fixed = policy["buf_size_preset"] != "auto"
@@ -304,7 +307,8 @@ def _fitted(machine: Machine, room: _Room, choice: _Choice, fixed: bool, most: i
 
 def _no_room(machine: Machine, room: _Room, preset: int, group: int | None, fixed: bool) -> str:
     return (
-        "no buffers fit the budget of %s (%s): preset %d on %d CPUs takes %s with %s while it loads; raise the budget%s"
+        "no buffers fit the budget of %s (%s): preset %d on %d CPUs takes %s with %s while it loads; raise "
+        "the budget%s"
         % (
             human(room.limit["bytes"] or 0),
             room.limit["bound"],

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One change of a plan, and how it is written for people. Pure.
 
-The kind says what sort of thing is changed and decides what follows; the key says which one. The label is for people only.
+The kind says what sort of thing is changed and decides what follows; the key says which one. The label is for
+people only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def change(kind: ChangeKind, key: str, before: Json, after: Json, why: str) -> C
 
 
 def label(item: Change) -> str:
-    """'engine.kind', '(unit) Nice', '(file) /etc/x': the key, with its kind where it is not a key of Falco's."""
+    """'engine.kind', '(unit) Nice', '(file) /etc/x': the key, with its kind where it is not a key of
+    Falco's."""
     return item["key"] if item["kind"] == "config" else "(%s) %s" % (item["kind"], item["key"])
 
 

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is on disk ≠ what was planned ≠ what runs. Pure: facts and plan → findings.
 
-Only a host that the collection has changed before can drift: its record says what was written and proven then.
+Only a host that the collection has changed before can drift: its record says what was written and proven
+then.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def _finding(
 def find(facts: Facts, plan: Plan | None = None, current: Buffers | None = None) -> list[Drift]:
     """What has drifted.
 
-    plan: the plan that the same facts make now, or None where none can be made. current: the buffer settings that the
-    configuration on disk asks for, or None.
+    plan: the plan that the same facts make now, or None where none can be made. current: the buffer settings
+    that the configuration on disk asks for, or None.
     """
     record = facts["host"]["record"]
     running = _stale(facts) + _rings(facts, current) + _priority(facts)
@@ -79,7 +80,8 @@ def _driver(facts: Facts, record: Record) -> list[Drift]:
                 "driver (%s)" % facts["driver"]["decided_by"],
                 kind,
                 known,
-                "a package upgrade may have chosen anew: enable the unit of the driver you want, or run tune_falco.yml "
+                "a package upgrade may have chosen anew: enable the unit of the driver you want, or run "
+                "tune_falco.yml "
                 "to tune the one that runs",
             )
         )

@@ -36,7 +36,8 @@ def wanted(
 ) -> list[HostFile]:
     """The files, in the order in which they are written.
 
-    unit: the name of Falco's unit. lines: of our drop-in's [Service]; None where no drop-in is there and none is needed.
+    unit: the name of Falco's unit. lines: of our drop-in's [Service]; None where no drop-in is there and none
+    is needed.
     """
     found = []
     if rotate:

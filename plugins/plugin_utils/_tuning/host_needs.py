@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan needs of the host around Falco: metrics in a file, its directory and rotation, the unit's drop-in, sysctls. Pure."""
+"""What a plan needs of the host around Falco: metrics in a file, its directory and rotation, the unit's
+drop-in, sysctls. Pure."""
 
 from __future__ import annotations
 
@@ -60,14 +61,16 @@ def _temporary(path: str, policy: Policy) -> bool:
 
 
 def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
-    """Metrics on, written to a file outside the unit's sandbox. Raises PlanError where policy names a hidden one."""
+    """Metrics on, written to a file outside the unit's sandbox. Raises PlanError where policy names a hidden
+    one."""
     if not policy["metrics"] or not settings.release.metrics:
         return Metrics(None, ())
     output, wanted = settings.value("metrics.output_file"), _own_metrics_file(policy)
     hidden = facts["service"]["sandbox"]["private_tmp"]
     if hidden and _temporary(wanted, policy):
         raise PlanError(
-            "falco_tune_metrics_dir is %s, but the unit %s has PrivateTmp: Falco would not find the directory, and nobody "
+            "falco_tune_metrics_dir is %s, but the unit %s has PrivateTmp: Falco would not find the "
+            "directory, and nobody "
             "else the file; choose one outside /tmp and /var/tmp"
             % (policy["metrics_dir"], facts["service"]["unit"])
         )
@@ -78,7 +81,10 @@ def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
             Setting("metrics.interval", policy["metrics_interval"], "a window short enough to judge by")
         )
     if not output:
-        why = "a file that an audit can read; its directory is made first, since Falco exits where it is missing"
+        why = (
+            "a file that an audit can read; its directory is made first, since Falco exits where it is "
+            "missing"
+        )
         output = wanted
         found.append(Setting("metrics.output_file", output, why))
     elif hidden and _temporary(output, policy):
@@ -98,7 +104,8 @@ def around(facts: Facts, policy: Policy, driver: str, output: str | None, step: 
         made.append(changes.change("directory", directories[0], None, "0750", why))
     rotate: Rotation | None = None
     if output and output == _own_metrics_file(policy):
-        # A file that somebody else chose is rotated by somebody else: logrotate refuses a second entry for it.
+        # A file that somebody else chose is rotated by somebody else: logrotate refuses a second entry for
+        # it.
         rotate = {
             "path": output,
             "size": policy["metrics_rotate_size"],
@@ -119,7 +126,8 @@ def around(facts: Facts, policy: Policy, driver: str, output: str | None, step: 
 
 
 def _unit_lines(facts: Facts, policy: Policy, output: str | None, step: Step) -> dict[str, Any]:
-    """Lines of our drop-in: what it holds already and policy allows, what evidence asks for, what the sandbox needs."""
+    """Lines of our drop-in: what it holds already and policy allows, what evidence asks for, what the sandbox
+    needs."""
     held, sandbox = facts["host"]["unit_dropin"], facts["service"]["sandbox"]
     wanted = {**steps.kept_unit_settings(facts, policy), **step.unit}
     if output and sandbox["protect_system"] == "strict":

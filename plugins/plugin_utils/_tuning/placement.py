@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a host's settings are written, as complete blocks, and whether anything read later would override them. Pure."""
+"""Where a host's settings are written, as complete blocks, and whether anything read later would override
+them. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 
 
@@ -30,7 +32,8 @@ def _folder(config: Config) -> ConfigFolder | None:
 
 
 def target(config: Config, policy: Policy, release: Release) -> Target:
-    """The file that will hold the settings. Raises PlanError where policy asks for a layout that is not possible."""
+    """The file that will hold the settings. Raises PlanError where policy asks for a layout that is not
+    possible."""
     main = config["order"][0]
     if policy["layout"] == "full" or release.fragments is None:
         if policy["layout"] == "dropin":
@@ -73,8 +76,9 @@ def blocks(
     if "engine" in found:
         # A block without kind selects kmod, whatever falco.yaml says.
         engine = found["engine"] if isinstance(found["engine"], dict) else {}
-        # Left in our own fragment by an upgrade, what this release does not know would be a warning at every start.
-        gone = {"kind"} | {name for name in ("kmod", "ebpf", "modern_ebpf") if name not in release.drivers}
+        # Left in our own fragment by an upgrade, what this release does not know would be a warning at every
+        # start.
+        gone = {"kind"} | {name for name in DRIVERS if name not in release.drivers}
         found["engine"] = {"kind": driver, **{key: value for key, value in engine.items() if key not in gone}}
     return found
 
@@ -119,7 +123,8 @@ def _refuse_options(values: dict[str, Any], config: Config) -> None:
         given = option.partition("=")[0].strip()
         if any(key == given or key.startswith(given + ".") for key in values):
             raise PlanError(
-                "the process is started with -o %s, which overrides every file: take it out of the unit, or set the "
+                "the process is started with -o %s, which overrides every file: take it out of the unit, or "
+                "set the "
                 "policy to the value it gives" % option
             )
 

@@ -102,7 +102,8 @@ def _release(facts: Facts) -> Release:
 
 
 def _recovery(facts: Facts, release: Release) -> Plan:
-    """The plan for a host on which a change or a trial was interrupted: finish or undo that one, nothing else."""
+    """The plan for a host on which a change or a trial was interrupted: finish or undo that one, nothing
+    else."""
     unfinished = facts["host"]["unfinished"]
     phase = unfinished["phase"] if unfinished else None
     what = "trial" if phase == "trial" else "change"
@@ -141,8 +142,8 @@ def _refuse_unreadable(facts: Facts) -> None:
     if config["duplicates"]:
         path, key, line = config["duplicates"][0]
         raise PlanError(
-            "%s line %d: the key %s is given twice; Falco takes the first, most tools the last: remove one of them"
-            % (path, line, key)
+            "%s line %d: the key %s is given twice; Falco takes the first, most tools the last: remove one "
+            "of them" % (path, line, key)
         )
 
 
@@ -153,8 +154,8 @@ def _refuse_stopped(facts: Facts) -> None:
         raise PlanError(service["reason"] or "no systemd unit of Falco was found")
     if not falco["running"]:
         raise PlanError(
-            "Falco is not running (unit %s is %s): start it first, a change can't be proven on a stopped Falco"
-            % (service["unit"], service["state"])
+            "Falco is not running (unit %s is %s): start it first, a change can't be proven on a stopped "
+            "Falco" % (service["unit"], service["state"])
         )
     if falco["restarts"] and falco["age"] is not None and falco["age"] < YOUNG_SECONDS:
         raise PlanError(
@@ -172,7 +173,8 @@ def _driver(facts: Facts, policy: Policy, release: Release) -> str:
     kind, decided_by = facts["driver"]["kind"], facts["driver"]["decided_by"]
     if policy["driver"] not in ("auto", kind):
         raise PlanError(
-            "policy says driver %s, but Falco runs %s (%s): the unit chooses the driver, so enable the unit of the driver "
+            "policy says driver %s, but Falco runs %s (%s): the unit chooses the driver, so enable the unit "
+            "of the driver "
             "you want, or set falco_tune_driver to %s or auto" % (policy["driver"], kind, decided_by, kind)
         )
     if kind is None or kind not in release.drivers:
@@ -279,7 +281,8 @@ def _profile_kept(step: Step) -> list[Change]:
 
 
 def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Literal["syscalls"] | None]:
-    """Which system calls are watched: what policy fixes, else what evidence asks for; and what the plan lacks to say so."""
+    """Which system calls are watched: what policy fixes, else what evidence asks for; and what the plan lacks
+    to say so."""
     fixed = case.policy["base_syscalls"]
     if fixed and not settings.has("base_syscalls.repair"):
         raise PlanError(
@@ -373,7 +376,8 @@ def _of_what_runs(facts: Facts) -> list[Change]:
 
 
 def _proven_again(facts: Facts) -> list[Change]:
-    """A package was upgraded, or somebody changed what policy has nothing against. A restart would prove it too."""
+    """A package was upgraded, or somebody changed what policy has nothing against. A restart would prove it
+    too."""
     unproven = _unproven(facts)
     if not unproven:
         return []

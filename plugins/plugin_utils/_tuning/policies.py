@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The policy: every choice a user can make, its default, its range, and what is said about a wrong one.
 
-Role variables are these names behind ``falco_tune_``. Defaults live here and in the role's defaults/main.yml; a test
-holds the two together.
+Role variables are these names behind ``falco_tune_``. Defaults live here and in the role's defaults/main.yml;
+a test holds the two together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Policy
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS, PRIORITIES
 
 
 class PolicyError(ValueError):
@@ -25,7 +25,8 @@ class PolicyError(ValueError):
 
 
 class Option:
-    """One policy key: its default and a check that returns the value to use or raises ValueError with what it wants."""
+    """One policy key: its default and a check that returns the value to use or raises ValueError with what it
+    wants."""
 
     def __init__(self, default: Any, check: Callable[[Any], Any]) -> None:
         self.default = default
@@ -125,7 +126,8 @@ _UNITS = (
 
 
 def duration_ms(text: object) -> int:
-    """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it (userspace/falco/app/actions)."""
+    """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it
+    (userspace/falco/app/actions)."""
     pattern = "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS)
     match = re.match("^%s$" % pattern, re.sub(r"\s", "", str(text)))
     if not match:
@@ -141,29 +143,20 @@ def _interval(value: Any) -> str:
 
 
 def _classes(value: Any) -> list[dict[str, int]]:
-    wanted = "a list of {min_cpus, kmod, ebpf, modern_ebpf, cpus_for_each_buffer}"
+    checks = {
+        "min_cpus": _integer(1, 65536),
+        **{driver: _integer(1, 10) for driver in DRIVERS},
+        "cpus_for_each_buffer": _integer(0, 65535),
+    }
+    wanted = "a list of {%s}" % ", ".join(checks)
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError(wanted)
     found = []
     for item in value:
-        if not isinstance(item, dict) or set(item) != {
-            "min_cpus",
-            "kmod",
-            "ebpf",
-            "modern_ebpf",
-            "cpus_for_each_buffer",
-        }:
+        if not isinstance(item, dict) or set(item) != set(checks):
             raise ValueError(wanted)
         try:
-            found.append(
-                {
-                    "min_cpus": _integer(1, 65536)(item["min_cpus"]),
-                    "cpus_for_each_buffer": _integer(0, 65535)(item["cpus_for_each_buffer"]),
-                    "kmod": _integer(1, 10)(item["kmod"]),
-                    "ebpf": _integer(1, 10)(item["ebpf"]),
-                    "modern_ebpf": _integer(1, 10)(item["modern_ebpf"]),
-                }
-            )
+            found.append({name: check(item[name]) for name, check in checks.items()})
         except ValueError as error:
             raise ValueError("%s, with presets from 1 to 10 (%s)" % (wanted, error)) from None
     if min(item["min_cpus"] for item in found) != 1:
@@ -189,7 +182,8 @@ def _budget(value: Any) -> Any:
 def _variable(value: Any) -> str:
     if not isinstance(value, str) or not re.match(r"^([A-Za-z_][A-Za-z0-9_]*)?\Z", value):
         raise ValueError(
-            "the name of a variable of the hosts whose value is the host's failure domain, such as rack, without braces"
+            "the name of a variable of the hosts whose value is the host's failure domain, such as rack, "
+            "without braces"
         )
     return value
 
@@ -221,7 +215,10 @@ def _names(value: Any) -> list[str]:
 
 
 def _base_syscalls(value: Any) -> dict[str, Any]:
-    wanted = "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all (true or false)"
+    wanted = (
+        "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all "
+        "(true or false)"
+    )
     if not isinstance(value, dict) or not set(value) <= {"custom_set", "repair", "all"}:
         raise ValueError(wanted)
     try:
@@ -257,7 +254,7 @@ OPTIONS = {
     "layout": Option("auto", _choice("auto", "dropin", "full")),
     "fragment_name": Option("zz-falcotune.yaml", _fragment_name),
     # Driver and buffers.
-    "driver": Option("auto", _choice("auto", "kmod", "ebpf", "modern_ebpf")),
+    "driver": Option("auto", _choice("auto", *DRIVERS)),
     "buf_size_preset": Option("auto", _auto_or(_integer(1, 10))),
     "cpus_for_each_buffer": Option("auto", _auto_or(_integer(0, 65535))),
     "buffer_classes": Option([dict(item) for item in buffers.DEFAULT_CLASSES], _classes),
@@ -338,7 +335,8 @@ def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Policy:
-    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises PolicyError."""
+    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises
+    PolicyError."""
     policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
     for key, value in (given or {}).items():
         name = key[len(prefix) :] if key.startswith(prefix) else key
@@ -359,7 +357,8 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
     needed = policy["min_healthy_time"] + 2 * duration_ms(policy["metrics_interval"]) / 1000.0
     if policy["metrics"] and policy["healthy_deadline"] <= needed:
         raise PolicyError(
-            "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and %smin_healthy_time of %d s: "
+            "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and "
+            "%smin_healthy_time of %d s: "
             "raise the deadline or shorten the interval"
             % (
                 prefix,

@@ -105,7 +105,8 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
 def _from_policy(state: str, policy: Policy) -> Request:
     """A request that changes nothing yet.
 
-    stage: the digest under which the change is kept instead of made. proof: of the change that state proven looks at.
+    stage: the digest under which the change is kept instead of made. proof: of the change that state proven
+    looks at.
     """
     return {
         "state": state,
@@ -185,7 +186,8 @@ def _selected(plan: Plan) -> list[str] | None:
 
 
 def drops_at_most(verdict: Verdict | None, policy: Policy) -> float | None:
-    """Percent of events that a host may lose after its change without being worse; None where nothing was measured before."""
+    """Percent of events that a host may lose after its change without being worse; None where nothing was
+    measured before."""
     before = verdict["drops_percent"] if verdict else None
     if before is None:
         return None
@@ -198,7 +200,8 @@ def weak_evidence(plan: Plan, policy: Policy) -> str | None:
     if policy["evidence"] != "counters" or plan["layout"] is None or plan["metrics_file"]:
         return None
     return (
-        "falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to auto for it. "
+        "falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to "
+        "auto for it. "
         "Nothing was changed."
         % (
             "falco_tune_metrics is false"
@@ -212,7 +215,8 @@ DIGESTED = ("content", "target", "layout", "expected", "host_files", "directorie
 
 
 def digest(request: Request) -> str:
-    """What tells one change that is kept from another: all that would be written, and what it would be written over."""
+    """What tells one change that is kept from another: all that would be written, and what it would be
+    written over."""
     part = {name: value for name, value in request.items() if name in DIGESTED}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode("utf-8")).hexdigest()
 

@@ -3,11 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """verdict + facts + policy → the one step to take now, with its reason and its expected effect. Pure.
 
-A host that was never measured gets buffers for its size. A measured host is changed by evidence only: CPU priority
-where Falco is starved, its CPU quota where that throttles it (if policy allows), buffers where buffers are the
-bottleneck. A step that was tried on this host and had no effect, or was rolled back, is not proposed again.
+A host that was never measured gets buffers for its size. A measured host is changed by evidence only: CPU
+priority where Falco is starved, its CPU quota where that throttles it (if policy allows), buffers where
+buffers are the bottleneck. A step that was tried on this host and had no effect, or was rolled back, is not
+proposed again.
 
-Every function returns a value; merged() is the one place where what blocks a step becomes part of the verdict.
+Every function returns a value; merged() is the one place where what blocks a step becomes part of the
+verdict.
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ JUDGED = ("healthy", "acceptable", "dropping", "overloaded")
 
 # The nice value at which a starved Falco was measured to lose nothing (84 % at nice 0; 0.44.1, two CPUs).
 NICE = -10
-# One preset doubles a ring: two presets make a difference that can be told from noise, within the guide's range.
+# One preset doubles a ring: two presets make a difference that can be told from noise, within the guide's
+# range.
 PRESETS_A_STEP = 2
 # Loads that differ by more than this factor are not compared.
 COMPARABLE = 1.5
-# What a verdict says next where fewer system calls may help: `overloaded` and `upgrade` where they were reduced already.
+# What a verdict says next where fewer system calls may help: `overloaded` and `upgrade` where they were
+# reduced already.
 FEWER = ("syscalls", "overloaded", "upgrade")
 LOSING = ("dropping", "overloaded")
 # Profiles in which a call must dominate before it is excluded, and the share of what is watched that is meant by that.
@@ -78,10 +82,11 @@ class Setting(NamedTuple):
 class Step(NamedTuple):
     """The step that is taken, or what blocks it.
 
-    name: None where no step is taken. to: what the host's record keeps of the attempt. unit: lines of the drop-in.
+    name: None where no step is taken. to: what the host's record keeps of the attempt. unit: lines of the
+    drop-in.
     buffers: what buffers.choose() is asked for; None: by the machine's size. settings: wanted keys of Falco's
-    configuration. syscalls: what syscall_set.choose() returned, where that was asked. blocked: why the step is not
-    taken. next_step: what the verdict proposes instead, or None: what it proposes already.
+    configuration. syscalls: what syscall_set.choose() returned, where that was asked. blocked: why the step
+    is not taken. next_step: what the verdict proposes instead, or None: what it proposes already.
     """
 
     name: StepName | None = None
@@ -115,8 +120,8 @@ def merged(verdict: Verdict, step: Step) -> Verdict:
 def choose(case: Case, measuring: bool) -> Step:
     """The step that the verdict asks for, without system calls.
 
-    measuring: Falco's metrics are on already. A host that has not run for long enough is then waited for, and gets no
-    buffers by its size.
+    measuring: Falco's metrics are on already. A host that has not run for long enough is then waited for, and
+    gets no buffers by its size.
     """
     # Drop alerts alone are no measurement: they say nothing of the rest of the time.
     judged = case.verdict["state"] in JUDGED and case.verdict["drops_percent"] is not None
@@ -184,8 +189,8 @@ def _attempt_text(attempt: Attempt) -> str:
 
 
 def weight_of(nice: int) -> int:
-    """The CPUWeight that competes like a nice value: each nice level is a factor of 1.25, and nice 0 is a weight of 100
-    (kernel/sched/core.c)."""
+    """The CPUWeight that competes like a nice value: each nice level is a factor of 1.25, and nice 0 is a
+    weight of 100 (kernel/sched/core.c)."""
     return max(1, min(10000, round(100 * 1.25**-nice)))
 
 
@@ -211,7 +216,8 @@ def _int(text: str | None) -> int | None:
 
 
 class _Priority(NamedTuple):
-    """What a process and its cgroup have, and what policy allows. weight: None where the kernel weighs no cgroup."""
+    """What a process and its cgroup have, and what policy allows. weight: None where the kernel weighs no
+    cgroup."""
 
     nice: int
     weight: int | None
@@ -226,12 +232,14 @@ class _Priority(NamedTuple):
         return max(self.floor, NICE if self.nice > NICE else self.floor)
 
     def wanted(self) -> dict[str, int]:
-        """CPUWeight= among cgroups, where the kernel weighs them or would; Nice= among the processes of one cgroup."""
+        """CPUWeight= among cgroups, where the kernel weighs them or would; Nice= among the processes of one
+        cgroup."""
         found = {}
         weight = min(self.top, weight_of(self.target))
         if self.weighable and weight > (self.weight or 100):
             found["CPUWeight"] = weight
-        # A service is a session of its own: with autogroup, and without weights, its nice value has no effect.
+        # A service is a session of its own: with autogroup, and without weights, its nice value has no
+        # effect.
         effective = self.weight is None and not self.autogroup
         if self.target < self.nice and (found or effective):
             found["Nice"] = self.target
@@ -260,7 +268,8 @@ def _priority(case: Case) -> Step:
     return Step(
         name="priority",
         why=case.why,
-        expected="a Falco that lost 84 %% at nice 0 lost nothing at nice -10 (measured); it may cost the applications up to "
+        expected="a Falco that lost 84 %% at nice 0 lost nothing at nice -10 (measured); it may cost the "
+        "applications up to "
         "the %.3g %% of one CPU that Falco waits for now" % waiting,
         to=dict(wanted),
         unit=dict(wanted),
@@ -277,7 +286,8 @@ def _no_more_priority(now: _Priority) -> Step:
         )
     if now.target < now.nice:
         return Step(
-            blocked="Falco has %s, and Nice= has no effect here: kernel autogroup is on and Falco's cgroup has no CPU "
+            blocked="Falco has %s, and Nice= has no effect here: kernel autogroup is on and Falco's cgroup "
+            "has no CPU "
             "weight (is falco_tune_cpu_weight_ceiling 100, or the cpu controller missing?)" % has
         )
     return Step(
@@ -289,7 +299,8 @@ def _no_more_priority(now: _Priority) -> Step:
 def _quota(case: Case) -> Step:
     if not case.policy["unthrottle"]:
         return Step(
-            blocked="CPUQuota= was set by somebody on purpose: falco_tune_unthrottle: true allows to remove it"
+            blocked="CPUQuota= was set by somebody on purpose: falco_tune_unthrottle: true allows to remove "
+            "it"
         )
     again = failed_before("quota", {"CPUQuota": ""}, case)
     if again:
@@ -337,8 +348,8 @@ def _buffers(case: Case) -> Step:
     return Step(
         name="buffers",
         why=case.why,
-        expected="a stall or burst of %.3g times the length is bridged: %.3g s instead of %.3g s at the mean rate measured"
-        % (after / before, after, before),
+        expected="a stall or burst of %.3g times the length is bridged: %.3g s instead of %.3g s at the "
+        "mean rate measured" % (after / before, after, before),
         to={"buf_size_preset": preset},
         buffers=asked,
     )
@@ -367,7 +378,8 @@ def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
 
 
 def _give_back(case: Case) -> Step:
-    """Smaller buffers after quiet days: only what exceeds the machine's class, never below what helped this host."""
+    """Smaller buffers after quiet days: only what exceeds the machine's class, never below what helped this
+    host."""
     since, days = case.facts["metrics"]["since_start"], case.policy["quiet_days"]
     fixed = case.policy["buf_size_preset"] != "auto"
     if fixed or not days or not since or since["drops"] != 0 or since["seconds"] < days * 86400.0:
@@ -402,7 +414,8 @@ def _give_back(case: Case) -> Step:
 
 
 def wants_fewer_syscalls(case: Case, first: Step) -> bool:
-    """Whether fewer system calls are the next step that evidence asks for, and policy and release allow it."""
+    """Whether fewer system calls are the next step that evidence asks for, and policy and release allow
+    it."""
     return (
         first.name is None
         and case.verdict["state"] in LOSING

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host counted (module_utils/syscall_profile) in the names of Falco. Pure; what a host sends is not trusted."""
+"""What a host counted (module_utils/syscall_profile) in the names of Falco. Pure; what a host sends is not
+trusted."""
 
 from __future__ import annotations
 
@@ -29,12 +30,13 @@ NOTES = 20
 def read(profile: Any, release: Release | str | None = None) -> dict[str, Any]:
     """Rates by Falco's event names.
 
-    profile: what measure() returned, in whatever state it arrived. release: a Release or version, 0.35 or newer; None is the
-    newest known. Raises releases.UnsupportedRelease.
-    → {'means', 'seconds', 'reason', 'notes', 'per_second': {event name: calls a second}, 'unwatchable': {kernel's name: the same},
+    profile: what measure() returned, in whatever state it arrived. release: a Release or version, 0.35 or
+    newer; None is the newest known. Raises releases.UnsupportedRelease.
+    → {'means', 'seconds', 'reason', 'notes', 'per_second': {event name: calls a second}, 'unwatchable':
+    {kernel's name: the same},
        'total_per_second'}; without counts 'reason' says why, and total_per_second is None.
-    Each call counts once, under the narrowest name (accept4, not accept), so the rate of a selection is the sum over the names
-    that Falco prints of it.
+    Each call counts once, under the narrowest name (accept4, not accept), so the rate of a selection is the
+    sum over the names that Falco prints of it.
     """
     names = names_for(release or "%d.%d.%d" % releases.NEWEST)
     given = profile if isinstance(profile, dict) else {}

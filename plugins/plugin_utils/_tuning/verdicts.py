@@ -5,9 +5,11 @@
 
 What a bottleneck looks like was measured on a real Falco (0.44.1, two CPUs):
 
-    starved     14 % of a CPU used, 87 % of the time spent waiting for one, 84 % of events lost; the same Falco at nice -10
-                used 60 %, waited 20 % and lost nothing. So it is the share of waiting that tells, not the use of CPU.
-    consumer    one thread reads all rings: near 100 % of a core nothing but fewer events or fewer rules helps.
+    starved     14 % of a CPU used, 87 % of the time spent waiting for one, 84 % of events lost; the same
+                Falco at nice -10 used 60 %, waited 20 % and lost nothing. So it is the share of waiting that
+                tells, not the use of CPU.
+    consumer    one thread reads all rings: near 100 % of a core nothing but fewer events or fewer rules
+                helps.
     buffer      a cool CPU and drops: they come in bursts, which a larger ring bridges.
 """
 
@@ -20,15 +22,16 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import rele
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 
-# Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written when enter
-# events were counted.
+# Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
+# when enter events were counted.
 LINES = (1000, 1500, 3000)
 TIERS = ("low", "moderate", "high", "extreme")
-# The same load made 3.4 events an open on 0.38.2 and 1.8 on 0.44.1: what 0.42 and newer count is multiplied by this
-# before it is held against the guide's lines.
+# The same load made 3.4 events an open on 0.38.2 and 1.8 on 0.44.1: what 0.42 and newer count is multiplied
+# by this before it is held against the guide's lines.
 ENTER_EVENTS = 1.9
 
-# Percent of the time. A Falco that keeps up waited for a quarter of the time it wanted a CPU, a starved one 86 %.
+# Percent of the time. A Falco that keeps up waited for a quarter of the time it wanted a CPU, a starved one
+# 86 %.
 STARVED_WAITING = 10.0
 STARVED_SHARE = 40.0
 # Percent of one CPU from which the one thread that reads events counts as busy.
@@ -51,9 +54,11 @@ STEPS = {
     "priority": "give Falco's unit a higher CPU priority (Nice=, CPUWeight=)",
     "quota": "raise or remove CPUQuota= of {unit}",
     "buffers": "larger ring buffers: the CPU is cool, so the drops come in bursts",
-    "syscalls": "watch fewer system calls: base_syscalls.repair: true first, then exclusions by measured volume",
-    "outputs": "make the outputs faster or the rules quieter: alerts are lost in a full outputs_queue, not events in the kernel",
-    "thread_table": "raise falco_libs.thread_table_size: threads are not stored, so events lack their process",
+    "syscalls": "watch fewer system calls: base_syscalls.repair: true first, then exclusions by measured "
+    "volume",
+    "outputs": "make the outputs faster or the rules quieter: alerts are lost in a full outputs_queue, not "
+    "events in the kernel",
+    "thread_table": "raise falco_libs.thread_table_size: threads are dropped, so events lack their process",
     "kernel": "nothing in Falco's settings helps against {what}: {cure}",
     "upgrade": "upgrade Falco to 0.42 or newer, which makes about half the events of the same load",
     "accept": "accept it: a little loss on a few busy hosts is within policy",
@@ -66,7 +71,7 @@ BESIDE_BUFFERS = (
     (
         "page_faults",
         "events lost to page faults",
-        "the programs' arguments are not in memory: look for memory pressure and swapping, or use modern_ebpf",
+        "the programs' arguments are not in memory: look for memory pressure or swapping, or use modern_ebpf",
     ),
     (
         "scratch_map",
@@ -78,7 +83,8 @@ SWITCH_ON = "set metrics.enabled: true, an interval and metrics.output_file"
 
 
 class Finding(NamedTuple):
-    """What limits Falco, the step that would help, and how both are worded. words: what the step's advice is filled with."""
+    """What limits Falco, the step that would help, and how both are worded. words: what the step's advice is
+    filled with."""
 
     bottleneck: str
     step: str
@@ -102,7 +108,8 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
     else:
         accepted = lost <= policy["accepted_drops_percent"]
         finding = _bottleneck(facts, window, settings, cpu)
-        # What fewer system calls and an upgrade can't cure is another state than drops that something may cure.
+        # What fewer system calls and an upgrade can't cure is another state than drops that something may
+        # cure.
         state = "acceptable" if accepted else "overloaded" if finding.step == "overloaded" else "dropping"
         finding = finding._replace(reasons=(*_kinds(window), *finding.reasons))
     found = _verdict(facts, cpu, state, finding)
@@ -165,7 +172,8 @@ class Schedule(TypedDict):
 
 
 def schedule(facts: Facts) -> Schedule:
-    """Between two audits where there were two; since its start where that was within a day; else as two looks saw it."""
+    """Between two audits where there were two; since its start where that was within a day; else as two looks
+    saw it."""
     seen, age = facts["falco"]["cpu"], facts["falco"]["age"]
     total = seen["total"]
     found: Schedule = {
@@ -361,8 +369,8 @@ def _by_cpu_time(window: Window, settings: Settings | None, cpu: Schedule) -> Fi
 def _consumer(settings: Settings | None, on: float) -> Finding:
     """One thread reads all events and has no CPU time left: only fewer events help."""
     why = (
-        "Falco used %s %% of a CPU, and one thread reads all events: larger buffers would only be full a little later"
-        % _short(on)
+        "Falco used %s %% of a CPU, and one thread reads all events: larger buffers would only be full a "
+        "little later" % _short(on)
     )
     if settings:
         lean = settings.value("base_syscalls.repair") or settings.value("base_syscalls.custom_set")

@@ -4,37 +4,42 @@
 """Two snapshots of one Falco run → the window contract: what the host made, what Falco lost, what it cost.
 
 Everything is a difference of monotonic counters over the difference of evt.time, as Falco's own rates are
-(userspace/falco/stats_writer.cpp); with neighbouring snapshots the numbers are those that Falco printed, to the last digit:
+(userspace/falco/stats_writer.cpp); with neighbouring snapshots the numbers are those that Falco printed, to
+the last digit:
 
     rate           = Δ scap.n_evts / Δt            scap.evts_rate_sec, rounded to one decimal
     drop_rate      = Δ scap.n_drops / Δt           scap.evts_drop_rate_sec, rounded to one decimal
     engine_rate    = Δ falco.num_evts / Δt         falco.evts_rate_sec, rounded to one decimal
-    drops_percent  = 100 · Δ n_drops / Δ n_evts    scap.n_drops_perc, unrounded; n_evts includes what was dropped
+    drops_percent  = 100 · Δ n_drops / Δ n_evts    scap.n_drops_perc, unrounded; n_evts includes what was
+                   dropped
 
 The keys of a window; every one of them is always there:
 
-    voided              why there is no window, or None; with a reason all numbers are None but age and those of
-                        since_start
-    basis               'counters', or 'drop alerts': then events and drops are those of the alerts' seconds alone
-                        (a lower bound of drops, an upper bound of drops_percent), seconds is their number, and rates
-                        are None
+    voided              why there is no window, or None; with a reason all numbers are None but age and those
+                        of since_start
+    basis               'counters', or 'drop alerts': then events and drops are those of the alerts' seconds
+                        alone (a lower bound of drops, an upper bound of drops_percent), seconds is their
+                        number, and rates are None
     seconds, age        length of the window; time since its end when it was read
     cpus                what rate_per_cpu was divided by
-    enter_events        True before 0.42, which counts about twice the events for the same load; None if the release
-                        is unknown
-    drops_by_category   {category: drops}, enter and exit added up, zeros left out; 'uncategorised' is the rest of the
-                        drops: recv, send, accept and other state syscalls. From /metrics of 0.42 on it also holds
-                        what the open and connect enter programs lost, which are printed there as 0
+    enter_events        True before 0.42, which counts about twice the events for the same load; None if the
+                        release is unknown
+    drops_by_category   {category: drops}, enter and exit added up, zeros left out; 'uncategorised' is the
+                        rest of the drops: recv, send, accept and other state syscalls. From /metrics of 0.42
+                        on it also holds what the open and connect enter programs lost, which are printed
+                        there as 0
     falco_cpu_percent, falco_cpu_error   of one CPU, see _cpu(); percentage points
     outputs_queue_drops alerts that a slow output lost
     userspace           deltas of Falco's state counters that were there, and n_threads at the end
-    kernel              from the libbpf fields, or None without them. percent: of all CPUs' time spent in Falco's
-                        programs; syscalls: runs of sys_exit
+    kernel              from the libbpf fields, or None without them. percent: of all CPUs' time spent in
+                        Falco's programs; syscalls: runs of sys_exit
     memory              {'rss', 'pss', 'vsz', 'container'} in bytes at the end
-    since_start         from the last snapshot alone, whose counters began at 0 with the start or the last hot reload;
-                        None without falco.start_ts. Before 0.41 Falco does not say when it was reloaded: seconds is
-                        an upper bound then. A share of drops in it is right, a rate only without hot reloads
-    snapshot            the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts alone
+    since_start         from the last snapshot alone, whose counters began at 0 with the start or the last hot
+                        reload; None without falco.start_ts. Before 0.41 Falco does not say when it was
+                        reloaded: seconds is an upper bound then. A share of drops in it is right, a rate only
+                        without hot reloads
+    snapshot            the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts
+                        alone
 """
 
 from __future__ import annotations
@@ -83,10 +88,12 @@ LIMIT = 1 << 64
 SHORTEST = 1000000  # ns; metrics.interval is 100 ms at least
 MOST_FIELDS = 200
 MOST_TEXT = 2000
-# No CPU makes and records an event in 10 ns (an interesting one costs some 500, recordings/metrics: sys_exit.avg_time_ns).
+# No CPU makes and records an event in 10 ns (an interesting one costs some 500, recordings/metrics:
+# sys_exit.avg_time_ns).
 MOST_EVENTS_PER_CPU = 1e8
 MOST_CPUS = 8192
-# A lifetime average with one decimal says nothing of a short window in a long life; beyond this it is not told.
+# A lifetime average with one decimal says nothing of a short window in a long life; beyond this it is not
+# told.
 MOST_CPU_ERROR = 10.0
 
 _CATEGORY = re.compile(r"(?:scap\.)?n_drops_buffer_([a-z_]{1,40})_(?:enter|exit)")
@@ -103,9 +110,10 @@ class Void(ValueError):
 def window(pair: Any, release: Release | None = None, cpus: int | None = None) -> Window:
     """The window of what a host sent. Never raises on host data.
 
-    pair: {'first', 'last', 'source', 'age'}, or {'reason'} with or without 'alerts', 'last', 'age' and 'source'.
-    release: for enter_events; None takes the one that the snapshot names. cpus: CPUs online, where the snapshots lack
-    falco.host_num_cpus (plugins: falco#2821).
+    pair: {'first', 'last', 'source', 'age'}, or {'reason'} with or without 'alerts', 'last', 'age' and
+    'source'.
+    release: for enter_events; None takes the one that the snapshot names. cpus: CPUs online, where the
+    snapshots lack falco.host_num_cpus (plugins: falco#2821).
     """
     pair = pair if isinstance(pair, dict) else {}
     last = _trusted(pair.get("last"))
@@ -134,10 +142,11 @@ def window(pair: Any, release: Release | None = None, cpus: int | None = None) -
 
 
 def between(older: Any, newer: Any, release: Release | None = None, cpus: int | None = None) -> Window:
-    """The window between the snapshots of two audits, hours or days apart; voided unless one run of Falco spans both.
+    """The window between the snapshots of two audits, hours or days apart; voided unless one run of Falco
+    spans both.
 
-    older, newer: window()['snapshot'] of each audit, or None. Before 0.41 Falco doesn't tell that it was reloaded, and its
-    counters may have overtaken the older ones since: no window then.
+    older, newer: window()['snapshot'] of each audit, or None. Before 0.41 Falco doesn't tell that it was
+    reloaded, and its counters may have overtaken the older ones since: no window then.
     """
     older, newer = _trusted(older), _trusted(newer)
     pair = {"source": "between audits", "last": newer}
@@ -145,7 +154,8 @@ def between(older: Any, newer: Any, release: Release | None = None, cpus: int | 
         pair["reason"] = "there is no snapshot of the %s audit" % ("earlier" if newer else "later")
     elif "falco.reload_ts" not in older and "falco.reload_ts" not in newer:
         pair["reason"] = (
-            "this Falco doesn't tell when it was reloaded (falco.reload_ts, since 0.41): nothing shows that one run spans both"
+            "this Falco doesn't tell when it was reloaded (falco.reload_ts, since 0.41): nothing shows that "
+            "one run spans both"
         )
     else:
         # /metrics has no drops of the enter side; the file has.
@@ -156,7 +166,8 @@ def between(older: Any, newer: Any, release: Release | None = None, cpus: int | 
 
 
 def _trusted(snapshot: Any) -> dict[str, Any]:
-    """What is a field's name with a finite number or a version; {} of anything else. Hosts may send what they like."""
+    """What is a field's name with a finite number or a version; {} of anything else. Hosts may send what they
+    like."""
     if not isinstance(snapshot, dict):
         return {}
     return {
@@ -289,7 +300,8 @@ def percent(drops: float, events: float) -> float:
 
 
 def _categories(first: dict[str, Any], last: dict[str, Any], drops: int) -> dict[str, int]:
-    """Buffer drops by Falco's classes of syscalls, drops that no buffer cures, and the rest. Sums to drops, or less."""
+    """Buffer drops by Falco's classes of syscalls, drops that no buffer cures, and the rest. Sums to drops,
+    or less."""
     found: dict[str, int] = {}
     for name in sorted(set(first) | set(last)):
         match = _CATEGORY.fullmatch(name) if isinstance(name, str) else None
@@ -312,12 +324,14 @@ def _with_rest(found: dict[str, int], drops: int) -> dict[str, int]:
 def _cpu(
     first: dict[str, Any], last: dict[str, Any], seconds: float, cpus: int | None
 ) -> tuple[float | None, float | None]:
-    """(percent of one CPU, error in percentage points) over the window; (None, None or the error) where it can't be told.
+    """(percent of one CPU, error in percentage points) over the window; (None, None or the error) where it
+    can't be told.
 
-    falco.cpu_usage_perc is CPU time over the process's life, one decimal. Multiplied by the age at each snapshot it is CPU
-    time again, and that has a difference. Two errors: the rounding, which grows with the age, and the age itself.
-    falco.start_ts is when Falco first looked at its own /proc entry, about 1.5 s late; the first falco.reload_ts is
-    earlier than that and nearer to the truth (recordings/drops/raw/heavy_*: 13.9 % then, 14 % by schedstat).
+    falco.cpu_usage_perc is CPU time over the process's life, one decimal. Multiplied by the age at each
+    snapshot it is CPU time again, and that has a difference. Two errors: the rounding, which grows with the
+    age, and the age itself. falco.start_ts is when Falco first looked at its own /proc entry, about 1.5 s
+    late; the first falco.reload_ts is earlier than that and nearer to the truth
+    (recordings/drops/raw/heavy_*: 13.9 % then, 14 % by schedstat).
     """
     was, now = _real(first.get("falco.cpu_usage_perc")), _real(last.get("falco.cpu_usage_perc"))
     origins = [value for value in (_count(last, "falco.start_ts"), _count(last, "falco.reload_ts")) if value]
@@ -357,7 +371,8 @@ def _kernel(
 
 
 def _memory(fields: dict[str, Any]) -> dict[str, int]:
-    """Bytes. Before 0.38 the fields have no unit: MB with convert_memory_to_mb, else kB; no Falco has 10 GB or fits in 10 MB."""
+    """Bytes. Before 0.38 the fields have no unit: MB with convert_memory_to_mb, else kB; no Falco has 10 GB
+    or fits in 10 MB."""
     found: dict[str, int] = {}
     for name, field in (
         ("rss", "memory_rss"),
