@@ -258,6 +258,7 @@ class Attempt(TypedDict):
     # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
     replaced: NotRequired[dict[str, Any]]
     profile: NotRequired[dict[str, float]]
+    coverage: NotRequired[dict[str, Any] | None]  # _tuning/sight.digest()
 
 
 class Before(TypedDict):
