@@ -15,10 +15,9 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
     ArgumentError,
     Arguments,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import requests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, requests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import change
 
 ARGUMENTS = Arguments("falco_config", internal=("request",))

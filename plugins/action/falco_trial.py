@@ -22,9 +22,9 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
     ArgumentError,
     Arguments,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, requests, tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, requests, tests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 display = Display()
 ARGUMENTS = Arguments("falco_trial", internal=("request",))

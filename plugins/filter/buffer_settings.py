@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, policies
 
 
 def buffer_settings(driver, cpus, memory=None, release="0.44.1", policy=None, current=None, page_size=4096):

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.syscall_set import SetError, choose
 
 

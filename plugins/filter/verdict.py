@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, policies, verdicts
 
 
 def verdict(facts, policy=None):

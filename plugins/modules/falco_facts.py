@@ -533,6 +533,7 @@ def gather(params):
         "cpus": host.cpus(root),
         "kernel": host.kernel(root),
         "memory": memory_facts(root, unit),
+        "clock": time.time(),
         "service": service_facts(root, unit, reason),
         "falco": falco_facts(root, unit, process, start, started["binary"], record),
         "metrics": measure(params, root, unit, files),

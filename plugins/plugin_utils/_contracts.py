@@ -14,7 +14,7 @@ type.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Json = Any
 """What JSON can hold, where the shape is not the collection's own."""
@@ -255,6 +255,10 @@ class Attempt(TypedDict):
     release: str
     before: Before | None
     rolled_back: bool
+    # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
+    replaced: NotRequired[dict[str, Any]]
+    profile: NotRequired[dict[str, float]]
+    coverage: NotRequired[dict[str, Any] | None]  # _tuning/sight.digest()
 
 
 class Before(TypedDict):
@@ -312,6 +316,7 @@ class Facts(TypedDict):
     memory: Memory
     host: HostState
     syscalls: LoadedRules | None
+    clock: float | None  # the host's, in seconds of the epoch, when the facts were gathered
 
 
 # --- Verdict: _tuning/verdicts.judge()
@@ -427,6 +432,7 @@ class Plan(TypedDict):
     verdict: Verdict | None
     step: Step | None
     syscalls: dict[str, Any] | None  # _tuning/syscall_set.choose()
+    syscalls_before: dict[str, Any] | None  # {'repair', 'custom_set'} in force
     coverage: dict[str, Any] | None  # its part about rules
     # What the host must still be asked for, so that the plan is complete.
     needs: Literal["syscalls"] | None

@@ -310,6 +310,13 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
         ],
         "change": host["change"] and _change(host["change"], names, shift),
         "syscalls": host["syscalls"] and _syscalls(host["syscalls"], names),
+        "sight": host["sight"]
+        and {
+            "basis": host["sight"]["basis"],
+            "reason": names.text(host["sight"]["reason"]),
+            "rules_total": host["sight"]["rules_total"],
+            **{kind: names.rules(host["sight"][kind]) for kind in ("blind", "half_blind", "wrong_output")},
+        },
         "trial": host["trial"] and _trial(host["trial"], names, shift),
         "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
         "history": [[row[0] + shift, *row[1:]] for row in host["history"]],

@@ -19,7 +19,13 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, drift, verdicts, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    buffers,
+    drift,
+    sight,
+    verdicts,
+    windows,
+)
 
 # The parts of the facts that an entry reads.
 PARTS = ("falco", "service", "driver", "config", "metrics", "cpus", "kernel", "memory", "host")
@@ -45,6 +51,7 @@ EMPTY: Entry = {
     "drift": [],
     "change": None,
     "syscalls": None,
+    "sight": None,
     "trial": None,
     "previous": None,
     "history": [],
@@ -100,6 +107,7 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
         "drift": drift.find(facts, cast(Plan, made) if made else None, current),
         "change": _change(facts),
         "syscalls": made.get("syscalls"),
+        "sight": sight.in_force(facts),
         "history": [],
         "snapshot": _snapshot(facts, snapshot),
     }

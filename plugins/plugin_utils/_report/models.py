@@ -49,6 +49,7 @@ RULES = (
     "worse",
     "drift",
     "restart_required",
+    "blind_rules",
 )
 # name in the model: per thousand of the hosts
 PERCENTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999), ("max", 1000))
@@ -244,7 +245,7 @@ def _fleet(hosts: Sequence[Host], policy: ReportPolicy, previous: Previous) -> F
         "breaches": [],
     }
     fleet["headline"] = _headline(fleet, policy)
-    fleet["breaches"] = _breaches(fleet, states, policy)
+    fleet["breaches"] = _breaches(fleet, states, _blind_rules(hosts), policy)
     return fleet
 
 
@@ -333,17 +334,33 @@ _SAID = {
     "worse": ("is worse than at the last audit", "are worse than at the last audit"),
     "drift": ("differs from its last proven state", "differ from their last proven state"),
     "restart_required": ("needs a change that restarts Falco", "need a change that restarts Falco"),
+    "blind_rules": (
+        "has rules that see less than by default, as system calls are left out",
+        "have rules that see less than by default, as system calls are left out",
+    ),
 }
 
 
-def _breaches(fleet: Fleet, states: Mapping[str, list[str]], policy: ReportPolicy) -> list[Breach]:
-    """states: {state: names of the hosts in it}"""
+def _blind_rules(hosts: list[Host]) -> list[str]:
+    """Names of the hosts on which rules are known to see less than by default."""
+    return [
+        host["name"]
+        for host in hosts
+        if host["sight"] and (host["sight"]["blind"] or host["sight"]["half_blind"])
+    ]
+
+
+def _breaches(
+    fleet: Fleet, states: Mapping[str, list[str]], blind_rules: list[str], policy: ReportPolicy
+) -> list[Breach]:
+    """states: {state: names of the hosts in it}. blind_rules: of _blind_rules()."""
     found = {
         "unreachable": fleet["unreachable"],
         "failed": fleet["failed"],
         "worse": fleet["since_last"]["worse"],
         "drift": fleet["drifting"],
         "restart_required": fleet["restart_required"],
+        "blind_rules": blind_rules,
         **states,
     }
     breaches: list[Breach] = []

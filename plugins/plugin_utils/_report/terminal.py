@@ -79,7 +79,7 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
     ):
         if names:
             lines.extend(wrapped("%s (%d): %s" % (title, len(names), some(names)), width, ""))
-    return lines + _rules_lines(hosts, width)
+    return lines + _rules_lines(hosts, width) + _sight_lines(hosts, width)
 
 
 def _rules_lines(hosts: Sequence[Host], width: int) -> list[str]:
@@ -95,6 +95,27 @@ def _rules_lines(hosts: Sequence[Host], width: int) -> list[str]:
     named = ["%s on %s" % (fitted(rule, 60), several(found[rule], "host")) for rule in order]
     text = "Rules that go blind with the chosen system calls (%d): %s" % (len(order), some(named, 4, 80))
     return wrapped(text, width, "")
+
+
+def _sight_lines(hosts: Sequence[Host], width: int) -> list[str]:
+    """The rules that see less than by default with what is in force now, and the hosts where that is not known."""
+    known = [(host["name"], host["sight"]) for host in hosts if host["sight"]]
+    short = {name: [*seen["blind"], *seen["half_blind"]] for name, seen in known}
+    found = Counter(rule for rules in short.values() for rule in rules)
+    lines = []
+    if found:
+        order = sorted(found, key=lambda rule: (-found[rule], rule))
+        named = ["%s on %s" % (fitted(rule, 60), several(found[rule], "host")) for rule in order]
+        text = "Rules that see less than by default now (%d): %s" % (len(order), some(named, 4, 80))
+        lines += wrapped(text, width, "")
+    unknown = [name for name, seen in known if seen["basis"] == "unknown"]
+    if unknown:
+        text = "What rules see is unknown, as their system calls are narrowed (%d): %s" % (
+            len(unknown),
+            some(unknown),
+        )
+        lines += wrapped(text, width, "")
+    return lines
 
 
 def _percentile_lines(found: dict[str, Any], width: int) -> list[str]:

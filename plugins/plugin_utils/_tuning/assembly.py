@@ -336,6 +336,7 @@ def complete(facts: dict[str, Any]) -> dict[str, Any]:
         record["attempts"] = [_attempt(item) for item in record["attempts"]]
         found["host"]["record"] = record
     found.setdefault("syscalls", None)
+    found.setdefault("clock", None)
     return found
 
 

@@ -68,7 +68,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "layout": place.layout,
         "target": place.path,
         "settings": placement.blocks(values, facts["config"], place, release, driver),
-        "changes": made if restart else made + _proven_again(facts),
+        "changes": made if restart else made + (_proven_again(facts) or _profile_kept(choices.step)),
         "buffers": choices.buffers,
         "seconds_bridged": _bridged(driver, facts, choices),
         "metrics_file": metrics.path,
@@ -82,6 +82,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "verdict": choices.verdict,
         "step": choices.step.shown(),
         "syscalls": syscalls,
+        "syscalls_before": _before(settings),
         "coverage": syscalls["coverage"] if syscalls else None,
         "needs": choices.needs,
     }
@@ -128,6 +129,7 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "verdict": None,
         "step": None,
         "syscalls": None,
+        "syscalls_before": None,
         "coverage": None,
         "needs": None,
     }
@@ -263,6 +265,21 @@ def current_syscalls(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _before(settings: Settings) -> dict[str, Any] | None:
+    """What a step of the system calls would change: the host's record keeps it."""
+    if not settings.has("base_syscalls.repair"):
+        return None
+    current = current_syscalls(settings)
+    return {name: current[name] for name in ("repair", "custom_set")}
+
+
+def _profile_kept(step: Step) -> list[Change]:
+    """A step of the system calls that changes nothing keeps the profile of the host in its record."""
+    if step.name != "syscalls" or step.settings:
+        return []
+    return [changes.change("record", "profile of system calls", "not kept", "kept", step.why)]
+
+
 def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Literal["syscalls"] | None]:
     """Which system calls are watched: what policy fixes, else what evidence asks for; and what the plan lacks
     to say so."""
@@ -273,6 +290,9 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
             % case.release
         )
     current = current_syscalls(settings)
+    expired = Step() if fixed or first.name else steps.expired_exclusions(case, current)
+    if expired.name:
+        return expired, None
     differs = any(current[name] != value for name, value in fixed.items())
     if not differs and (fixed or not steps.wants_fewer_syscalls(case, first)):
         return Step(), None
@@ -304,6 +324,7 @@ def _syscall_set(case: Case, current: dict[str, Any]) -> dict[str, Any]:
             window["drops_by_category"],
             window["rate"],
             steps.target_of(window) if losing else None,
+            lambda shares: steps.proved(case, shares),
         )
     except syscall_set.SetError as error:
         raise PlanError(str(error)) from None

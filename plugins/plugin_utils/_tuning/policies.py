@@ -284,7 +284,8 @@ OPTIONS = {
     "cpu_weight_ceiling": Option(1000, _integer(1, 10000)),
     "unthrottle": Option(False, _bool),
     # Which system calls are watched.
-    "syscalls": Option("repair", _choice("keep", "repair", "exclude")),
+    "syscalls": Option("lossless", _choice("keep", "lossless", "exclude")),
+    "exclude_hours": Option(24.0, _number(0, 8760)),
     "base_syscalls": Option({}, _base_syscalls),
     "required_syscalls": Option([], _names),
     "protected_rules": Option([], _names),

@@ -23,7 +23,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, policies, sight
 
 # Lines of the unit's drop-in whose effect can be read from the process and its cgroup.
 SEEN_AT_THE_PROCESS = ("Nice", "CPUWeight", "CPUQuota")
@@ -95,7 +95,7 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
         "selected": _selected(plan),
         "adopt": changes.has(plan["changes"], "record"),
         "before": _before(plan["verdict"]),
-        "attempt": _attempt(plan),
+        "attempt": attempt(plan),
     }
     request.update(cast(Request, made))
     _prove(request, plan, policy, after)
@@ -233,17 +233,24 @@ def _before(verdict: Verdict | None) -> Before | None:
     }
 
 
-def _attempt(plan: Plan) -> dict[str, Any] | None:
+def attempt(plan: Plan) -> dict[str, Any] | None:
     """What the host is to remember of the step that is taken."""
     step = plan["step"]
     if step is None:
         return None
-    return {
+    made: dict[str, Any] = {
         "step": step["name"],
         "to": step["to"],
         "release": plan["release"],
         "before": _before(plan["verdict"]),
     }
+    # What the system calls were before: a step that has no effect is taken back.
+    if plan["syscalls_before"] and "custom_set" in step["to"]:
+        made["replaced"] = plan["syscalls_before"]
+        made["profile"] = (plan["syscalls"] or {}).get("shares") or {}
+        # An audit shows what this selection costs without asking the host for its rules.
+        made["coverage"] = sight.digest(plan["coverage"]) if plan["coverage"] else None
+    return made
 
 
 def _rules_files(effective: dict[str, Any]) -> list[str]:

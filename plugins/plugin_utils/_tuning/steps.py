@@ -45,6 +45,9 @@ COMPARABLE = 1.5
 # reduced already.
 FEWER = ("syscalls", "overloaded", "upgrade")
 LOSING = ("dropping", "overloaded")
+# Profiles in which a call must dominate before it is excluded, and the share of what is watched that is meant by that.
+PROFILES = 2
+DOMINANT = 0.05
 # The share of the events Falco could take in when it lost some that it is to be given from now on.
 HEADROOM = 0.9
 
@@ -154,7 +157,8 @@ def failed_before(name: StepName, present: Mapping[str, Any], case: Case) -> str
 
     present: the values in force that the step would change.
     """
-    tried = [item for item in _attempts(case) if item["step"] == name]
+    # An attempt that only kept a profile changed nothing.
+    tried = [item for item in _attempts(case) if item["step"] == name and item.get("replaced") != item["to"]]
     if not tried:
         return None
     last = tried[-1]
@@ -429,26 +433,44 @@ def target_of(window: Window) -> float | None:
     return HEADROOM * (window["events"] - (window["drops"] or 0)) / window["seconds"]
 
 
+def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
+    """System calls that dominate now and dominated before: those that may be excluded.
+
+    profile: shares of what is watched now. One profile proves nothing: whoever makes a system call often while the kernel counts
+    would choose what Falco no longer sees. So a call must dominate in PROFILES profiles, each exclude_hours after the one before.
+    """
+    apart = case.policy["exclude_hours"] * 3600.0
+    seen, last = [profile], case.facts["clock"] or 0.0
+    for attempt in reversed(_attempts(case)):
+        if attempt.get("profile") and last - attempt["at"] >= apart:
+            seen.append(attempt["profile"])
+            last = attempt["at"]
+    if len(seen) < PROFILES:
+        return frozenset()
+    return frozenset(
+        name for name in profile if all((one.get(name) or 0) >= DOMINANT for one in seen[:PROFILES])
+    )
+
+
 def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
-    """The step to fewer system calls.
+    """The step to fewer system calls, or back from one that had no effect.
 
     made: what syscall_set.choose() proposes. current: {'custom_set', 'repair', 'all'} in force.
     """
     to = {"repair": made["repair"], "custom_set": made["custom_set"]}
     if all(current[name] == value for name, value in to.items()):
-        more = []
-        if case.policy["syscalls"] != "exclude":
-            more.append("falco_tune_syscalls: exclude would let rules go blind for it")
-        reason = "; ".join(["no fewer system calls within policy", *made["reasons"], *more])
-        return Step(blocked=reason, syscalls=made)
+        return _no_fewer_syscalls(case, made, current)
+    if to in _taken_back(case):
+        reason = "system calls were reduced to the same set before, which had no effect and was taken back"
+        return Step(blocked=reason, next_step="overloaded", syscalls=made)
     last: dict[str, Any] = next(
         (item["to"] for item in reversed(_attempts(case)) if item["step"] == "syscalls"), {}
     )
-    # Exclusions may well help where repair did not: they save other calls.
+    # Exclusions may well help where the lossless set did not: they save other calls.
     if last == to or any(name.startswith("!") for name in last.get("custom_set", [])):
         again = failed_before("syscalls", current, case)
         if again:
-            return Step(blocked=again, next_step="overloaded")
+            return _back(case, current, again)
     return Step(
         name="syscalls",
         why="; ".join([case.why, *made["reasons"]]),
@@ -458,6 +480,74 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
         syscalls=made,
         next_step="syscalls",
     )
+
+
+def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
+    """What follows where the proposed set is in force already: a profile is kept, or the set is taken back, or nothing."""
+    reasons = ["no fewer system calls within policy", *made["reasons"]]
+    if made["unproved"] and made["shares"]:
+        kept = [item for item in _attempts(case) if item.get("profile")]
+        if kept and (case.facts["clock"] or 0.0) - kept[-1]["at"] < case.policy["exclude_hours"] * 3600.0:
+            return Step(blocked="; ".join(reasons), syscalls=made)
+        return Step(
+            name="syscalls",
+            why=made["unproved"],
+            expected="nothing changes: the host's record keeps the profile",
+            to={name: current[name] for name in ("repair", "custom_set")},
+            syscalls=made,
+        )
+    again = failed_before("syscalls", current, case)
+    if again:
+        return _back(case, current, again)
+    if case.policy["syscalls"] != "exclude":
+        reasons.append("falco_tune_syscalls: exclude would let rules go blind for it")
+    return Step(blocked="; ".join(reasons), syscalls=made)
+
+
+def _taken_back(case: Case) -> list[dict[str, Any]]:
+    """Sets of system calls that had no effect on this host, and were taken back."""
+    return [
+        item["replaced"] for item in _attempts(case) if item["step"] == "give_back" and "replaced" in item
+    ]
+
+
+def _back(case: Case, current: Mapping[str, Any], why: str) -> Step:
+    """The step back to the system calls before a step that had no effect or has expired."""
+    last = next((item for item in reversed(_attempts(case)) if item["step"] == "syscalls"), None)
+    before: dict[str, Any] = (last or {}).get("replaced") or {}
+    if not before or all(current[name] == before[name] for name in before):
+        return Step(blocked=why, next_step="overloaded")
+    return Step(
+        name="give_back",
+        why=why,
+        expected="the rules see again what they saw before that step",
+        to=dict(before),
+        settings=tuple(
+            Setting("base_syscalls." + name, before[name], "taken back: %s" % why)
+            for name in ("repair", "custom_set")
+            if before[name] != current[name]
+        ),
+        next_step="overloaded",
+    )
+
+
+def expired_exclusions(case: Case, current: Mapping[str, Any]) -> Step:
+    """The step that takes exclusions back which evidence asked for quiet_days ago, on a host that does not lose events now."""
+    days, last = (
+        case.policy["quiet_days"],
+        next((item for item in reversed(_attempts(case)) if item["step"] == "syscalls"), None),
+    )
+    if not last or not days or case.verdict["state"] not in ("healthy", "acceptable"):
+        return Step()
+    excluded = [name for name in last["to"].get("custom_set") or [] if name.startswith("!")]
+    in_force = all(current.get(name) == value for name, value in last["to"].items())
+    if not excluded or not in_force or (case.facts["clock"] or 0.0) - last["at"] < days * 86400.0:
+        return Step()
+    why = "%s was excluded on %s and is tried again after falco_tune_quiet_days" % (
+        ", ".join(name[1:] for name in excluded),
+        _day(last["at"]),
+    )
+    return _back(case, current, why)._replace(next_step=None)
 
 
 def wanted_syscalls(made: dict[str, Any], current: Mapping[str, Any]) -> tuple[Setting, ...]:
@@ -490,8 +580,14 @@ def _expected_of(made: dict[str, Any]) -> str:
 
 
 def blind_text(found: dict[str, Any]) -> str:
-    """Which rules a selection costs, in one clause."""
-    if not found["newly"]:
-        return "no rule loses anything"
-    names = ", ".join(found["newly"])
-    return "%d of %d rules see less: %s" % (len(found["newly"]), found["rules_total"], names)
+    """What a selection costs the rules, in one clause. found: a plan's coverage."""
+    if found["newly"]:
+        names = ", ".join(found["newly"])
+        return "%d of %d rules see less: %s" % (len(found["newly"]), found["rules_total"], names)
+    short = len(found["blind"]) + len(found["half_blind"])
+    if short:
+        return "no rule loses anything more, but %d of %d see less than by default" % (
+            short,
+            found["rules_total"],
+        )
+    return "no rule loses anything"
