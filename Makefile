@@ -82,6 +82,10 @@ browser: setup ## the HTML report in a headless Chromium, which apt-get installs
 conformance: setup ## the stand-in against what Falco does; FALCO_BIN=/usr/bin/falco asks a real one
 	@$(call pytest,tests/conformance,-n $(JOBS))
 
+.PHONY: parity
+parity: setup ## what a real Falco loses under a narrowed selection was named before; FALCO_BIN=/usr/bin/falco, as root
+	@$(call pytest,tests/parity,-s)
+
 .PHONY: integration
 integration: setup ## playbooks and roles on the demo fleet's kind of hosts, and on hosts with systemd in containers
 	@tests/machines/packages
