@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 
+import conftest  # noqa: F401 (makes the collection importable)
 import corpus
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
 
