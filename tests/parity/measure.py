@@ -4,8 +4,8 @@
 """Measures selections on a real Falco and adds what it finds to matrix.csv: measure.py FOLDER minus [CALL ...] | repair | derived
 
 minus: the default selection without one call (each, or those named), with all rules. repair: each group's rules alone with
-`repair: true`. derived: the same with a custom_set of the calls whose removal is known to change what repair lost (from matrix.csv).
-Two passes each, beside a Falco with the default selection that watches the same execution. What is in the matrix is not
+`repair: true`. derived: the same with a custom_set of the calls that are known to carry the state which the group's rules read (from
+matrix.csv). Two passes each, beside a Falco with the default selection that watches the same execution. What is in the matrix is not
 measured again. Needs root, FALCO_BIN and what corpus.missing() names.
 """
 
@@ -88,11 +88,10 @@ def minus(bench, calls):
 
 
 def derived_set(rows, group, repaired):
-    """Calls that carry what repair lost: without one of them the default selection differs too, and repair leaves them out."""
-    lost = {row["scenario"] for row in rows
-            if row["mode"] == "repair" and row["group"] == group and row["verdict"] in matrix.DIFFERENCES}
+    """Calls that repair leaves out and without any one of which a scenario of the group differs on the default selection."""
+    own = {one["id"] for one in corpus.SCENARIOS if one["obs"] == group}
     return sorted({row["call_removed_or_custom_set"] for row in rows
-                   if row["mode"] == "default minus one" and row["scenario"] in lost and row["verdict"] in matrix.DIFFERENCES}
+                   if row["mode"] == "default minus one" and row["scenario"] in own and row["verdict"] in matrix.DIFFERENCES}
                   - set(repaired))
 
 
@@ -104,7 +103,7 @@ def groups(bench, derived):
             extra = derived_set(bench.known, group, candidate.selected)
             mode, changed = "repair + custom_set", " ".join(extra)
             candidate = bench.falco(group + ".derived", group, repair=True, custom_set=extra)
-        if any(known[0] == group for known in bench.done(mode)):
+        if (group, changed) in bench.done(mode):
             continue
         reference = bench.falco(group + ".default", group)
         with reference:
