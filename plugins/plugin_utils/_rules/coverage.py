@@ -1,66 +1,162 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What rules need of a selection of system calls, and which of them it leaves blind. Pure.
+"""What rules need of a selection of system calls, and what they lose under one. Pure.
 
-rules: as rules.resolve() and falco_list.parse() give them; only enabled rules for system calls count.
+A rule loses event types that are not selected, and it loses *ways*: its event comes, but the calls that carry the state which its
+fields read do not (see state.py). rules: as ruleset.resolve() and listing.parse() give them; only enabled rules for system calls
+count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypedDict
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import Names, names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import state
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+
+Rules = Iterable[Mapping[str, Any]]
+KINDS = ("blind", "half_blind", "wrong_output")
 
 
-def needs(rules, release):
-    """Event names that the enabled rules need together: what syscalls.select() takes as `rules`."""
-    kernel = set()
+class Way(TypedDict):
+    """A way that a rule does not see. way: in words; calls: event names that would carry it, one of which is enough; fields:
+    those that read it; false_alarms: a wrong value can make the rule fire where it should not."""
+
+    way: str
+    calls: list[str]
+    fields: list[str]
+    false_alarms: bool
+
+
+class Item(TypedDict):
+    """A rule that loses something. lost, left: event names; ways: what it does not see of the events that are left."""
+
+    rule: str
+    lost: list[str]
+    left: list[str]
+    ways: list[Way]
+
+
+class Coverage(TypedDict):
+    """blind: none of the rule's system calls is selected, and no event of Falco's own can match it either. half_blind: some are
+    not, or a way of its condition is not seen. wrong_output: the rule fires as it should, but fields of its output may be
+    missing or wrong. A rule that is in none of these lists is whole."""
+
+    blind: list[Item]
+    half_blind: list[Item]
+    wrong_output: list[Item]
+
+
+def needs(rules: Rules, release: releases.Release | str) -> set[str]:
+    """Event names that the enabled rules name together: what selections.select() takes as `rules`."""
+    kernel: set[str] = set()
     for rule in _counted(rules):
         kernel.update(rule["kernel"])
     return names_for(release).exact_events(kernel)
 
 
-def coverage(rules, selected, release):
-    """Which rules lose events under a selection.
+def coverage(rules: Rules, selected: Any, release: releases.Release | str) -> Coverage:
+    """Which rules lose what under a selection, in the order of the rules.
 
-    selected: what syscalls.select() returned, or the names of a final set as a dry run prints it.
-    → {'blind': [item], 'half_blind': [item]} in the order of the rules; item: {'rule', 'lost': [event names], 'left': [event names]}
-    blind: none of its system calls is selected, and no event of Falco's own can match it either.
-    A rule that needs no system call at all is in neither list.
+    selected: what selections.select() returned, or the names of a final set as a dry run prints it.
     """
     names = names_for(release)
-    kernel = (
-        set(selected["kernel"])
-        if isinstance(selected, dict) and "kernel" in selected
-        else names.kernel_of(selected["selected"] if isinstance(selected, dict) else selected)
-    )
-    found = {"blind": [], "half_blind": []}
+    if isinstance(selected, dict) and "kernel" in selected:
+        kernel = set(selected["kernel"])
+    else:
+        kernel = names.kernel_of(selected["selected"] if isinstance(selected, dict) else selected)
+    found: Coverage = {"blind": [], "half_blind": [], "wrong_output": []}
     for rule in _counted(rules):
         wanted = set(rule["kernel"])
         lost = wanted - kernel
-        if not lost:
-            continue
         left = names.exact_events(wanted & kernel) | set(rule["other_events"] if rule["restricted"] else ())
-        # In the names in which the loss is a loss: of accept and accept4, losing accept alone is losing accept.
-        found["half_blind" if left else "blind"].append(
-            {"rule": rule["name"], "lost": sorted(names.exact_events(lost)), "left": sorted(left)}
-        )
+        # Without any of its system calls there is no event whose fields could be read.
+        unseen = state.unseen(rule, kernel, release) if wanted & kernel else []
+        if not lost and not unseen:
+            continue
+        item: Item = {
+            "rule": rule["name"],
+            # In the names in which the loss is a loss: of accept and accept4, losing accept alone is losing accept.
+            "lost": sorted(names.exact_events(lost)),
+            "left": sorted(left),
+            "ways": _ways(unseen, names),
+        }
+        if not left:
+            found["blind"].append(item)
+        elif lost or any(not need.only_output for need in unseen):
+            found["half_blind"].append(item)
+        else:
+            found["wrong_output"].append(item)
     return found
 
 
-def lines(found, but=()):
-    """The rules that lose events, a line each, but those named. found: a plan's coverage, or None."""
+def of(rules: Rules, selected: Any, release: releases.Release | str) -> Coverage:
+    """The same as coverage(): coverage.of(rules, selected, release)."""
+    return coverage(rules, selected, release)
+
+
+def more_lost(before: Coverage, after: Coverage) -> list[str]:
+    """Names of rules that see less after than before, also of those that only print wrong values."""
+    had = {item["rule"]: _losses(item) for kind in KINDS for item in _items(before, kind)}
+    return [
+        item["rule"]
+        for kind in KINDS
+        for item in _items(after, kind)
+        if _losses(item) - had.get(item["rule"], frozenset())
+    ]
+
+
+def lines(found: Mapping[str, Any] | None, but: Collection[str] = ()) -> list[str]:
+    """The rules that lose something, each in one line and one for each way, without those named in `but`. found: a plan's
+    coverage, or None."""
     told = []
-    for kind in ("blind", "half_blind"):
-        for item in (found or {}).get(kind) or []:
+    for kind in KINDS:
+        for item in _items(found or {}, kind):
             if item["rule"] not in but:
-                left = ", left %s" % ", ".join(item["left"]) if item["left"] else ""
-                told.append(
-                    "%s: %s (lost %s%s)"
-                    % (kind.replace("_", " "), item["rule"], ", ".join(item["lost"]), left)
-                )
+                told.append("%s: %s%s" % (kind.replace("_", " "), item["rule"], _events_text(item)))
+                told.extend("  " + way_text(way) for way in item.get("ways") or ())
     return told
 
 
-def _counted(rules):
+def way_text(way: Mapping[str, Any]) -> str:
+    """One way that is not seen, in one line."""
+    return "unseen: %s (%s%s)" % (
+        way["way"],
+        " or ".join(way["calls"]),
+        "; false alarms possible: %s" % ", ".join(way["fields"]) if way["false_alarms"] else "",
+    )
+
+
+def _events_text(item: Mapping[str, Any]) -> str:
+    if not item["lost"]:
+        return ""
+    left = ", left %s" % ", ".join(item["left"]) if item["left"] else ""
+    return " (lost %s%s)" % (", ".join(item["lost"]), left)
+
+
+def _ways(unseen: Iterable[state.Need], names: Names) -> list[Way]:
+    """The ways of some needs, those of the condition first; ways in the same words are one."""
+    made: dict[str, Way] = {}
+    for need in sorted(unseen, key=lambda need: need.only_output):
+        way = made.setdefault(need.way, {"way": need.way, "calls": [], "fields": [], "false_alarms": False})
+        way["calls"] = sorted(set(way["calls"]) | names.exact_events(need.calls))
+        way["fields"] = sorted(set(way["fields"]) | set(need.fields))
+        way["false_alarms"] = way["false_alarms"] or not need.only_output and (need.negated or need.stale)
+    return list(made.values())
+
+
+def _losses(item: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    events = {("event", name) for name in item["lost"]}
+    return frozenset(events | {("way", way["way"]) for way in item.get("ways") or ()})
+
+
+def _items(found: Mapping[str, Any], kind: str) -> list[Any]:
+    return found.get(kind) or []
+
+
+def _counted(rules: Rules) -> Iterator[Mapping[str, Any]]:
     return (rule for rule in rules if rule["enabled"] and rule["source"] == SYSCALL)

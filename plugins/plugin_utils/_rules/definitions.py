@@ -84,6 +84,7 @@ class Rule(Definition):
 
     condition: str
     condition_line: int
+    output = ""
     source = SYSCALL
     priority = 0
     enabled = True
@@ -272,6 +273,7 @@ class Definitions:
         made = Rule(name, file, entry.line, self._next())
         texts = {key: entries.text(entry, key) for key in REQUIRED}
         made.condition, made.condition_line = texts["condition"], entry.data["condition"].line
+        made.output = texts["output"]
         made.priority = _priority(entry)
         if "source" in entry.data and entries.text_or_nothing(entry, "source"):
             made.source = entries.text(entry, "source")
@@ -332,6 +334,8 @@ class Definitions:
                 )
         if "condition" in more:
             rule.condition += " " + more["condition"]
+        if "output" in more:
+            rule.output += " " + more["output"]
         rule.tags |= set(tags)
         rule.exceptions = merged
         rule.changed = self._next()
@@ -345,6 +349,8 @@ class Definitions:
                 entries.text(entry, "condition"),
                 entry.data["condition"].line,
             )
+        if "output" in keys:
+            fresh["output"] = entries.text(entry, "output")
         if "priority" in keys:
             fresh["priority"] = _priority(entry)
         for key, attribute in (

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, reads, ruleset
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL, priority_of
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
@@ -79,6 +79,7 @@ def _rule(one, names, events):
     if not isinstance(name, str) or printed is None or priority is None:
         return None
     source = info["source"] if isinstance(info.get("source"), str) else SYSCALL
+    tree = _tree(details.get("condition_compiled"))
     made = ruleset.shape(
         name,
         source,
@@ -87,25 +88,46 @@ def _rule(one, names, events):
         ORIGIN,
         None,
         info.get("enabled") is not False,
-        _yes(details.get("condition_compiled"), set(printed) - {ADDED}, names, events),
+        _yes(tree, set(printed) - {ADDED}, names, events),
         names,
+        _reads(tree, details),
     )
     return made
 
 
-def _yes(compiled, printed, names, events):
+def _tree(compiled):
+    """The tree of a compiled condition, or None: Falco prints conditions without the quotes that some of them need."""
+    try:
+        return condition.parse(str(compiled or ""))
+    except (condition.ConditionError, RecursionError):
+        return None
+
+
+def _yes(tree, printed, names, events):
     """Kernel names and other events: by the compiled condition where that agrees with the printed names, as it is more exact.
 
-    Falco prints accept4 as accept, accept4; and it prints conditions without the quotes that some of them need.
+    Falco prints accept4 as accept, accept4.
     """
-    try:
+    if tree is not None:
         everything = Reach(events.all, events.all)
-        yes = events.reach(condition.parse(str(compiled or "")), lambda node: everything).yes
-        if names.events_of(yes & names.kernel) == printed & names.events:
-            return yes
-    except (condition.ConditionError, RecursionError):
-        pass
+        try:
+            yes = events.reach(tree, lambda node: everything).yes
+            if names.events_of(yes & names.kernel) == printed & names.events:
+                return yes
+        except RecursionError:
+            pass
     return names.kernel_of(printed) | (printed & names.meta)
+
+
+def _reads(tree, details):
+    """What a rule reads: by its compiled condition, else by the names of fields that Falco prints or that stand in its text."""
+    output = details.get("output_compiled") or _texts(details.get("output_fields"))
+    listed = [
+        name for key in ("condition_fields", "exception_fields") for name in _texts(details.get(key)) or []
+    ]
+    if tree is None:
+        return reads.of_names(listed or reads.fields_in(str(details.get("condition_compiled") or "")), output)
+    return reads.of(tree, output)
 
 
 def _file(listed):
@@ -124,7 +146,7 @@ def _file(listed):
             {
                 "rule": info.get("name"),
                 "condition": info.get("condition"),
-                "output": "-",
+                "output": info.get("output") or "-",
                 "desc": "-",
                 "priority": info.get("priority"),
                 "source": info.get("source") or SYSCALL,

@@ -10,7 +10,7 @@ What Falco itself would say, `falco -L -o json_output=true`, is read by falco_li
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, reads
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import (
     PRIORITIES,
@@ -36,7 +36,8 @@ def resolve(files, release, priority="debug", selection=()):
        rule: {'name', 'source', 'priority': 'warning', 'tags': [], 'file', 'line', 'enabled': bool,
               'disabled_by': None|'rules'|'priority'|'selection'|'skipped'|'error',
               'events': event names that it needs, as Falco prints them, sorted, 'kernel': the same in the kernel's names,
-              'other_events': events of Falco's own (container …), 'restricted': False where it needs all events}
+              'other_events': events of Falco's own (container …), 'restricted': False where it needs all events,
+              'reads': the fields of its condition, exceptions and output (reads.Reads)}
        finding: {'level': 'error'|'warning', 'kind', 'file', 'line', 'rule': name or None, 'text'}
           error: syntax, unknown_event. warning: no_evttype, many_events, illegal_name, dead, ignored_io, evt_dir, selection
     """
@@ -68,8 +69,8 @@ def resolve(files, release, priority="debug", selection=()):
     }
 
 
-def shape(name, source, priority, tags, file, line, enabled, yes, names):
-    """A rule as resolve() gives it, from the events and kernel names at which it can hold."""
+def shape(name, source, priority, tags, file, line, enabled, yes, names, read):
+    """A rule as resolve() gives it. yes: the events and kernel names at which it can hold; read: reads.Reads."""
     kernel = frozenset(yes) & names.kernel if source == SYSCALL else frozenset()
     return {
         "name": name,
@@ -84,6 +85,7 @@ def shape(name, source, priority, tags, file, line, enabled, yes, names):
         "kernel": sorted(kernel),
         "other_events": sorted(frozenset(yes) & names.meta) if source == SYSCALL else [],
         "restricted": source != SYSCALL or kernel != names.kernel,
+        "reads": read,
     }
 
 
@@ -98,6 +100,7 @@ def _rule(rule, reach, compiler):
         rule.enabled,
         reach.yes if reach else frozenset(),
         compiler.names,
+        compiler.reads(rule) if reach else {"fields": [], "kinds": {}},
     )
     if reach is None:
         made.update(enabled=False, disabled_by="skipped" if rule.name in compiler.skipped else "error")
@@ -116,6 +119,7 @@ class _Compiler:
         self.names = names_for(release)
         self.events = Events(self.names)
         self.trees, self.findings, self.skipped = {}, [], set()
+        self.macro_trees = {}
         self.lists, self.expanded = [], {}
         self.done, self.partial, self.path = {}, {}, []
 
@@ -127,6 +131,7 @@ class _Compiler:
         self.done, self.partial, blamed = {}, {}, set()
         macros = sorted(self.definitions.macros.values(), key=lambda item: item.index)
         trees = {macro.name: self._tree(macro.condition, macro, macro.condition_line) for macro in macros}
+        self.macro_trees = trees
         for macro in macros:
             if trees[macro.name] is not None:
                 self.done[macro.name] = found = self._macro(macro, trees, macro.changed)
@@ -138,6 +143,11 @@ class _Compiler:
             tree = None if text is None else self._tree(text, rule, rule.condition_line)
             found[rule.name] = None if tree is None else self._rule(rule, tree, trees, blamed)
         return found
+
+    def reads(self, rule):
+        """What a rule that compiled reads."""
+        tree = self.expanded.get(rule.whole_condition())
+        return reads.of(tree, rule.output, lambda name: self.macro_trees.get(name))
 
     def _problems(self, owner, reach, blamed):
         """Errors of a macro or rule that are not those of a macro in it."""

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import selections
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, ruleset, state
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,8 +51,8 @@ def test_coverage(selected, blind, half):
 
 def test_what_is_left_is_told():
     assert coverage.coverage(FOUND[1:4:2], ["close"], "0.44.1")["half_blind"] == [
-        {"rule": "evt.type in (open, close)", "lost": ["open"], "left": ["close"]},
-        {"rule": "evt.type in (open, container)", "lost": ["open"], "left": ["container"]}]
+        {"rule": "evt.type in (open, close)", "lost": ["open"], "left": ["close"], "ways": []},
+        {"rule": "evt.type in (open, container)", "lost": ["open"], "left": ["container"], "ways": []}]
 
 
 def test_a_rule_that_restricts_nothing_loses_what_is_not_selected():
@@ -113,3 +113,119 @@ def test_lines_for_people():
                                          "half blind: evt.type in (open, close) (lost open, left close)"]
     assert coverage.lines(found, but=["evt.type = open"])[0].startswith("half blind")
     assert coverage.lines(None) == []
+
+
+SHADOW = "evt.type in (open, openat, openat2) and fd.name = /etc/shadow"
+
+
+def item(text, selected, output="o", kind="half_blind"):
+    found = ruleset.resolve([("f", json.dumps([
+        {"rule": "r", "desc": "d", "output": output, "condition": text, "priority": "info"}]))], "0.44.1")["rules"]
+    return next((one for one in coverage.coverage(found, selected, "0.44.1")[kind]), None)
+
+
+def ways(text, selected, **keys):
+    found = item(text, selected, **keys)
+    return {call: way["way"] for way in found["ways"] for call in way["calls"]} if found else {}
+
+
+def repaired(text, *more):
+    calls = coverage.needs(resolve(text), "0.44.1")
+    return selections.select("0.44.1", calls, more, True)["selected"]
+
+
+def test_repair_leaves_a_rule_on_file_names_half_blind_and_says_for_what():
+    found = item(SHADOW, repaired(SHADOW))
+    assert found["lost"] == [] and found["left"] == ["open", "openat", "openat2"]
+    told = coverage.lines({"half_blind": [found]})
+    assert told[0] == "half blind: r"
+    assert ("  unseen: paths relative to a directory handle copied by fcntl (F_DUPFD): grep -r, find, rm -r, chmod -R, shells that "
+            "save a descriptor (fcntl)") in told
+
+
+def test_the_calls_that_are_named_beside_repair_bring_the_rule_back():
+    more = ["fcntl", "dup", "dup2", "dup3", "recvmsg", "recvmmsg", "socketpair", "socket", "accept", "accept4", "pidfd_open",
+            "pidfd_getfd", "open_by_handle_at", "close_range"]
+    assert item(SHADOW, repaired(SHADOW, *more)) is None
+    assert set(ways(SHADOW, repaired(SHADOW, *more[1:]))) == {"fcntl"}
+
+
+def test_a_negated_field_is_a_false_alarm():
+    text = "evt.type = openat and not fd.directory in (/etc)"
+    assert all(way["false_alarms"] for way in item(text, repaired(text))["ways"])
+    told = coverage.lines({"half_blind": [item(text, repaired(text))]})
+    assert any("false alarms possible: fd.directory" in line for line in told)
+    exact = item("evt.type = openat and fd.directory = /etc", repaired(text))["ways"]
+    assert [way["way"] for way in exact if way["false_alarms"]] == [
+        "%s closed by close_range and their number used again" % subject for subject in (
+            "working directories entered through a handle", "paths relative to a directory handle")]
+
+
+def test_an_exception_is_a_negated_read():
+    found = ruleset.resolve([("f", json.dumps([
+        {"rule": "r", "desc": "d", "output": "o", "condition": "evt.type = connect", "priority": "info",
+         "exceptions": [{"name": "e", "fields": ["user.name"], "comps": ["="], "values": [["root"]]}]}]))], "0.44.1")["rules"]
+    (rule,) = coverage.coverage(found, repaired("evt.type = connect"), "0.44.1")["half_blind"]
+    assert [(way["calls"], way["fields"], way["false_alarms"]) for way in rule["ways"]] == [(["setreuid"], ["user.name"], True)]
+
+
+def test_a_field_of_the_output_alone_is_a_lesser_loss():
+    text = "evt.type = ptrace"
+    assert item(text, repaired(text), output="by %user.name") is None
+    found = item(text, repaired(text), output="by %user.name", kind="wrong_output")
+    assert [way["calls"] for way in found["ways"]] == [["setreuid"]] and not found["ways"][0]["false_alarms"]
+
+
+def test_only_kinds_that_the_condition_allows_are_needed():
+    text = "evt.type in (dup, dup2, dup3) and fd.type in (ipv4, ipv6)"
+    assert {"connect", "accept", "accept4", "socket", "fcntl", "recvmsg"} - set(ways(text, ["dup", "dup2", "dup3"])) == {"connect"}
+    assert not {"pipe", "pipe2", "memfd_create", "openat", "sendto"} & set(ways(text, ["dup", "dup2", "dup3"]))
+    assert {"pipe", "openat", "memfd_create"} <= set(ways(text.replace("fd.type in (ipv4, ipv6)", "fd.name contains x"), ["dup"]))
+    assert "connect" in ways(text + " and fd.sip = 1.2.3.4", ["dup"])
+
+
+def test_fields_that_the_model_does_not_know_need_every_call_and_are_named():
+    (rule,) = resolve("evt.type = openat and krsi.thing = 1")
+    assert state.unknown_fields(rule) == ["krsi.thing"]
+    lost = {call for way in item("evt.type = openat and krsi.thing = 1", ["openat"])["ways"] for call in way["calls"]}
+    carried = {call for row in state.TABLE for call in row.calls.replace("|", " ").split()} & NAMES.state
+    assert NAMES.kernel_of(lost) | {"openat", "accept"} >= carried - {"sched_process_exit"}
+
+
+@pytest.mark.parametrize("text, output", [
+    ("evt.type = execve and proc.name = x", "%proc.cmdline %container.id %k8s.pod.name %proc.aname[2] %evt.arg.flags"),
+    ("evt.type = open_by_handle_at and fd.name = /x", "o"),
+    ("evt.type = accept4 and fd.sip = 1.2.3.4", "%fd.name"),
+    ("evt.type = openat and fd.name endswith release_agent", "%fd.num %evt.res"),
+    ("evt.type = socket and evt.arg.domain = AF_PACKET", "o"),
+])
+def test_what_an_event_brings_itself_needs_no_other_call(text, output):
+    assert item(text, repaired(text), output) is None and item(text, repaired(text), output, "wrong_output") is None
+
+
+def test_before_0_39_setreuid_was_not_followed_so_that_nothing_is_lost_without_it():
+    rule = resolve("evt.type = ptrace and user.name = root")[0]
+    for release, needed in (("0.38.2", False), ("0.39.0", True)):
+        assert ("setreuid" in {call for need in state.needs(rule, release) for call in need.calls}) is needed
+
+
+def test_more_lost_counts_ways():
+    whole, half = (coverage.coverage(resolve(SHADOW), repaired(SHADOW, *more), "0.44.1") for more in (("fcntl",), ()))
+    assert coverage.more_lost(whole, half) == [SHADOW] and coverage.more_lost(half, whole) == []
+
+
+fields = st.sampled_from("fd.name fd.type fd.sip fd.directory user.name group.gid proc.cwd proc.stdin.type proc.fdlimit fs.path.name "
+                         "evt.arg.path thread.cap_effective container.id x.unknown evt.args proc.aname[2]".split())
+reading = st.builds("evt.type in ({}, {}) and {} {} /x".format, names, names, fields, st.sampled_from(["=", "!=", "endswith"]))
+
+
+@given(st.lists(reading, max_size=4, unique=True), st.booleans())
+def test_the_default_selection_loses_no_way_and_what_is_missing_can_be_added(texts, repair):
+    found = resolve(*texts)
+    calls = coverage.needs(found, "0.44.1")
+    default = set(selections.select("0.44.1", calls)["kernel"])
+    assert not any(state.unseen(rule, default, "0.44.1") for rule in found)
+    lean = set(selections.select("0.44.1", calls, [], repair)["kernel"])
+    more = state.carrying(found, lean, "0.44.1")
+    whole = lean | set(more)
+    assert set(more) <= default and not any(state.unseen(rule, whole, "0.44.1") for rule in found)
