@@ -6,7 +6,7 @@
 scenarios.json holds the scenarios. `w` marks the observed event by raw arguments, `cond` is what a rule reads, `obs` groups them by
 the event types that their rules name, `fields` are printed. `expect`: fire, quiet (a stale name must stay silent) or gap (not seen
 on the default selection either). `n` is a number that makes the event unique: a port, a size, a gid or a descriptor.
-`calls` are the state calls that it issues beside those of every program (see issued.py).
+`events` are the observed calls and `history` how it comes by what they read (see issued.py).
 Every action works in its own scratch folder and on the loopback interface only.
 
 stock.json holds actions that trigger rules which come with Falco; some of them read files of /etc.
@@ -52,18 +52,7 @@ class Corpus:
         build(self.programs)
 
     def rules(self, group=None):
-        """Two rules for each scenario: `S id` is the rule under test, `W id` needs no state and tells that the event came."""
-        return "\n".join(
-            "- rule: %s %s\n  desc: '%s'\n  condition: >\n    %s\n  output: \"%s %s (%s)\"\n  priority: NOTICE\n"
-            % (kind, one["id"], one["mech"], self._filled(one[text], one), kind, one["id"], printed(one))
-            for one in SCENARIOS if group in (None, one["obs"]) for kind, text in (("S", "cond"), ("W", "w")))
-
-    def _filled(self, text, one):
-        number = one["n"]
-        for mark, value in (("@S@", self.root / one["id"]), ("@R@", self.root), ("@I@", one["id"]), ("@N@", number),
-                            ("@M@", number - 20000), ("@Z@", number - 30000)):
-            text = text.replace(mark, str(value))
-        return text
+        return rules(self.root, group)
 
     def play(self, log, only=None):
         """One pass over the scenarios (of these groups only); what an action says of its failure goes to the file log."""
@@ -108,6 +97,22 @@ class Corpus:
         kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
         return dict(kept, ROOT=str(self.root), PARITY_ROOT=str(self.root), PY=os.path.realpath(sys.executable), SC=str(PROGRAMS),
                     B=str(self.root / "stock"), T=str(self.root / "scratch"), ADDRESS=address(), PYTHONDONTWRITEBYTECODE="1")
+
+
+def rules(root, group=None):
+    """Two rules for each scenario: `S id` is the rule under test, `W id` needs no state and tells that the event came."""
+    return "\n".join(
+        "- rule: %s %s\n  desc: '%s'\n  condition: >\n    %s\n  output: \"%s %s (%s)\"\n  priority: NOTICE\n"
+        % (kind, one["id"], one["mech"], _filled(one[text], one, root), kind, one["id"], printed(one))
+        for one in SCENARIOS if group in (None, one["obs"]) for kind, text in (("S", "cond"), ("W", "w")))
+
+
+def _filled(text, one, root):
+    number = one["n"]
+    for mark, value in (("@S@", root / one["id"]), ("@R@", root), ("@I@", one["id"]), ("@N@", number),
+                        ("@M@", number - 20000), ("@Z@", number - 30000)):
+        text = text.replace(mark, str(value))
+    return text
 
 
 def printed(scenario):

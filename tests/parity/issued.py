@@ -1,11 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Counts with strace which state calls each action issues, and notes them (kernel names) as `calls` in scenarios.json and stock.json:
-issued.py FOLDER. Needs no Falco.
+"""Traces each action with strace and notes how it comes by what its event reads: issued.py FOLDER. Needs no Falco.
 
-What every program does (the scaffolding: a shell, the loader and a plain open) does not count. Every program closes descriptors, so
-close and close_range count only for the scenarios that describe the reuse of a number.
+scenarios.json gets `events`, the marked calls, and `history`: for each subject of the state model the calls in the history of what they
+read (tests/tools/state_fixture.py follows it through the trace). stock.json gets `calls`: kernel names of the state calls that an action
+issues beside those of every program (a shell, the loader and a plain open).
 """
 
 import collections
@@ -15,42 +15,76 @@ import re
 import subprocess
 import sys
 
-import conftest  # noqa: F401 (makes the collection importable)
+import conftest
 import corpus
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+
+sys.path.insert(0, str(conftest.ROOT / "tests" / "tools"))
+import state_fixture  # noqa: E402
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for  # noqa: E402
 
 RELEASE = "0.44.1"
 SCAFFOLDING = "dir_openat"
 OF_ITS_OWN = {"openat": 2}  # what that scenario opens itself
-CLOSERS = {"close", "close_range"}
 CALL = re.compile(r"^\d+ +([a-z0-9_]+)\((.*)")
 FAILED = re.compile(r"= -1 E(?!INPROGRESS|PERM)")
 
 
+class Trace(state_fixture.Trace):
+    """Notes the marked calls too, and what a descriptor was in the process from which pidfd_getfd takes it."""
+
+    def __init__(self, scenario):
+        super().__init__(scenario)
+        self.pids, self.events = {}, set()
+
+    def step(self, process, pid, call, arguments, given, result):
+        super().step(process, pid, call, arguments, given, result)
+        if call == "pidfd_open":
+            self.pids[pid, result] = given[0]
+        elif call == "pidfd_getfd":
+            source = self.process(self.pids.get((pid, int(given[0]))))
+            process.fds[result] = process.fds[result] | source.fds.get(int(given[1]), set())
+
+    def look(self, process, call, given, result):
+        super().look(process, call, given, result)
+        self.events.add(call)
+
+
 def main(folder):
-    of_strace = {name for name in names_for(RELEASE).state if name != "sched_process_exit"}
     bench = corpus.Corpus(folder)
     bench.stage()
-
-    def issued(one, number):
-        trace = bench.root.parent / "trace"
-        env = dict(bench.environment(), I=one["id"], N=str(number), S=str(bench.root / one["id"]))
-        command = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=" + ",".join("?" + name for name in sorted(of_strace)),
-                   "bash", "-c", one["cmd"]]
-        # What traces itself hangs under strace; what it issued before counts.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, env=env, timeout=20, check=False,
-                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        matches = (CALL.match(line) for line in trace.read_text(errors="replace").splitlines())
-        return collections.Counter(match[1] for match in matches if match and not FAILED.search(match[2]))
-
-    base = issued(next(one for one in corpus.SCENARIOS if one["id"] == SCAFFOLDING), 31000)
+    for one in (*corpus.SCENARIOS, *corpus.STOCK):
+        trace(bench, one)
+    for one in corpus.SCENARIOS:
+        found = Trace(one)
+        found.play(place(bench, one).read_text(errors="replace"))
+        one["history"] = {subject: sorted(calls) for subject, calls in sorted(found.ways.items()) if calls}
+        one["events"] = sorted(found.events)
+    base = issued(bench, {"id": SCAFFOLDING})
     base.subtract(OF_ITS_OWN)
+    # Every program closes descriptors, and strace does not see how a process ends.
+    state = names_for(RELEASE).state - {"close", "close_range", "sched_process_exit"}
+    for one in corpus.STOCK:
+        one["calls"] = sorted(name for name, count in issued(bench, one).items() if count > base[name] and name in state)
     for name, actions in (("scenarios", corpus.SCENARIOS), ("stock", corpus.STOCK)):
-        for one in actions:
-            calls = {call for call, count in issued(one, one.get("n", 0)).items() if count > base[call]}
-            one["calls"] = sorted(calls if "stale" in one.get("mech", "") else calls - CLOSERS)
         (corpus.HERE / (name + ".json")).write_text("[\n%s\n]\n" % ",\n".join(json.dumps(one) for one in actions))
+
+
+def place(bench, one):
+    return bench.programs.parent / (one["id"] + ".strace")
+
+
+def trace(bench, one):
+    env = dict(bench.environment(), I=one["id"], N=str(one.get("n", 0)), S=str(bench.root / one["id"]))
+    command = ["strace", "-f", "-qq", "-o", str(place(bench, one)), "bash", "-c", one["cmd"]]
+    # What traces itself hangs under strace; what it issued before counts.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, env=env, timeout=20, check=False,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def issued(bench, one):
+    matches = (CALL.match(line) for line in place(bench, one).read_text(errors="replace").splitlines())
+    return collections.Counter(match[1] for match in matches if match and not FAILED.search(match[2]))
 
 
 if __name__ == "__main__":

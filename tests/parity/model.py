@@ -24,13 +24,23 @@ class Model:
         extra = state.carrying(self.rules.values(), repaired["kernel"], self.release)
         return sorted(self.names.exact_events(extra))
 
-    def losses(self, rule, selected):
-        """What a rule loses under a selection (the names of a dry run's final set): [(kernel names, in words)]."""
-        kernel, rule = self.names.kernel_of(selected), self.rules[rule]
-        events = [((name,), "its event %s" % name) for name in sorted(set(rule["kernel"]) - kernel)]
-        return events + [(need.calls, need.way) for need in state.unseen(rule, kernel, self.release)]
+    def kernel(self, selected):
+        """Kernel names behind a dry run's final set. There, accept stands for accept alone: accept4 has a name of its own."""
+        return self.names.kernel_of(selected) - ({"accept4"} - set(selected))
 
-    def named(self, rule, selected, calls):
-        """What of it concerns somebody who issues these calls (kernel names), in words."""
-        lost = self.losses(rule, selected)
-        return [words for names, words in lost if set(names) & set(calls) or words.startswith("its event")]
+    def named(self, rule, selected, action):
+        """What a rule does not see of an action under a selection (names of a final set), in words."""
+        kernel, rule = self.kernel(selected), self.rules[rule]
+        lost = set(rule["kernel"]) - kernel
+        if "history" in action:
+            lost &= set(action["events"]).union(*action["history"].values())
+        events = ["its event %s" % name for name in sorted(lost)]
+        return events + [need.way for need in state.unseen(rule, kernel, self.release)
+                         if set(need.calls) & self.came_by(need.subject, action)]
+
+    def came_by(self, subject, action):
+        """Kernel names of the calls by which an action came by a subject. A working directory may be entered through a handle."""
+        if "history" not in action:
+            return set(action["calls"])
+        calls = set(action["history"].get("cwd" if subject == "fchdir" else subject, ()))
+        return calls & self.names.kernel | self.names.kernel_of(calls - {"accept"})

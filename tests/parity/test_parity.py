@@ -80,7 +80,7 @@ def test_every_loss_is_named(actions, tmp_path, selection, group):
     for one in scenarios:
         passes = [[found[one["id"]] for found in both] for both in (before, after)]
         verdict = compare.verdict(*passes)
-        named = model.named("S " + one["id"], selected, one["calls"])
+        named = model.named("S " + one["id"], selected, one)
         if one["expect"] == "gap":
             continue
         if "flaky" in verdict or any(bool(found["fires"]) != (one["expect"] == "fire") for found in passes[0]):
@@ -113,7 +113,7 @@ def test_every_loss_of_stock_rules_is_named(actions, tmp_path, selection):
     unnamed, cautious, silent, lost = [], [], [], []
     for one in corpus.STOCK:
         had, has = ([found[one["id"]] > 0 for found in passes] for passes in (before, after))
-        named = model.named(one["rule"], selected, one["calls"])
+        named = model.named(one["rule"], selected, one)
         if not all(had):
             silent.append(one["id"])
         elif not any(has):
