@@ -6,7 +6,7 @@
 import json
 import re
 
-from corpus import MARK, STOCK
+from corpus import FIRST_ACTION, STOCK
 
 # Ephemeral ports and addresses of sockets differ from one pass to the next.
 EPHEMERAL = re.compile(r":(3[3-9]\d{3}|32[89]\d\d|3277\d|327[7-9]\d|[4-5]\d{4}|60\d{3})\b")
@@ -18,7 +18,7 @@ def seen(alerts, scenarios):
     """Scenario → {'fires': alerts of its rule, 'events': of its witness, 'values': of the fields at these events}."""
     found = {one["id"]: {"fires": 0, "events": 0, "values": set()} for one in scenarios}
     fields = {one["id"]: one["fields"] for one in scenarios}
-    for alert in alerts:
+    for alert in played(alerts):
         kind, _, name = alert.get("rule", "").partition(" ")
         if name not in found:
             continue
@@ -26,6 +26,12 @@ def seen(alerts, scenarios):
         if kind == "W":
             found[name]["values"].add(json.dumps({key: _plain(alert["fields"].get(key)) for key in fields[name]}, sort_keys=True))
     return found
+
+
+def played(alerts):
+    """The alerts of a pass without those of the preparation: making a scratch folder opens what the rules look for."""
+    begin = next((index for index, alert in enumerate(alerts) if alert.get("mark") == FIRST_ACTION), len(alerts))
+    return alerts[begin:]
 
 
 def _plain(value):
@@ -57,7 +63,7 @@ def stock_alerts(alerts):
     found, at = {one["id"]: 0 for one in STOCK}, None
     for alert in alerts:
         if "mark" in alert:
-            index = alert["mark"] - MARK - 100
+            index = alert["mark"] - FIRST_ACTION
             at = STOCK[index] if 0 <= index < len(STOCK) else None
         elif at and alert["rule"] == at["rule"]:
             found[at["id"]] += 1

@@ -26,8 +26,8 @@ SCENARIOS = json.loads((HERE / "scenarios.json").read_text())
 STOCK = json.loads((HERE / "stock.json").read_text())
 GROUPS = sorted({scenario["obs"] for scenario in SCENARIOS})
 TOOLS = ("gcc", "bash", "dash", "perl", "curl", "capsh", "setpriv", "tar", "find", "grep", "setsid")
-# kill(2) of this number and the following ones marks in an alert file where an action begins; no process has them.
-MARK = 4190000
+# kill(2) of this number and the following ones marks in a Falco's alerts where an action begins; no process has them.
+FIRST_ACTION = 4192000
 LONGEST = 180  # seconds for one pass of the corpus; it takes about five
 
 
@@ -87,7 +87,7 @@ class Corpus:
         lines = ["exec 2>>%s" % quote(str(log)),
                  'run() { kill -0 $1 2>/dev/null; export I=$2 N=$3 S=$ROOT/$2; eval "$4" </dev/null >/dev/null; r=$?;'
                  ' [ $r = 0 ] || echo "$2 ended with $r" >&2; }']
-        lines += ["run %d %s %d %s" % (MARK + 100 + index, name, number, quote(command))
+        lines += ["run %d %s %d %s" % (FIRST_ACTION + index, name, number, quote(command))
                   for index, (name, number, command) in enumerate(actions)]
         script = self.root.parent / "play.sh"
         script.write_text("\n".join(lines) + "\n")

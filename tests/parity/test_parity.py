@@ -11,6 +11,7 @@ FALCO_BIN names the Falco, FALCO_PLUGIN its container plugin, FALCO_RULES the ru
 """
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,8 +47,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def actions(tmp_path_factory):
-    return corpus.Corpus(tmp_path_factory.mktemp("parity"))
+def actions():
+    # Some actions go on as another user, who must get to their programs: not below pytest's own folder.
+    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        os.chmod(folder, 0o755)
+        yield corpus.Corpus(folder)
 
 
 def side_by_side(folder, files, model, selection, play, read):
