@@ -14,8 +14,11 @@ POINTER = re.compile(r"\b[0-9a-f]{8,16}\b")
 OF_THE_CLIENT = re.compile(r'"fd\.(rport|cport)": "\d+"')
 
 
-def seen(alerts, scenarios):
-    """Scenario → {'fires': alerts of its rule, 'events': of its witness, 'values': of the fields at these events}."""
+def seen(alerts, scenarios, root):
+    """Scenario → {'fires': alerts of its rule, 'events': of its witness, 'values': of the fields at these events}.
+
+    root: the scratch folder; @ROOT@ stands for it in values.
+    """
     found = {one["id"]: {"fires": 0, "events": 0, "values": set()} for one in scenarios}
     fields = {one["id"]: one["fields"] for one in scenarios}
     for alert in played(alerts):
@@ -24,7 +27,7 @@ def seen(alerts, scenarios):
             continue
         found[name]["fires" if kind == "S" else "events"] += 1
         if kind == "W":
-            found[name]["values"].add(json.dumps({key: _plain(alert["fields"].get(key)) for key in fields[name]}, sort_keys=True))
+            found[name]["values"].add(json.dumps({key: _plain(alert["fields"].get(key), root) for key in fields[name]}, sort_keys=True))
     return found
 
 
@@ -34,8 +37,8 @@ def played(alerts):
     return alerts[begin:]
 
 
-def _plain(value):
-    return "<NA>" if value is None else POINTER.sub("PTR", EPHEMERAL.sub(":E", str(value)))
+def _plain(value, root):
+    return "<NA>" if value is None else POINTER.sub("PTR", EPHEMERAL.sub(":E", str(value))).replace(str(root), "@ROOT@")
 
 
 def verdict(reference, candidate):

@@ -46,7 +46,7 @@ class Bench:
             for _ in range(PASSES):
                 self.corpus.play(self.folder / "play.log", group and [group])
                 for falco, passes in seen.items():
-                    passes.append(compare.seen(falco.alerts(), scenarios))
+                    passes.append(compare.seen(falco.alerts(), scenarios, self.corpus.root))
             time.sleep(2)
             candidate.alerts()
         drops = {falco.name: falco.drops() for falco in seen}

@@ -79,7 +79,7 @@ def test_every_loss_is_named(actions, tmp_path, selection, group):
     scenarios = [one for one in corpus.SCENARIOS if group in (None, one["obs"])]
     model = Model([rules], watch.release())
     selected, before, after = side_by_side(tmp_path, [rules], model, selection, lambda: actions.play(tmp_path / "log", group and [group]),
-                                           lambda alerts: compare.seen(alerts, scenarios))
+                                           lambda alerts: compare.seen(alerts, scenarios, actions.root))
     unnamed, cautious, unsure, lost = [], [], [], []
     for one in scenarios:
         passes = [[found[one["id"]] for found in both] for both in (before, after)]
