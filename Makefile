@@ -61,12 +61,13 @@ $(COLLECTIONS)/.stamp: $(VENV)/.stamp $(SOURCES)
 	@touch $@
 
 .PHONY: lint
-lint: setup ## ruff, ansible-lint with yamllint, documentation, changelog, ansible-test sanity
+lint: setup ## ruff, mypy, ansible-lint with yamllint, documentation, changelog, ansible-test sanity
 	ruff check .
 	ruff format --check .
 	ansible-lint --offline --profile production playbooks roles molecule
 	antsibull-docs lint-collection-docs --plugin-docs .
 	antsibull-changelog lint
+	$(BIN)/python tests/tools/types
 	$(BIN)/python tests/tools/sanity
 
 .PHONY: unit

@@ -12,6 +12,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import pol
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import requests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import change
 
 STATES = ("present", "planned", "proven", "rolled_back")
 
@@ -30,9 +31,7 @@ class ActionModule(ActionBase):
         return result
 
     def _answer(self, result, arguments, task_vars):
-        unknown = sorted(
-            set(arguments) - {"state", "plan", "content", "host_files", "facts", "policy", "evidence"}
-        )
+        unknown = sorted(set(arguments) - {"state", "plan", "content", "facts", "policy", "evidence"})
         if unknown:
             return dict(result, failed=True, msg="unsupported parameters: %s" % ", ".join(unknown))
         try:
@@ -49,8 +48,7 @@ class ActionModule(ActionBase):
             return self._look_back(result, state, arguments, policy, task_vars)
         if not (isinstance(plan, dict) and isinstance(facts, dict)):
             return dict(result, failed=True, msg="state %s needs plan and facts" % state)
-        host_files = arguments.get("host_files") or []
-        changes = plan["changes"] + requests.pending(host_files, facts, policy, plan)
+        changes = plan["changes"] + requests.pending(facts, policy, plan)
         waits = plan["restart_required"] and not policy["restart_ok"]
         result.update(
             changed=False,
@@ -63,7 +61,7 @@ class ActionModule(ActionBase):
             return dict(result, failed=True, msg=wrong)
         if state == "planned":
             return self._planned(result, facts, plan, policy, task_vars)
-        built = requests.build(state, plan, facts, policy, arguments.get("content"), host_files)
+        built = requests.build(state, plan, facts, policy, arguments.get("content") or "")
         staged = (facts.get("host") or {}).get("staged") or {}
         if waits and plan["layout"] is None:
             return dict(
@@ -73,12 +71,13 @@ class ActionModule(ActionBase):
             return self._stage(result, built, staged, task_vars)
         if staged:
             changes.append(
-                {
-                    "key": "(staged)",
-                    "from": "a change that waits for a restart",
-                    "to": None,
-                    "why": "it is made now" if changes else "nothing is to be changed any more",
-                }
+                change(
+                    "staged",
+                    "change",
+                    "a change that waits for a restart",
+                    None,
+                    "it is made now" if changes else "nothing is to be changed any more",
+                )
             )
         if not changes and not (facts.get("host") or {}).get("unfinished"):
             return result
@@ -88,7 +87,7 @@ class ActionModule(ActionBase):
 
     def _look_back(self, result, state, arguments, policy, task_vars):
         """Undo the last change, or look at it again. Where Falco was only proven anew, or in check mode, there is none to look at."""
-        built = requests.build(state, None, None, policy, None, [])
+        built = requests.build(state, None, None, policy)
         if state == "proven":
             evidence = arguments.get("evidence")
             if not isinstance(evidence, dict) or evidence.get("adopted") or self._task.check_mode:

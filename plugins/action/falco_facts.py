@@ -9,6 +9,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     assembly,
     planner,
@@ -111,7 +112,7 @@ class ActionModule(ActionBase):
                     "warnings": [],
                     "restart_required": False,
                     "verdict": verdicts.judge(assembled, complete),
-                    "rung": None,
+                    "step": None,
                 }
         warning = assembled["falco"].get("warning")
         if warning:
@@ -131,11 +132,10 @@ class ActionModule(ActionBase):
             "config"
         ].get("effective"):
             return None
-        try:
-            release = releases.release_for(assembled["falco"]["version"])
-        except releases.UnsupportedRelease:
+        release = releases.known(assembled["falco"]["version"])
+        if release is None:
             return None
-        url = requests.scrape_url(assembled["config"]["effective"], release, early=False)
+        url = requests.scrape_url(Settings(assembled["config"]["effective"], release), early=False)
         return {"prometheus_url": url, "scrape_ok": release.scrape_before_capture} if url else None
 
     def _gather(self, arguments, task_vars):
@@ -145,8 +145,4 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def _more(gathered):
-        try:
-            release = releases.release_for(gathered["falco"].get("version"))
-        except releases.UnsupportedRelease:
-            return []
-        return assembly.missing(gathered["sources"], release)
+        return assembly.missing(gathered["sources"], releases.known(gathered["falco"].get("version")))

@@ -41,9 +41,11 @@ def buffer_settings(driver, cpus, memory=None, release="0.44.1", policy=None, cu
             )
         if current is not None:
             current = {"cpus_for_each_buffer": 2, **current}
-        return buffers.choose(
-            driver, cpus, memory, policies.buffer_policy(policies.complete(policy)), current, page_size
-        )
+        machine = buffers.Machine(driver, cpus, memory, page_size)
+        chosen = buffers.choose(machine, policies.buffer_policy(policies.complete(policy)), current)
+        preset, group = chosen["buf_size_preset"], chosen["cpus_for_each_buffer"] or 0
+        bridged = buffers.seconds_bridged(driver, cpus, preset, group, buffers.GUIDE_EVENTS_PER_CPU)
+        return dict(chosen, seconds_bridged=round(bridged, 3))
     except (releases.UnsupportedRelease, policies.PolicyError, buffers.BufferError) as error:
         raise AnsibleFilterError("buffer_settings: %s" % error) from None
 

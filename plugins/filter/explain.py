@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleFilterError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.buffers import human
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import label
 
 
 def _value(value):
@@ -19,19 +20,21 @@ def _value(value):
 
 
 def explain(result, plan=None):
-    """What was measured and what it means; what changed, from what to what, and why; what the buffers buy and cost; what proved it."""
+    """What was measured and what it means; what changed, from what to what, and why; what the buffers buy and
+    cost; what proved it."""
     if not isinstance(result, dict):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
     lines = _measured(plan)
     lines.extend(
-        "%s: %s -> %s (%s)" % (change["key"], _value(change["from"]), _value(change["to"]), change["why"])
+        "%s: %s -> %s (%s)" % (label(change), _value(change["from"]), _value(change["to"]), change["why"])
         for change in result.get("changes", [])
     )
     keys = " ".join(change["key"] for change in result.get("changes", []))
     if plan and plan["buffers"] and ("buf_size_preset" in keys or "cpus_for_each" in keys):
         rings, bridged = plan["buffers"], plan["seconds_bridged"]
         lines.append(
-            "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU"
+            "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per "
+            "CPU"
             % (
                 rings["count"],
                 human(rings["bytes_each"]),
@@ -66,7 +69,7 @@ def explain(result, plan=None):
 
 
 def _measured(plan):
-    """The verdict of a host that was judged, and the rung of the ladder that follows."""
+    """The verdict of a host that was judged, and the step that follows."""
     verdict = (plan or {}).get("verdict")
     if not verdict or verdict["state"] == "unmeasured":
         return []
@@ -78,8 +81,8 @@ def _measured(plan):
         )
     ]
     lines.extend("because: %s" % reason for reason in verdict["reasons"])
-    if plan["rung"]:
-        lines.append("expected: %s" % plan["rung"]["expected"])
+    if plan["step"]:
+        lines.append("expected: %s" % plan["step"]["expected"])
         lines.extend(coverage.lines(plan["coverage"]))
     elif verdict["next_step"] not in ("none", "measure"):  # the plan itself switches metrics on
         lines.append("next: %s" % verdict["advice"])

@@ -37,12 +37,6 @@ options:
     description:
       - The rendered blocks, as text; whole file for the layout V(dropin), blocks to replace in the main file for V(full).
     type: str
-  host_files:
-    description:
-      - More files below the policy's C(host_root), such as log rotation. Each has V(path), V(content) and V(mode).
-    type: list
-    elements: dict
-    default: []
   facts:
     description:
       - What P(falcotune.fleet.falco_facts#module) returned; the change is refused where the host is not as the facts say.
@@ -604,7 +598,6 @@ def main():
             },
             "plan": {"type": "dict"},
             "content": {"type": "str"},
-            "host_files": {"type": "list", "elements": "dict", "default": []},
             "facts": {"type": "dict"},
             "evidence": {"type": "dict"},
             "policy": {"type": "dict"},

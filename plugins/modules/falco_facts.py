@@ -428,7 +428,12 @@ def unit_dropin(root, unit):
 
 def gather(params):
     root = params["host_root"].rstrip("/")
-    result = {"cpus": host.cpus(root), "kernel": host.kernel(root), "memory": host.memory(root)}
+    result = {
+        "cpus": host.cpus(root),
+        "kernel": host.kernel(root),
+        "memory": host.memory(root),
+        "clock": time.time(),
+    }
     try:
         unit = systemd.find(params["unit"] or None)
         reason = (

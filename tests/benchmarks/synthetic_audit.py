@@ -136,10 +136,11 @@ def _measured(chance, host):
             step, advice = "accept", "Nothing to do: policy accepts this on a few hosts."
         elif step == "buffers":
             key = "engine.%s.buf_size_preset" % host["driver"]
-            changes = [{"key": key, "from": preset, "to": words["larger"], "why": "bursts ran over the buffers; twice the bytes bridge "
+            changes = [{"kind": "config", "key": key, "from": preset, "to": words["larger"],
+                        "why": "bursts ran over the buffers; twice the bytes bridge "
                                                                                   "twice the time"}]
         elif step == "priority":
-            changes = [{"key": "(unit) Nice", "from": 0, "to": -10, "why": "Falco waited for a CPU %.1f %% of the time" % wait}]
+            changes = [{"kind": "unit", "key": "Nice", "from": 0, "to": -10, "why": "Falco waited for a CPU %.1f %% of the time" % wait}]
     host["window"] = window
     host["verdict"] = _verdict(state, window["rate_per_cpu"], round(guide, 1), percent, bottleneck if percent else "none", step, advice,
                                reasons, {"falco_cpu_percent": window["falco_cpu_percent"], "falco_wait_percent": round(wait, 1),
@@ -156,7 +157,8 @@ def _unmeasured(chance, host, blind):
         host["window"].update(dict.fromkeys(VOID), voided=reason, drops_by_category={}, userspace={}, memory={})
     host["verdict"] = _verdict("blind" if blind else "unmeasured", None, None, None, "unknown", "measure" if not blind else "upgrade",
                                "Look at Falco's log: it sees nothing." if blind else "Switch on Falco's metrics.", [reason], {})
-    changes = [] if blind else [{"key": "metrics.enabled", "from": False, "to": True, "why": "without metrics drops are silent"}]
+    changes = [] if blind else [{"kind": "config", "key": "metrics.enabled", "from": False, "to": True,
+                                 "why": "without metrics drops are silent"}]
     host["plan"] = {"changes": changes, "restart_required": bool(changes), "warnings": [], "reason": None}
 
 

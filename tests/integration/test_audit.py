@@ -96,7 +96,7 @@ def test_a_host_is_asked_once_and_not_changed(first, hosts):
 
 def test_the_report_says_what_would_change(first):
     found = entries(first[1])
-    assert [item["key"] for item in found["starved"]["plan"]["changes"]] == ["(unit) CPUWeight", "(unit) Nice"]
+    assert [(item["kind"], item["key"]) for item in found["starved"]["plan"]["changes"]] == [("unit", "CPUWeight"), ("unit", "Nice")]
     assert any(item["key"] == "metrics.enabled" for item in found["unmeasured"]["plan"]["changes"])
     assert "Falco is not running" in found["stopped"]["plan"]["reason"]
 

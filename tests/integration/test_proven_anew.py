@@ -38,7 +38,7 @@ def hosts(fleet):
 
 def record_change(run, name):
     changes = run.result(name, "falco_config")["changes"]
-    return next(change for change in changes if change["key"] == "(record)")
+    return next(change for change in changes if change["kind"] == "record")
 
 
 def test_what_runs_is_proven_without_an_interruption(fleet, hosts):
@@ -71,7 +71,8 @@ def test_with_a_quiet_change_beside_it(fleet, hosts):
     starts = starts_of(host)
     (host.root / ROTATE).unlink()
     run = play(TUNE, fleet.inventory, "--limit", "rotate")
-    assert [change["key"] for change in run.result("rotate", "falco_config")["changes"]] == ["(record)", "(file) /" + ROTATE]
+    assert [(change["kind"], change["key"]) for change in run.result("rotate", "falco_config")["changes"]] == [
+        ("record", "proven state"), ("file", "/" + ROTATE)]
     assert ROTATE not in record_change(run, "rotate")["to"]
     assert run.result("rotate", "falco_config")["evidence"]["adopted"] and (host.root / ROTATE).exists()
     assert starts_of(host) == starts and leftovers(host) == []

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rung of fewer system calls: asked for, planned, read by the host's own Falco, applied, and told with what it costs."""
+"""The step to fewer system calls: asked for, planned, read by the host's own Falco, applied, and told with what it costs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_check_mode_shows_what_goes_blind(checked):
 @pytest.mark.parametrize("name", ["lean", "lean-38"])
 def test_a_host_whose_thread_is_at_its_end_watches_less_and_no_rule_loses_anything(name, tuned, hosts):
     plan = plan_of(tuned, name)
-    assert plan["verdict"]["bottleneck"] == "consumer" and plan["rung"]["step"] == "syscalls", plan["verdict"]
+    assert plan["verdict"]["bottleneck"] == "consumer" and plan["step"]["name"] == "syscalls", plan["verdict"]
     assert written(hosts[name])["base_syscalls"]["repair"] is True
     assert plan["coverage"] == {"rules_total": 3, "blind": [], "half_blind": [], "newly": []}
     result = tuned.result(name, "falco_config")

@@ -199,7 +199,8 @@ def test_a_lost_logrotate_file_comes_back_without_an_interruption(fleet, hosts, 
     (host.root / "etc/logrotate.d/falcotune").unlink()
     run = play(TUNE, fleet.inventory, "--limit", "modern-44")
     assert run.result("modern-44", "falco_config")["changes"] == [
-        {"key": "(file) /etc/logrotate.d/falcotune", "from": None, "to": "written", "why": "Falco does not rotate its metrics file"}]
+        {"kind": "file", "key": "/etc/logrotate.d/falcotune", "from": None, "to": "written",
+         "why": "Falco does not rotate its metrics file"}]
     assert starts_of(host) == starts
     assert not play(TUNE, fleet.inventory, "--limit", "modern-44").changed
 

@@ -18,7 +18,7 @@ import yaml
 from ansible.plugins.filter.core import to_nice_yaml
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import yaml_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration, drivers, releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, buffers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, buffers, requests
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "/etc/falco/falco.yaml"
@@ -109,6 +109,7 @@ class Host:
     running: bool = True
     restarts: int | None = 0
     age: float | None = 86400.0
+    clock: float = 4005.0
     since: float | None = 2000.0
     private_tmp: bool = True
     protect_system: str = "full"
@@ -158,7 +159,7 @@ class Host:
             "kernel": {"release": "6.1.0", "btf": True, "bpf_stats_enabled": self.bpf_stats,
                        "autogroup": self.autogroup, "page_size": self.page_size},
             "memory": {"total": self.total, "available": self.available, "limit": self.limit, "used": self.used},
-            "service": service,
+            "service": service, "clock": self.clock,
             "falco": {"version": self.version, "reason": None if self.version else "/usr/bin/falco does not exist",
                       "binary": "/usr/bin/falco",
                       "running": self.running, "pid": 812 if self.running else None, "since": self.since, "age": self.age,
@@ -188,7 +189,7 @@ class Host:
         kind, effective, release = self.facts()["driver"]["kind"], self.effective(), releases.release_for(self.version)
 
         def value(path):
-            return configuration.value_in_force(effective, path, release)["value"]
+            return configuration.Settings(effective, release).value(path)
 
         # 0.37 reads the old keys while its engine block says what the code's defaults say.
         old = release.has("syscall_buf_size_preset") and (
@@ -224,9 +225,8 @@ class Host:
             weighed = self.weight is not None or "CPUWeight" in host.dropin
             host.weight = int(host.dropin.get("CPUWeight", 100)) if weighed else None
             host.quota = None if host.dropin.get("CPUQuota") == "" else self.quota
-        if plan["rung"]:
-            attempt = {"at": 4005.0, "step": plan["rung"]["step"], "to": plan["rung"]["to"], "release": plan["release"],
-                       "before": {name: plan["verdict"][name] for name in ("state", "drops_percent", "rate_per_cpu", "bottleneck")}}
+        if plan["step"]:
+            attempt = dict(requests.attempt(plan), at=self.clock)
             host.record["attempts"] = ((self.record or {}).get("attempts") or []) + [attempt]
         if plan["changes"]:
             host.pair, host.cpu = None, {"on": 1.0, "waiting": 0.0, "throttled": None}
@@ -265,9 +265,9 @@ def fragment(**blocks):
     return yaml.safe_dump(blocks, sort_keys=False)
 
 
-def change(plan, key):
+def change(plan, key, kind="config"):
     """The one change of a key, or None."""
-    found = [item for item in plan["changes"] if item["key"] == key]
+    found = [item for item in plan["changes"] if (item["kind"], item["key"]) == (kind, key)]
     assert len(found) < 2, found
     return found[0] if found else None
 

@@ -22,7 +22,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._host import host,
 SETTLE = 3.0
 SAY_AGAIN = 2.5
 
-# Attempts that the record keeps: more than the ladder has rungs, few enough to travel with the facts.
+# Attempts that the record keeps: more than there are kinds of steps, few enough to travel with the facts.
 MAX_ATTEMPTS = 12
 
 # Seconds for a start by hand that is to tell why a start failed. The host is blind for so long at most.

@@ -3,32 +3,63 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Falco's configuration as a given release reads it: files, merge rules, -o options and environment.
 
-Pure functions over texts; the facts module brings the texts. Verified against recorded merges of Falco 0.38.2 and
-0.44.1. Sources: userspace/falco/configuration.cpp, userspace/engine/yaml_helper.h.
+Pure functions over texts; the facts module brings the texts. Verified against recorded merges of Falco 0.38.2
+and 0.44.1. Sources: userspace/falco/configuration.cpp, userspace/engine/yaml_helper.h.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from typing import Any, NamedTuple, TypedDict
 
 import yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Key, Release
 
-try:
-    from yaml import CSafeLoader as _Base
-except ImportError:  # libyaml is optional
-    from yaml import SafeLoader as _Base
+# libyaml is optional.
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class InForce(NamedTuple):
+    """value: as Falco takes it; set: whether a file or an option sets it; legal: whether Falco can use what
+    is set."""
+
+    value: Any
+    set: bool
+    legal: bool
+
+
+class Merged(TypedDict):
+    """The configuration as merge() puts it together from its files.
+
+    effective has variables expanded, raw has not. order: the loaded files. entry: the entry of config_files
+    that brought each file (-1: the main file); strategy: its strategy. listed: all entries. keys: what each
+    file holds. origin: which file, or '-o', decided each top-level key. duplicates: (path, key, line).
+    """
+
+    effective: dict[str, Any]
+    raw: dict[str, Any]
+    order: list[str]
+    origin: dict[str, str]
+    entry: dict[str, int]
+    strategy: dict[str, str | None]
+    listed: list[tuple[str, str | None]]
+    keys: dict[str, list[str]]
+    duplicates: list[tuple[str, str, int]]
 
 
 class ConfigError(ValueError):
     """A file that Falco would refuse, or that can't be read for sure. The text names file and line."""
 
 
-class _Loader(_Base):
-    """YAML as Falco reads it: scalars stay text that reads the same back; of duplicate keys the first one counts."""
+class _Loader(_Base):  # type: ignore[misc]  # which of the two classes it is, is known at run time
+    """YAML as Falco reads it: scalars stay text that reads the same back; of duplicate keys the first one
+    counts."""
+
+    duplicates: list[tuple[str, int]]
 
 
-def _mapping(loader, node):
+def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     result = {}
     for key_node, value_node in node.value:
@@ -44,7 +75,7 @@ def _mapping(loader, node):
     return result
 
 
-def _tagged(loader, suffix, node):
+def _tagged(loader: Any, suffix: str, node: yaml.Node) -> Any:
     """An unknown tag (an unquoted !name) reads as its plain value, which yaml-cpp does too."""
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node)
@@ -62,7 +93,7 @@ _Loader.add_multi_constructor("!", _tagged)
 MAX_NODES = 100000
 
 
-def _size(value, known):
+def _size(value: Any, known: dict[int, int]) -> int:
     """How many values a document has once its aliases are written out."""
     if not isinstance(value, (dict, list)):
         return 1
@@ -74,7 +105,7 @@ def _size(value, known):
     return known[id(value)]
 
 
-def load(text, name):
+def load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]]]:
     """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError."""
     loader = None
     try:
@@ -102,7 +133,7 @@ def load(text, name):
 _VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
 
 
-def expand(value, environment):
+def expand(value: Any, environment: dict[str, str]) -> Any:
     """${NAME} in every scalar → its value, unset → empty; $${NAME} → ${NAME}."""
     if isinstance(value, dict):
         return {key: expand(item, environment) for key, item in value.items()}
@@ -111,7 +142,7 @@ def expand(value, environment):
     if not isinstance(value, str) or "$" not in value:
         return value
 
-    def replace(match):
+    def replace(match: re.Match[str]) -> str:
         return "${%s}" % match.group(2) if match.group(1) else environment.get(match.group(2), "")
 
     text = _VARIABLE.sub(replace, value)
@@ -123,7 +154,7 @@ def expand(value, environment):
     return text
 
 
-def set_option(config, option):
+def set_option(config: dict[str, Any], option: str) -> str:
     """Apply one -o KEY=VALUE: a.b.c=1, list[0]=x, list[]=x, key={a: b}. Returns the top-level key."""
     path, dummy, text = option.partition("=")
     steps = re.findall(r"[^.\[\]]+|\[\d*\]", path.strip())
@@ -136,8 +167,9 @@ def set_option(config, option):
         value = text
     if isinstance(value, list):
         value = text.strip()  # Falco takes a list in brackets as one text
-    node = config
+    node: Any = config
     for step, following in zip(steps, steps[1:] + [None], strict=True):
+        slot: str | int = step
         index = step.startswith("[")
         if index:
             position = len(node) if step == "[]" else int(step[1:-1])
@@ -146,8 +178,6 @@ def set_option(config, option):
             while len(node) <= position:
                 node.append(None)
             slot = position
-        else:
-            slot = step
         if following is None:
             node[slot] = value
             break
@@ -157,10 +187,10 @@ def set_option(config, option):
             inner = wanted()
             node[slot] = inner
         node = inner
-    return steps[0]
+    return str(steps[0])
 
 
-class _Loader_plain(_Base):
+class _Loader_plain(_Base):  # type: ignore[misc]
     """For the value part of -o."""
 
 
@@ -169,12 +199,12 @@ _Loader_plain.add_constructor(
 )
 
 
-def entries(config):
+def entries(config: dict[str, Any]) -> list[tuple[str, str | None]]:
     """config_files of the main file: [(path, strategy)]; strategy is None where the entry is a plain path."""
     value = config.get("config_files")
     if not isinstance(value, list):
         return []
-    found = []
+    found: list[tuple[str, str | None]] = []
     for item in value:
         if isinstance(item, dict):
             found.append((str(item.get("path", "")), str(item.get("strategy", "append"))))
@@ -183,8 +213,11 @@ def entries(config):
     return found
 
 
-def listing(raw, options, environment):
-    """entries() of the main file as the release and the -o options have it; raw is changed as by those options."""
+def listing(
+    raw: dict[str, Any], options: list[str], environment: dict[str, str]
+) -> list[tuple[str, str | None]]:
+    """entries() of the main file as the release and the -o options have it; raw is changed as by those
+    options."""
     for option in options:
         if top_level(option) == "config_files":
             set_option(raw, option)
@@ -193,24 +226,27 @@ def listing(raw, options, environment):
     return entries(expand({"config_files": raw.get("config_files")}, environment))
 
 
-def top_level(option):
+def top_level(option: str) -> str:
     """The top-level key of one -o text."""
     return re.split(r"[.=\[]", option, maxsplit=1)[0].strip()
 
 
-def loaded_files(main, listed, present, release):
+def loaded_files(
+    main: str, listed: list[tuple[str, str | None]], present: set[str], release: Release
+) -> list[tuple[str, str | None, int]]:
     """The files that Falco loads after the main one, in order: [(path, strategy, number of its entry)].
 
-    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises ConfigError where Falco would exit.
+    listed: what listing() returned. present: paths of the regular files that exist on the host. Raises
+    ConfigError where Falco would exit.
     """
     if release.fragments is None:
         return []
-    found = []
+    found: list[tuple[str, str | None, int]] = []
     for number, (path, strategy) in enumerate(listed):
         if strategy is not None and release.fragments == "replace":
             raise ConfigError(
-                "%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and exits"
-                % (main, release)
+                "%s: config_files has an entry with path and strategy; Falco %s reads plain paths only and "
+                "exits" % (main, release)
             )
         folder = path.rstrip("/") or "/"
         names = (
@@ -224,27 +260,28 @@ def loaded_files(main, listed, present, release):
     return found
 
 
-def merge(main, files, options, environment, release):
-    """The effective configuration.
+def merge(
+    main: str, files: dict[str, str], options: list[str], environment: dict[str, str], release: Release
+) -> Merged:
+    """The effective configuration. Raises ConfigError.
 
-    files: {path: text} of the main file and of every regular file that config_files may name. options: the -o texts
-    of the process in order. Returns {'effective', 'raw', 'order', 'entry', 'strategy', 'listed', 'keys', 'origin',
-    'duplicates'}: effective has variables expanded, raw has not; order lists the loaded files, entry the config_files
-    entry that brought each (-1: the main file) and strategy its strategy, listed all entries, keys what each file holds;
-    origin tells for each top-level key which file (or '-o') decided it.
+    files: {path: text} of the main file and of every regular file that config_files may name. options: the -o
+    texts of the process in order.
     """
-    raw, duplicates = load(files[main], main)
-    duplicates = [(main,) + item for item in duplicates]
+    raw, repeated = load(files[main], main)
+    duplicates = [(main, *item) for item in repeated]
     origin = dict.fromkeys(raw, main)
     listed = listing(raw, options, environment)
     later = [option for option in options if top_level(option) != "config_files"]
     if not release.options_beat_fragments:
         for option in later:
             origin[set_option(raw, option)] = "-o"
-    order, place, held, strategies = [main], {main: -1}, {main: sorted(str(key) for key in raw)}, {main: None}
+    order, place = [main], {main: -1}
+    held = {main: sorted(str(key) for key in raw)}
+    strategies: dict[str, str | None] = {main: None}
     for path, strategy, number in loaded_files(main, listed, set(files), release):
         fragment, repeated = load(files[path], path)
-        duplicates += [(path,) + item for item in repeated]
+        duplicates += [(path, *item) for item in repeated]
         if "config_files" in fragment:
             raise ConfigError("%s: holds config_files, which only the main file may; Falco exits" % path)
         order.append(path)
@@ -274,7 +311,7 @@ def merge(main, files, options, environment, release):
     }
 
 
-def lookup(config, path):
+def lookup(config: Any, path: str) -> tuple[bool, Any]:
     """(found, value) of a dotted key."""
     node = config
     for step in path.split("."):
@@ -284,8 +321,9 @@ def lookup(config, path):
     return True, node
 
 
-def coerce(value, key):
-    """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp as<T>)."""
+def coerce(value: Any, key: Key) -> tuple[bool, Any]:
+    """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp
+    as<T>)."""
     text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
     if value is None:
         return False, key.default
@@ -299,7 +337,7 @@ def coerce(value, key):
         if not re.match(r"^-?\d+$", text):
             return False, key.default
         number = int(text)
-        if key.low is not None and not key.low <= number <= key.high:
+        if key.low is not None and key.high is not None and not key.low <= number <= key.high:
             return False, key.default
         return True, number
     if key.kind == "list":
@@ -307,13 +345,37 @@ def coerce(value, key):
     return (False, key.default) if isinstance(value, (dict, list)) else (True, text)
 
 
-def value_in_force(effective, path, release):
-    """What the release makes of a key: {'value', 'set', 'legal'}; value is None where the release lacks the key."""
-    key = release.key(path)
-    if key is None:
-        return {"value": None, "set": False, "legal": True}
-    found, value = lookup(effective, path)
-    if not found:
-        return {"value": key.default, "set": False, "legal": True}
-    legal, value = coerce(value, key)
-    return {"value": value, "set": True, "legal": legal}
+class Settings:
+    """Falco's merged configuration as one release reads it."""
+
+    def __init__(self, effective: dict[str, Any], release: Release) -> None:
+        """effective: top-level blocks, as merge() and the facts' config part have them."""
+        self.effective = effective
+        self.release = release
+
+    def but(self, blocks: dict[str, Any]) -> Settings:
+        """These settings with some top-level blocks replaced."""
+        return Settings({**self.effective, **blocks}, self.release)
+
+    def has(self, path: str) -> bool:
+        """Whether the release knows the key."""
+        return self.release.has(path)
+
+    def lookup(self, path: str) -> tuple[bool, Any]:
+        """(found, value) as the files have it, whatever the release makes of it."""
+        return lookup(self.effective, path)
+
+    def in_force(self, path: str) -> InForce:
+        """What the release makes of a key; its value is None where the release does not know the key."""
+        key = self.release.key(path)
+        if key is None:
+            return InForce(None, False, True)
+        found, value = self.lookup(path)
+        if not found:
+            return InForce(key.default, False, True)
+        legal, value = coerce(value, key)
+        return InForce(value, True, legal)
+
+    def value(self, path: str) -> Any:
+        """The value in force, or None where the release does not know the key."""
+        return self.in_force(path).value

@@ -3,18 +3,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The driver that runs, and what decided it.
 
-Order: the process's arguments, its unit, the configuration, the release's default (userspace/falco/app/actions/
-load_config.cpp, configuration.cpp).
+Order: the process's arguments, its unit, the configuration, the release's default
+(userspace/falco/app/actions/ load_config.cpp, configuration.cpp).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Driver
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Merged, Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import UNIT_DRIVERS
 
-_UNITS = {"falco-modern-bpf": "modern_ebpf", "falco-kmod": "kmod", "falco-bpf": "ebpf"}
 
-
-def options_of(arguments):
+def options_of(arguments: list[str]) -> list[str]:
     """The values of -o and --option in an argument list."""
     found, wait = [], False
     for argument in arguments[1:]:
@@ -30,18 +34,18 @@ def options_of(arguments):
     return found
 
 
-def old_form(effective, release):
+def old_form(settings: Settings) -> bool:
     """Whether the release reads the flags and keys of 0.36 and before.
 
     0.37 does so while kind, kmod.buf_size_preset and kmod.drop_failed_exit have their defaults
     (m_changes_in_engine_config in app/actions/load_config.cpp at 0.37.0).
     """
-    if release.since(0, 38):
+    if settings.release.since(0, 38):
         return False
-    if not release.since(0, 37):
+    if not settings.release.since(0, 37):
         return True
     return all(
-        configuration.value_in_force(effective, key, release)["value"] == default
+        settings.value(key) == default
         for key, default in (
             ("engine.kind", "kmod"),
             ("engine.kmod.buf_size_preset", 4),
@@ -50,8 +54,10 @@ def old_form(effective, release):
     )
 
 
-def _from_arguments(arguments, environment, effective, release):
-    if old_form(effective, release):
+def _from_arguments(
+    arguments: list[str], environment: dict[str, str], effective: dict[str, Any], release: Release
+) -> str | None:
+    if old_form(Settings(effective, release)):
         if "--modern-bpf" in arguments:
             return "modern_ebpf"
         if "FALCO_BPF_PROBE" in environment:
@@ -65,16 +71,23 @@ def _from_arguments(arguments, environment, effective, release):
     return kind
 
 
-def decide(arguments, environment, unit, merged, release):
+def decide(
+    arguments: list[str],
+    environment: dict[str, str],
+    unit: str | None,
+    merged: Merged | None,
+    release: Release,
+) -> Driver:
     """{'kind', 'decided_by'}: kind is kmod, ebpf, modern_ebpf or another engine's name.
 
-    arguments: of the running process, else of the unit's ExecStart. merged: what config.merge() returned, or None.
+    arguments: of the running process, else of the unit's ExecStart. merged: what config.merge() returned, or
+    None.
     """
-    kind = _from_arguments(arguments, environment, (merged or {}).get("effective", {}), release)
-    origin = (merged or {}).get("origin", {}).get("engine")
-    if kind and release.since(0, 37) and not release.options_beat_fragments and origin not in (None, "-o"):
+    kind = _from_arguments(arguments, environment, merged["effective"] if merged else {}, release)
+    origin = merged["origin"].get("engine") if merged else None
+    if kind and merged and release.since(0, 37) and not release.options_beat_fragments:
         # Before 0.41 a fragment with an engine block beats -o (recorded on 0.38.2).
-        if merged["order"] and origin != merged["order"][0]:
+        if origin not in (None, "-o", merged["order"][0]):
             kind = None
     if kind:
         return {"kind": kind, "decided_by": "process arguments"}
@@ -83,7 +96,7 @@ def decide(arguments, environment, unit, merged, release):
         if found and value:
             return {"kind": str(value), "decided_by": "configuration (%s)" % (origin or "engine.kind")}
     if not release.since(0, 37):
-        name = (unit or "").rsplit(".service", 1)[0]
-        if name in _UNITS and not arguments:
-            return {"kind": _UNITS[name], "decided_by": "unit %s" % unit}
+        kind = UNIT_DRIVERS.get(unit or "")
+        if kind and not arguments:
+            return {"kind": kind, "decided_by": "unit %s" % unit}
     return {"kind": "kmod", "decided_by": "default of release %s" % release}

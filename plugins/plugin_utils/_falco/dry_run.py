@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The debug output of `falco --dry-run` (0.35 to 0.44.1) read into the shape of syscalls.select(), and that shape as such output.
+"""The debug output of `falco --dry-run` (0.35 to 0.44.1) read into the shape of syscalls.select(), and that
+shape as such output.
 
 Pure, and safe with any text: what cannot be read gives a reason.
 """
@@ -9,11 +10,14 @@ Pure, and safe with any text: what cannot be read gives a reason.
 from __future__ import annotations
 
 import re
+from typing import Any
 
-# Falco's own prefix of a log line, in both forms (time_format_iso_8601), behind what a journal or syslog may put before it.
+# Falco's own prefix of a log line, in both forms (time_format_iso_8601), behind what a journal or syslog may
+# put before it.
 PREFIX = re.compile(
     r"^(?:\S.{0,120}? falco(?:\[\d{1,10}\])?: )?"
-    r"(?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[+-]\d\d:?\d\d|Z)): "
+    r"(?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}"
+    r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[+-]\d\d:?\d\d|Z)): "
 )
 COUNTED = re.compile(r"^([+-]?)\((\d{1,6})\) (.+?): (.*)$")
 RULES_TOTAL = re.compile(r"^\((\d{1,6})\) enabled rules in total$")
@@ -38,17 +42,19 @@ UNSUPPORTED = "or unsupported with current configuration: warning (unsupported-e
 KEYS = tuple(key for key, _sign, _words in LINES) + ("invalid_positive", "invalid_negative", "unsupported")
 
 
-def parse(text):
+def parse(text: str) -> dict[str, Any]:
     """What one dry run with log_level debug selected.
 
     text: what Falco wrote to stderr.
     → {the lists of syscalls.select() but 'kernel', 'version': '0.44.1' or None,
-       'enabled_rules': [names] or None (printed since 0.37), 'errors': [what stopped Falco], 'reason': None, or why this is no
-       whole answer; then the lists hold what could be read}
+       'enabled_rules': [names] or None (printed since 0.37), 'errors': [what stopped Falco], 'reason': None,
+       or why this is no whole answer; then the lists hold what could be read}
     """
-    result = {key: [] for key in KEYS}
+    result: dict[str, Any] = {key: [] for key in KEYS}
     result.update(version=None, enabled_rules=None, errors=[], reason=None)
-    seen, broken, listing = set(), [], True
+    seen: set[str] = set()
+    broken: list[str] = []
+    listing = True
     for line in str(text or "").replace("\r\n", "\n").split("\n"):
         match = PREFIX.match(line)
         if not match:
@@ -75,8 +81,9 @@ def parse(text):
     return result
 
 
-def lines(result):
-    """The log lines of a selection as Falco prints them, without prefix, in order; the hint after 'unsupported' is left out."""
+def lines(result: dict[str, Any]) -> list[str]:
+    """The log lines of a selection as Falco prints them, without prefix, in order; the hint after
+    'unsupported' is left out."""
     printed = []
     for key, sign, words in LINES:
         names = result.get(key) or []
@@ -90,7 +97,7 @@ def lines(result):
     return printed
 
 
-def _logged(rest, result, seen, broken):
+def _logged(rest: str, result: dict[str, Any], seen: set[str], broken: list[str]) -> None:
     match = COUNTED.match(rest)
     if match:
         key = WORDS.get((match[1], match[3]))
@@ -110,7 +117,7 @@ def _logged(rest, result, seen, broken):
         result["version"] = match[1]
 
 
-def _bare(line, result):
+def _bare(line: str, result: dict[str, Any]) -> None:
     """A line without Falco's prefix: written to stderr directly."""
     if line.startswith("Error: "):
         result["errors"].append(line[7:].strip())
@@ -118,11 +125,11 @@ def _bare(line, result):
         result["unsupported"] = _names(line.partition(UNSUPPORTED)[2])
 
 
-def _names(text):
+def _names(text: str) -> list[str]:
     return sorted({name.strip() for name in text.split(", ") if name.strip()})
 
 
-def _reason(result, seen, broken):
+def _reason(result: dict[str, Any], seen: set[str], broken: list[str]) -> str | None:
     if result["errors"]:
         return "Falco did not get through its dry run: %s" % result["errors"][0]
     if broken:

@@ -11,9 +11,11 @@ Nothing else in the collection compares versions.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
-OLDEST = (0, 33, 0)
+Version = tuple[int, ...]
+
+OLDEST: Version = (0, 33, 0)
 NEWEST = (0, 44, 1)
 
 ANY = (0, 0, 0)
@@ -28,15 +30,23 @@ class Key(NamedTuple):
     """
 
     path: str
-    since: tuple
-    until: tuple  # the first release without the key
+    since: Version
+    until: Version  # the first release without the key
     kind: str  # int, float, bool, str, list, duration
     default: Any
-    low: Optional[float] = None
-    high: Optional[float] = None
+    low: float | None = None
+    high: float | None = None
 
 
-def _key(path, since, until, kind, default, low=None, high=None):
+def _key(
+    path: str,
+    since: Version,
+    until: Version,
+    kind: str,
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+) -> Key:
     return Key(path, since, until, kind, default, low, high)
 
 
@@ -89,39 +99,39 @@ KEYS = (
 class Release:
     """One Falco release, as the collection understands it.
 
-    ``version`` is the host's own; ``table`` the release whose rules are applied (they differ only for a release newer
-    than NEWEST, and then ``warning`` says so).
+    ``version`` is the host's own; ``table`` the release whose rules are applied (they differ only for a
+    release newer than NEWEST, and then ``warning`` says so).
     """
 
-    def __init__(self, version, table, warning=None):
+    def __init__(self, version: Version, table: Version, warning: str | None = None) -> None:
         self.version = version
         self.table = table
         self.warning = warning
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ".".join(str(part) for part in self.version)
 
-    def since(self, *version):
+    def since(self, *version: int) -> bool:
         return self.table >= tuple(version) + (0,) * (3 - len(version))
 
-    def key(self, path):
+    def key(self, path: str) -> Key | None:
         """The Key of this name in this release, or None."""
         for key in KEYS:
             if key.path == path and key.since <= self.table < key.until:
                 return key
         return None
 
-    def has(self, path):
+    def has(self, path: str) -> bool:
         return self.key(path) is not None
 
-    def keys(self, block):
+    def keys(self, block: str) -> list[Key]:
         """Keys of one top-level block that this release knows."""
         return [
             key for key in KEYS if key.path.split(".")[0] == block and key.since <= self.table < key.until
         ]
 
     @property
-    def drivers(self):
+    def drivers(self) -> tuple[str, ...]:
         """Drivers that this release can open for system calls."""
         kinds = ["kmod"]
         if not self.since(0, 44):
@@ -130,8 +140,9 @@ class Release:
             kinds.append("modern_ebpf")
         return tuple(kinds)
 
-    def buffer_keys(self, driver):
-        """The keys that set buffers for a driver: {'buf_size_preset': (path, …), 'cpus_for_each_buffer': (path, …)}.
+    def buffer_keys(self, driver: str) -> dict[str, tuple[str, ...]]:
+        """The keys that set buffers for a driver: {'buf_size_preset': (path, …), 'cpus_for_each_buffer':
+        (path, …)}.
 
         0.37 reads the old keys only while its engine block looks untouched, so there both forms are written.
         """
@@ -147,42 +158,43 @@ class Release:
         return {"buf_size_preset": tuple(preset), "cpus_for_each_buffer": tuple(cpus)}
 
     @property
-    def fragments(self):
+    def fragments(self) -> str | None:
         """How config_files merge: None (before 0.38), 'replace' (0.38-0.40) or 'strategy' (0.41 on)."""
         if not self.since(0, 38):
             return None
         return "strategy" if self.since(0, 41) else "replace"
 
     @property
-    def options_beat_fragments(self):
+    def options_beat_fragments(self) -> bool:
         """Before 0.41, -o was applied before the fragments were merged (falco#3493)."""
         return self.since(0, 41)
 
     @property
-    def reload_on_rename(self):
-        """Whether a file that is renamed into place begins a hot reload: onto falco.yaml since 0.37, into config.d ever since."""
+    def reload_on_rename(self) -> bool:
+        """Whether a file that is renamed into place begins a hot reload: onto falco.yaml since 0.37, into
+        config.d ever since."""
         return self.since(0, 37)
 
     @property
-    def dry_run(self):
+    def dry_run(self) -> str:
         """--dry-run exists since 0.35; --support reads configuration and rules before that."""
         return "--dry-run" if self.since(0, 35) else "--support"
 
     @property
-    def scrape_before_capture(self):
+    def scrape_before_capture(self) -> bool:
         """Whether GET /metrics is harmless before the driver is open (SIGSEGV before 0.41.1, 404 since)."""
         return self.table >= (0, 41, 1)
 
     @property
-    def metrics(self):
+    def metrics(self) -> bool:
         return self.since(0, 35)
 
     @property
-    def prometheus(self):
+    def prometheus(self) -> bool:
         return self.since(0, 38)
 
     @property
-    def enter_events(self):
+    def enter_events(self) -> bool:
         """Syscall enter events are counted (and buffered) before 0.42: about twice the events."""
         return not self.since(0, 42)
 
@@ -191,7 +203,7 @@ class UnsupportedRelease(ValueError):
     """A release that the collection refuses, with the reason."""
 
 
-def parse_version(text):
+def parse_version(text: object) -> Version:
     """'0.44.1', '0.45.0-rc1', '0.38.2+abc' → (0, 44, 1). Raises UnsupportedRelease."""
     match = re.match(r"^\s*v?(\d+)\.(\d+)(?:\.(\d+))?", str(text or ""))
     if not match:
@@ -199,7 +211,15 @@ def parse_version(text):
     return tuple(int(part or 0) for part in match.groups())
 
 
-def release_for(text):
+def known(text: object) -> Release | None:
+    """The Release of a version string, or None where it is unknown or too old."""
+    try:
+        return release_for(text)
+    except UnsupportedRelease:
+        return None
+
+
+def release_for(text: object) -> Release:
     """The Release of a version string.
 
     A newer release is treated as the newest known one, with a warning; an older one is refused.

@@ -22,19 +22,13 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import rele
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import syscall_names
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import ENGINES, UNIT_DRIVERS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
 
 EPOCH = "2000-01-01T00:00:00Z"
 
-DRIVERS = ("kmod", "ebpf", "modern_ebpf", "gvisor", "nodriver")
-UNITS = (
-    "falco-modern-bpf.service",
-    "falco-kmod.service",
-    "falco-bpf.service",
-    "falco-custom.service",
-    "falco.service",
-)
+UNITS = tuple(UNIT_DRIVERS)
 SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus", "between audits")
 BASES = ("counters", "drop alerts")
 CATEGORIES = (
@@ -58,9 +52,11 @@ PROOFS = ("metrics.output_file", "/metrics", "memory map", "log")
 PROPERTIES = ("Nice", "CPUWeight", "CPUQuota", "ReadWritePaths", "kernel.bpf_stats_enabled")
 # What plans and findings say in always the same words.
 SAID = (
-    "(running)",
-    "(record)",
-    "(unfinished)",
+    "(unfinished) change",
+    "(unfinished) trial",
+    "proven state",
+    "change",
+    "trial",
     "configuration",
     "driver",
     "Falco's release",
@@ -113,7 +109,7 @@ FLAVOURS = frozenset(
 
 _KEYS = frozenset(key.path for key in releases.KEYS)
 _PARTS = frozenset(part for path in _KEYS for part in path.split("."))
-_WORDS = _KEYS | _PARTS | frozenset(DRIVERS + UNITS + PROPERTIES + SAID)
+_WORDS = _KEYS | _PARTS | frozenset(ENGINES + UNITS + PROPERTIES + SAID)
 _RELEASE = re.compile(r"0\.[0-9]{1,2}\.[0-9]{1,2}")
 _SETTING = re.compile(r"(?:[0-9]{1,6}(?:ms|[ywdhms]))+|[0-9]{1,4}|true|false")
 _KERNEL = re.compile(r"[0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,3})?")
@@ -277,7 +273,7 @@ def _host(host, names, shift):
         "status": host["status"],
         "reason": names.text(host["reason"]),
         "release": names.word("release", host["release"], _RELEASE),
-        "driver": names.word("driver", host["driver"], DRIVERS),
+        "driver": names.word("driver", host["driver"], ENGINES),
         "cpus": host["cpus"],
         "memory_bytes": host["memory_bytes"],
         "kernel": names.kernel(host["kernel"]),
@@ -325,7 +321,8 @@ def _plan(plan, names):
     return {
         "changes": [
             {
-                "key": names.about(item["key"]),
+                "kind": item["kind"],
+                "key": names.text(item["key"]),
                 "from": names.value(item["from"]),
                 "to": names.value(item["to"]),
                 "why": names.text(item["why"]),

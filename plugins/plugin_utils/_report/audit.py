@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, drift, windows
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
 
 EMPTY = {
@@ -50,7 +50,7 @@ def entry(name, facts, plan, policy, older=None):
     """The entry of a host. plan: the plan, or {'reason'} where none could be made. policy: min_observation and
     accepted_drops_percent. older: the snapshot of the last audit, from which a window between the two audits is made
     where the host's own record is too short."""
-    release = _release(facts)
+    release = releases.known(facts["falco"]["version"])
     facts = _with_older(facts, older, release, policy)
     current = None
     if (
@@ -58,7 +58,7 @@ def entry(name, facts, plan, policy, older=None):
         and facts["driver"].get("kind") in release.drivers
         and facts["config"].get("effective")
     ):
-        current = planner.current_buffers(facts["config"]["effective"], facts["driver"]["kind"], release)
+        current = buffers.in_force(Settings(facts["config"]["effective"], release), facts["driver"]["kind"])
     window = dict(facts.get("metrics") or {})
     snapshot = window.pop("snapshot", None)
     return dict(
@@ -72,7 +72,7 @@ def entry(name, facts, plan, policy, older=None):
         unit=facts["service"].get("unit"),
         buffers=_buffers(facts, current),
         window=window,
-        verdict=_verdict(facts, plan, policy, release),
+        verdict=_verdict(facts, plan, policy),
         plan=_plan(plan),
         drift=drift.find(facts, plan, current),
         change=_change(facts),
@@ -80,13 +80,6 @@ def entry(name, facts, plan, policy, older=None):
         history=[],
         snapshot=_snapshot(facts, snapshot),
     )
-
-
-def _release(facts):
-    try:
-        return releases.release_for(facts["falco"].get("version"))
-    except releases.UnsupportedRelease:
-        return None
 
 
 def _with_older(facts, older, release, policy):
@@ -143,11 +136,11 @@ def _snapshot(facts, snapshot):
     return snapshot
 
 
-def _verdict(facts, plan, policy, release):
+def _verdict(facts, plan, policy):
     """The plan's verdict knows what was tried; one on counters between two audits is made here."""
     if plan and plan.get("verdict") and (facts.get("metrics") or {}).get("source") != "between audits":
         return plan["verdict"]
-    return verdicts.judge(facts, policy, release)
+    return verdicts.judge(facts, policy)
 
 
 def _buffers(facts, current):

@@ -22,6 +22,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import mod
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.terminal import to_terminal
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes
 
 __all__ = ("to_csv", "to_json", "to_openmetrics", "to_terminal")
 
@@ -94,7 +95,7 @@ COLUMNS = (
     ("buffer_bytes", _at("buffers", "bytes_total")),
     (
         "planned_changes",
-        lambda host: "; ".join(change["key"] for change in host["plan"]["changes"]) if host["plan"] else None,
+        lambda host: "; ".join(map(changes.label, host["plan"]["changes"])) if host["plan"] else None,
     ),
     ("restart_required", _at("plan", "restart_required")),
     ("drift", lambda host: "; ".join(item["what"] for item in host["drift"])),

@@ -308,7 +308,7 @@ def digest(plan):
     """16 hexadecimal digits that are the same where a plan asks for the same changes; None where it asks for none."""
     if not plan or not plan["changes"]:
         return None
-    asked = [[change["key"], change["to"]] for change in plan["changes"]]
+    asked = [[change["kind"], change["key"], change["to"]] for change in plan["changes"]]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import re
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import CHANGE_KINDS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts, windows
 
 SCHEMA_VERSION = 1
@@ -366,7 +367,14 @@ HOST = table(
         ),
     ),
     plan=table(
-        changes=listed(table(key=_key, **{"from": anything, "to": anything}, why=text)),
+        changes=listed(
+            table(
+                kind=word(*CHANGE_KINDS, instead="config"),
+                key=_key,
+                **{"from": anything, "to": anything},
+                why=text,
+            )
+        ),
         restart_required=flag,
         warnings=listed(text),
         reason=text,

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, planner
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
 
 # From SIGTERM to the first event seen again: 2.3 to 2.6 s were measured at preset 4, 3.1 to 3.4 s at preset 10 (0.44.1).
 EXPECTED_BLIND = 3.0
@@ -68,9 +69,8 @@ def _bytes(facts, plan):
     """Bytes of ring buffers after the change less those before."""
     if not plan["buffers"]:
         return 0
-    now = planner.current_buffers(
-        facts["config"]["effective"], plan["driver"], releases.release_for(facts["falco"]["version"])
-    )
+    release = releases.release_for(facts["falco"]["version"])
+    now = buffers.in_force(Settings(facts["config"]["effective"], release), plan["driver"])
     rings = buffers.layout(
         plan["driver"], facts["cpus"]["online"], now["buf_size_preset"], now["cpus_for_each_buffer"]
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import PRIORITIES, SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document, entries
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.exceptions import (
@@ -17,8 +18,6 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.exceptions 
     exceptions_of,
 )
 
-SYSCALL = "syscall"
-PRIORITIES = ("emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug")
 # The rules engine of each release: what required_engine_version is held against.
 ENGINES = {
     (0, 35): 17,

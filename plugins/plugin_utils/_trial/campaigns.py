@@ -16,6 +16,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import dry_
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS, SATURATED
@@ -242,7 +243,7 @@ def request(test, facts, plan, chosen, given, release, list_rules):
         raise Impossible(
             "falco_trial_mode instead stops Falco, and falco_tune_restart_ok is false: use beside"
         )
-    old = drivers.old_form(effective, release)
+    old = drivers.old_form(Settings(effective, release))
     rules = effective.get("rules_files") or effective.get("rules_file") or []
     return {
         "name": test["name"],

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The policy: every choice a user can make, its default, its range, and what is said about a wrong one.
 
-Role variables are these names behind ``falco_tune_``. Defaults live here and in the role's defaults/main.yml; a test
-holds the two together.
+Role variables are these names behind ``falco_tune_``. Defaults live here and in the role's defaults/main.yml;
+a test holds the two together.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from __future__ import annotations
 import copy
 import difflib
 import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Policy
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS, PRIORITIES
 
 
 class PolicyError(ValueError):
@@ -22,14 +25,15 @@ class PolicyError(ValueError):
 
 
 class Option:
-    """One policy key: its default and a check that returns the value to use or raises ValueError with what it wants."""
+    """One policy key: its default and a check that returns the value to use or raises ValueError with what it
+    wants."""
 
-    def __init__(self, default, check):
+    def __init__(self, default: Any, check: Callable[[Any], Any]) -> None:
         self.default = default
         self.check = check
 
 
-def _bool(value):
+def _bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if str(value).lower() in ("true", "yes", "on", "1"):
@@ -39,8 +43,8 @@ def _bool(value):
     raise ValueError("true or false")
 
 
-def _number(low, high, kind=float):
-    def check(value):
+def _number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
         wanted = "a number from %s to %s" % (low, high)
         if isinstance(value, bool):
             raise ValueError(wanted)
@@ -55,12 +59,12 @@ def _number(low, high, kind=float):
     return check
 
 
-def _integer(low, high):
+def _integer(low: int, high: int) -> Callable[[Any], Any]:
     return _number(low, high, int)
 
 
-def _auto_or(check):
-    def inner(value):
+def _auto_or(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def inner(value: Any) -> Any:
         if value == "auto":
             return value
         try:
@@ -71,8 +75,8 @@ def _auto_or(check):
     return inner
 
 
-def _choice(*values):
-    def check(value):
+def _choice(*values: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
         if value not in values:
             raise ValueError("one of %s" % ", ".join(values))
         return value
@@ -80,20 +84,20 @@ def _choice(*values):
     return check
 
 
-def _path(value):
+def _path(value: Any) -> str:
     if not isinstance(value, str) or (value and not value.startswith("/")) or "\n" in value or "\0" in value:
         raise ValueError("an absolute path")
     return value.rstrip("/") if value != "/" else ""
 
 
-def _place(value):
+def _place(value: Any) -> str:
     path = _path(value)
     if not path:
         raise ValueError("an absolute path below /")
     return path
 
 
-def _fragment_name(value):
+def _fragment_name(value: Any) -> str:
     if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.ya?ml\Z", value):
         raise ValueError("a file name such as zz-falcotune.yaml")
     if value <= "engine-kind-falcoctl.yaml":
@@ -104,7 +108,7 @@ def _fragment_name(value):
     return value
 
 
-def _unit(value):
+def _unit(value: Any) -> str:
     if not isinstance(value, str) or not re.match(r"^[A-Za-z0-9:_.@-]*\Z", value):
         raise ValueError("the name of a systemd unit, such as falco-modern-bpf.service")
     return value
@@ -121,8 +125,9 @@ _UNITS = (
 )
 
 
-def duration_ms(text):
-    """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it (userspace/falco/app/actions)."""
+def duration_ms(text: object) -> int:
+    """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it
+    (userspace/falco/app/actions)."""
     pattern = "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS)
     match = re.match("^%s$" % pattern, re.sub(r"\s", "", str(text)))
     if not match:
@@ -130,37 +135,28 @@ def duration_ms(text):
     return sum(int(part) * width for part, (dummy, width) in zip(match.groups(), _UNITS, strict=True) if part)
 
 
-def _interval(value):
+def _interval(value: Any) -> str:
     # 200 ms: at 100 ms the timer interrupts program loading on 0.38 and Falco does not start (recorded).
     if duration_ms(value) < 200:
         raise ValueError("a Falco duration of at least 200ms with its unit, such as 30s or 5m")
     return str(value)
 
 
-def _classes(value):
-    wanted = "a list of {min_cpus, kmod, ebpf, modern_ebpf, cpus_for_each_buffer}"
+def _classes(value: Any) -> list[dict[str, int]]:
+    checks = {
+        "min_cpus": _integer(1, 65536),
+        **{driver: _integer(1, 10) for driver in DRIVERS},
+        "cpus_for_each_buffer": _integer(0, 65535),
+    }
+    wanted = "a list of {%s}" % ", ".join(checks)
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError(wanted)
     found = []
     for item in value:
-        if not isinstance(item, dict) or set(item) != {
-            "min_cpus",
-            "kmod",
-            "ebpf",
-            "modern_ebpf",
-            "cpus_for_each_buffer",
-        }:
+        if not isinstance(item, dict) or set(item) != set(checks):
             raise ValueError(wanted)
         try:
-            found.append(
-                {
-                    "min_cpus": _integer(1, 65536)(item["min_cpus"]),
-                    "cpus_for_each_buffer": _integer(0, 65535)(item["cpus_for_each_buffer"]),
-                    "kmod": _integer(1, 10)(item["kmod"]),
-                    "ebpf": _integer(1, 10)(item["ebpf"]),
-                    "modern_ebpf": _integer(1, 10)(item["modern_ebpf"]),
-                }
-            )
+            found.append({name: check(item[name]) for name, check in checks.items()})
         except ValueError as error:
             raise ValueError("%s, with presets from 1 to 10 (%s)" % (wanted, error)) from None
     if min(item["min_cpus"] for item in found) != 1:
@@ -168,7 +164,7 @@ def _classes(value):
     return found
 
 
-def _serial(value):
+def _serial(value: Any) -> list[Any]:
     items = value if isinstance(value, list) else [value]
     for item in items or [None]:
         match = re.match(r"^([0-9]+)(%?)\Z", str(item))
@@ -177,16 +173,17 @@ def _serial(value):
     return items
 
 
-def _budget(value):
+def _budget(value: Any) -> Any:
     if isinstance(value, bool) or not re.match(r"^([0-9]+|(100|[0-9]{1,2})%)\Z", str(value)):
         raise ValueError("a number of hosts from 0, or a percentage of the changing hosts from 0% to 100%")
     return value
 
 
-def _variable(value):
+def _variable(value: Any) -> str:
     if not isinstance(value, str) or not re.match(r"^([A-Za-z_][A-Za-z0-9_]*)?\Z", value):
         raise ValueError(
-            "the name of a variable of the hosts whose value is the host's failure domain, such as rack, without braces"
+            "the name of a variable of the hosts whose value is the host's failure domain, such as rack, "
+            "without braces"
         )
     return value
 
@@ -194,7 +191,7 @@ def _variable(value):
 SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus")
 
 
-def _sources(value):
+def _sources(value: Any) -> list[str]:
     value = [value] if isinstance(value, str) else value
     if (
         not isinstance(value, (list, tuple))
@@ -206,7 +203,7 @@ def _sources(value):
     return list(value)
 
 
-def _names(value):
+def _names(value: Any) -> list[str]:
     value = [value] if isinstance(value, str) and value else value
     if value in ("", None):
         return []
@@ -217,8 +214,11 @@ def _names(value):
     return [item.strip() for item in value]
 
 
-def _base_syscalls(value):
-    wanted = "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all (true or false)"
+def _base_syscalls(value: Any) -> dict[str, Any]:
+    wanted = (
+        "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all "
+        "(true or false)"
+    )
     if not isinstance(value, dict) or not set(value) <= {"custom_set", "repair", "all"}:
         raise ValueError(wanted)
     try:
@@ -228,7 +228,7 @@ def _base_syscalls(value):
         raise ValueError(wanted) from None
 
 
-def _profile_seconds(value):
+def _profile_seconds(value: Any) -> Any:
     wanted = "0, or a number from 0.5 to 60"
     try:
         seconds = _number(0, 60)(value)
@@ -239,7 +239,7 @@ def _profile_seconds(value):
     return seconds
 
 
-def _size(value):
+def _size(value: Any) -> str:
     if not re.match(r"^[1-9][0-9]*[kMG]?\Z", str(value)):
         raise ValueError("a size as logrotate reads it, such as 20M")
     return str(value)
@@ -254,7 +254,7 @@ OPTIONS = {
     "layout": Option("auto", _choice("auto", "dropin", "full")),
     "fragment_name": Option("zz-falcotune.yaml", _fragment_name),
     # Driver and buffers.
-    "driver": Option("auto", _choice("auto", "kmod", "ebpf", "modern_ebpf")),
+    "driver": Option("auto", _choice("auto", *DRIVERS)),
     "buf_size_preset": Option("auto", _auto_or(_integer(1, 10))),
     "cpus_for_each_buffer": Option("auto", _auto_or(_integer(0, 65535))),
     "buffer_classes": Option([dict(item) for item in buffers.DEFAULT_CLASSES], _classes),
@@ -284,7 +284,8 @@ OPTIONS = {
     "cpu_weight_ceiling": Option(1000, _integer(1, 10000)),
     "unthrottle": Option(False, _bool),
     # Which system calls are watched.
-    "syscalls": Option("repair", _choice("keep", "repair", "exclude")),
+    "syscalls": Option("lossless", _choice("keep", "lossless", "exclude")),
+    "exclude_hours": Option(24.0, _number(0, 8760)),
     "base_syscalls": Option({}, _base_syscalls),
     "required_syscalls": Option([], _names),
     "protected_rules": Option([], _names),
@@ -327,14 +328,15 @@ FLEET = (
 )
 
 
-def nearest(name, names, prefix=""):
+def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
     """' (did you mean X?)' or nothing. The prefix that all names share says nothing about likeness."""
     close = difflib.get_close_matches(name, list(names), 1, 0.6)
     return " (did you mean %s%s?)" % (prefix, close[0]) if close else ""
 
 
-def complete(given, prefix="falco_tune_"):
-    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises PolicyError."""
+def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Policy:
+    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises
+    PolicyError."""
     policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
     for key, value in (given or {}).items():
         name = key[len(prefix) :] if key.startswith(prefix) else key
@@ -355,7 +357,8 @@ def complete(given, prefix="falco_tune_"):
     needed = policy["min_healthy_time"] + 2 * duration_ms(policy["metrics_interval"]) / 1000.0
     if policy["metrics"] and policy["healthy_deadline"] <= needed:
         raise PolicyError(
-            "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and %smin_healthy_time of %d s: "
+            "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and "
+            "%smin_healthy_time of %d s: "
             "raise the deadline or shorten the interval"
             % (
                 prefix,
@@ -373,7 +376,7 @@ def complete(given, prefix="falco_tune_"):
     return policy
 
 
-def buffer_policy(policy):
+def buffer_policy(policy: Policy) -> Policy:
     """The part of a policy that buffers.choose() reads."""
     return {
         "classes": policy["buffer_classes"],

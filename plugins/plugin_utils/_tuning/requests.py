@@ -1,89 +1,114 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one message that falco_config sends to a host: what to write, what to expect, what proves it."""
+"""The one message that falco_config sends to a host: what to write, what to expect, what proves it. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import posixpath
+from typing import Any, cast
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Before,
+    Change,
+    Facts,
+    LoadedFile,
+    Plan,
+    Policy,
+    Request,
+    Verdict,
+    WatchOrder,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, policies
+
+# Lines of the unit's drop-in whose effect can be read from the process and its cgroup.
+SEEN_AT_THE_PROCESS = ("Nice", "CPUWeight", "CPUQuota")
 
 
-def scrape_url(settings, release, early=True):
-    """The host's own /metrics where this release serves it, and, if early, survives being asked before capture. '' otherwise."""
+def scrape_url(settings: Settings, early: bool = True) -> str:
+    """The host's own /metrics where Falco serves it; '' otherwise.
+
+    early: only where this release survives being asked before it captures events.
+    """
+    release = settings.release
     if not release.prometheus or (early and not release.scrape_before_capture):
         return ""
-
-    def value(name):
-        return configuration.value_in_force(settings, name, release)["value"]
-
-    if not (
-        value("webserver.enabled")
-        and value("webserver.prometheus_metrics_enabled")
-        and value("metrics.enabled")
-    ):
+    needed = ("webserver.enabled", "webserver.prometheus_metrics_enabled", "metrics.enabled")
+    if not all(settings.value(name) for name in needed) or settings.value("webserver.ssl_enabled"):
         return ""
-    address = value("webserver.listen_address") or "127.0.0.1"
+    address = settings.value("webserver.listen_address") or "127.0.0.1"
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
     if ":" in address:
         address = "[%s]" % address
-    if value("webserver.ssl_enabled"):
-        return ""
-    return "http://%s:%d/metrics" % (address, value("webserver.listen_port"))
+    return "http://%s:%d/metrics" % (address, settings.value("webserver.listen_port"))
 
 
-def _load_order(facts, plan):
-    """Fragments in the order in which Falco will load them, the plan's own among them."""
-    config = facts["config"]
-    order = [
-        {name: item[name] for name in ("path", "strategy", "entry")}
-        for item in config["files"]
-        if item["entry"] >= 0
-    ]
-    if plan["layout"] == "dropin" and plan["target"] not in [item["path"] for item in order]:
-        entry = next(
-            item for item in reversed(config["folders"]) if item["path"] == posixpath.dirname(plan["target"])
-        )
-        order.append({"path": plan["target"], "strategy": entry["strategy"], "entry": entry["entry"]})
-        order.sort(key=lambda item: (item["entry"], item["path"]))
-    return [{"path": item["path"], "strategy": item["strategy"]} for item in order]
+def pending(facts: Facts, policy: Policy, plan: Plan) -> list[Change]:
+    """Changes to files outside Falco's own: those that are not on the host as they were last written there.
 
-
-def pending(host_files, facts, policy, plan):
-    """Changes to the files outside Falco's own: those that are not on the host as they were last written there.
-
-    The unit's drop-in is left to the plan where that names its lines one by one.
+    The unit's drop-in is left out where the plan names its lines one by one.
     """
-    found = (facts.get("host") or {}).get("files") or {}
-    named = any(change["key"].startswith("(unit) ") for change in plan["changes"])
-    changes = []
-    for item in host_files:
+    named = changes.has(plan["changes"], "unit")
+    found = []
+    for item in plan["host_files"]:
         if named and item["path"].startswith("/etc/systemd/"):
             continue
-        now = found.get(policy["host_root"].rstrip("/") + item["path"])
+        now = facts["host"]["files"].get(policy["host_root"].rstrip("/") + item["path"])
         if now != hashlib.sha256(item["content"].encode("utf-8")).hexdigest():
-            changes.append(
-                {
-                    "key": "(file) %s" % item["path"],
-                    "from": "something else" if now else None,
-                    "to": "written",
-                    "why": item.get("why", ""),
-                }
-            )
-    return changes
+            before = "something else" if now else None
+            found.append(changes.change("file", item["path"], before, "written", item["why"]))
+    return found
 
 
-def build(state, plan, facts, policy, content, host_files):
-    """The request for one host. Plain data.
+def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, content: str = "") -> Request:
+    """The request for one host.
 
-    stage: the digest under which the change is kept instead of made. proof: of the change that state proven looks at again.
+    plan, facts: None for the states rolled_back and proven, for which the host's own records are enough.
+    content: the rendered fragment.
     """
-    request = {
+    request = _from_policy(state, policy)
+    if plan is None or facts is None or plan["layout"] is None:
+        return request
+    config = facts["config"]
+    release = releases.release_for(facts["falco"]["version"])
+    after = Settings(config["effective"], release).but(plan["settings"])
+    reloads = config["watch"] and release.reload_on_rename
+    made: dict[str, Any] = {
+        "apply": policy["apply"] if reloads else "restart",
+        "content": content if plan["settings"] else "",
+        "layout": plan["layout"],
+        "target": plan["target"] or "",
+        "main": config["order"][0],
+        "expected": {item["path"]: item["sha256"] for item in config["files"]},
+        "watched": [item["path"] for item in config["folders"]] + _rules_files(after.effective),
+        "load_order": _load_order(facts, plan),
+        "host_files": plan["host_files"],
+        "directories": plan["directories"],
+        "sysctls": plan["sysctls"],
+        "restart": plan["restart_required"],
+        "dry_run": release.dry_run,
+        "version": facts["falco"]["version"],
+        "selected": _selected(plan),
+        "adopt": changes.has(plan["changes"], "record"),
+        "before": _before(plan["verdict"]),
+        "attempt": attempt(plan),
+    }
+    request.update(cast(Request, made))
+    _watch(request, plan, policy, after)
+    return request
+
+
+def _from_policy(state: str, policy: Policy) -> Request:
+    """A request that changes nothing yet.
+
+    stage: the digest under which the change is kept instead of made. proof: of the change that state proven
+    looks at.
+    """
+    return {
         "state": state,
         "host_root": policy["host_root"],
         "state_dir": policy["state_dir"],
@@ -123,71 +148,60 @@ def build(state, plan, facts, policy, content, host_files):
             "interval": policies.duration_ms(policy["metrics_interval"]) / 1000.0,
         },
     }
-    if state in ("rolled_back", "proven") or plan["layout"] is None:
-        return request  # what the host's own records say is enough
-    config = facts["config"]
-    release = releases.release_for(facts["falco"]["version"])
-    after = dict(config["effective"], **plan["settings"])
-    reloads = config["watch"] and release.reload_on_rename
-    request.update(
-        apply=policy["apply"] if reloads else "restart",
-        content=content if plan["settings"] else "",
-        layout=plan["layout"],
-        target=plan["target"],
-        main=config["order"][0],
-        expected={item["path"]: item["sha256"] for item in config["files"]},
-        watched=[item["path"] for item in config["folders"]] + _rules(after),
-        load_order=_load_order(facts, plan),
-        host_files=host_files,
-        directories=plan["directories"],
-        sysctls=plan["sysctls"],
-        restart=plan["restart_required"],
-        dry_run=release.dry_run,
-        version=facts["falco"]["version"],
-        selected=_selected(plan),
-        adopt=_adopts(plan),
-        **_measured(plan),
-    )
-    request["watch"].update(
-        metrics_file=plan["metrics_file"] or "",
-        scrape_url=scrape_url(after, release),
-        driver=plan["driver"],
-        buffers={"count": plan["buffers"]["count"], "bytes_each": plan["buffers"]["bytes_each"]},
-        unit_settings={
-            name: value
-            for name, value in (plan["unit_dropin"] or {}).items()
-            if name in ("Nice", "CPUWeight", "CPUQuota")
-        },
-        drops_at_most=None if _adopts(plan) else drops_at_most(plan["verdict"], policy),
-    )
-    return request
 
 
-def _adopts(plan):
-    """Whether what runs already is to be proven anew."""
-    return any(change["key"] == "(record)" for change in plan["changes"])
+def _watch(request: Request, plan: Plan, policy: Policy, after: Settings) -> None:
+    """What proves the change."""
+    rings, lines = plan["buffers"], plan["unit_dropin"] or {}
+    made: dict[str, Any] = {
+        "metrics_file": plan["metrics_file"] or "",
+        "scrape_url": scrape_url(after),
+        "driver": plan["driver"],
+        "buffers": rings and {"count": rings["count"], "bytes_each": rings["bytes_each"]},
+        "unit_settings": {name: value for name, value in lines.items() if name in SEEN_AT_THE_PROCESS},
+        "drops_at_most": None if request["adopt"] else drops_at_most(plan["verdict"], policy),
+    }
+    request["watch"].update(cast(WatchOrder, made))
 
 
-def _selected(plan):
+def _load_order(facts: Facts, plan: Plan) -> list[LoadedFile]:
+    """Fragments in the order in which Falco will load them, the plan's own among them."""
+    config, path = facts["config"], plan["target"] or ""
+    order = [
+        (item["entry"], item["path"], item["strategy"]) for item in config["files"] if item["entry"] >= 0
+    ]
+    if plan["layout"] == "dropin" and path not in [item[1] for item in order]:
+        folder = next(item for item in reversed(config["folders"]) if item["path"] == posixpath.dirname(path))
+        order.append((folder["entry"], path, folder["strategy"]))
+        order.sort(key=lambda item: item[:2])
+    return [{"path": item[1], "strategy": item[2]} for item in order]
+
+
+def _selected(plan: Plan) -> list[str] | None:
     """What the host's own dry run must select, where the plan changes that; else None."""
-    changes = any(change["key"].startswith("base_syscalls.") for change in plan["changes"])
-    return plan["syscalls"]["selected"] if changes else None
+    differs = any(
+        item["kind"] == "config" and item["key"].startswith("base_syscalls.") for item in plan["changes"]
+    )
+    return plan["syscalls"]["selected"] if differs and plan["syscalls"] else None
 
 
-def drops_at_most(verdict, policy):
-    """Percent of events that a host may lose after its change and not be worse than before; None where nothing was measured before."""
-    before = (verdict or {}).get("drops_percent")
+def drops_at_most(verdict: Verdict | None, policy: Policy) -> float | None:
+    """Percent of events that a host may lose after its change without being worse; None where nothing was
+    measured before."""
+    before = verdict["drops_percent"] if verdict else None
     if before is None:
         return None
-    return round(before * (1 + policy["tolerance_percent"] / 100.0) + policy["accepted_drops_percent"], 3)
+    worse = 1 + policy["tolerance_percent"] / 100.0
+    return round(float(before * worse + policy["accepted_drops_percent"]), 3)
 
 
-def weak_evidence(plan, policy):
+def weak_evidence(plan: Plan, policy: Policy) -> str | None:
     """Why this host can't prove a change as the policy wants it, or None."""
     if policy["evidence"] != "counters" or plan["layout"] is None or plan["metrics_file"]:
         return None
     return (
-        "falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to auto for it. "
+        "falco_tune_evidence is counters, and this host would have none: %s; set falco_tune_evidence to "
+        "auto for it. "
         "Nothing was changed."
         % (
             "falco_tune_metrics is false"
@@ -197,30 +211,47 @@ def weak_evidence(plan, policy):
     )
 
 
-def digest(request):
-    """What tells one change that is kept from another: all that would be written, and what it would be written over."""
-    part = {
-        name: request[name]
-        for name in ("content", "target", "layout", "expected", "host_files", "directories", "sysctls")
-    }
+DIGESTED = ("content", "target", "layout", "expected", "host_files", "directories", "sysctls")
+
+
+def digest(request: Request) -> str:
+    """What tells one change that is kept from another: all that would be written, and what it would be
+    written over."""
+    part = {name: value for name, value in request.items() if name in DIGESTED}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def _measured(plan):
-    """What the host is to remember: what was measured before this change, and which rung of the ladder it is."""
-    verdict, rung = plan["verdict"], plan["rung"]
-    before = {name: verdict[name] for name in ("state", "drops_percent", "rate_per_cpu", "bottleneck")}
-    if verdict["drops_percent"] is None:
-        before = None
-    attempt = (
-        {"step": rung["step"], "to": rung["to"], "release": plan["release"], "before": before}
-        if rung
-        else None
-    )
-    return {"attempt": attempt, "before": before}
+def _before(verdict: Verdict | None) -> Before | None:
+    """What was measured before this change, or None."""
+    if verdict is None or verdict["drops_percent"] is None:
+        return None
+    return {
+        "state": verdict["state"],
+        "drops_percent": verdict["drops_percent"],
+        "rate_per_cpu": verdict["rate_per_cpu"],
+        "bottleneck": verdict["bottleneck"],
+    }
 
 
-def _rules(effective):
+def attempt(plan: Plan) -> dict[str, Any] | None:
+    """What the host is to remember of the step that is taken."""
+    step = plan["step"]
+    if step is None:
+        return None
+    made: dict[str, Any] = {
+        "step": step["name"],
+        "to": step["to"],
+        "release": plan["release"],
+        "before": _before(plan["verdict"]),
+    }
+    # What the system calls were before: a step that has no effect is taken back.
+    if plan["syscalls_before"] and "custom_set" in step["to"]:
+        made["replaced"] = plan["syscalls_before"]
+        made["profile"] = (plan["syscalls"] or {}).get("shares") or {}
+    return made
+
+
+def _rules_files(effective: dict[str, Any]) -> list[str]:
     """Rules files are watched too: what touched them lately may have a reload under way."""
     value = effective.get("rules_files") or effective.get("rules_file") or []
     return [str(item) for item in (value if isinstance(value, list) else [value])]

@@ -1,14 +1,17 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host counted (module_utils/syscall_profile) in the names of Falco. Pure; what a host sends is not trusted."""
+"""What a host counted (module_utils/syscall_profile) in the names of Falco. Pure; what a host sends is not
+trusted."""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import (
     KERNEL_ONLY,
     names_for,
@@ -24,20 +27,21 @@ TEXT = 500
 NOTES = 20
 
 
-def read(profile, release=None):
+def read(profile: Any, release: Release | str | None = None) -> dict[str, Any]:
     """Rates by Falco's event names.
 
-    profile: what measure() returned, in whatever state it arrived. release: a Release or version, 0.35 or newer; None is the
-    newest known. Raises releases.UnsupportedRelease.
-    → {'means', 'seconds', 'reason', 'notes', 'per_second': {event name: calls a second}, 'unwatchable': {kernel's name: the same},
+    profile: what measure() returned, in whatever state it arrived. release: a Release or version, 0.35 or
+    newer; None is the newest known. Raises releases.UnsupportedRelease.
+    → {'means', 'seconds', 'reason', 'notes', 'per_second': {event name: calls a second}, 'unwatchable':
+    {kernel's name: the same},
        'total_per_second'}; without counts 'reason' says why, and total_per_second is None.
-    Each call counts once, under the narrowest name (accept4, not accept), so the rate of a selection is the sum over the names
-    that Falco prints of it.
+    Each call counts once, under the narrowest name (accept4, not accept), so the rate of a selection is the
+    sum over the names that Falco prints of it.
     """
     names = names_for(release or "%d.%d.%d" % releases.NEWEST)
     given = profile if isinstance(profile, dict) else {}
     notes = given.get("notes")
-    result = {
+    result: dict[str, Any] = {
         "means": given.get("means") if given.get("means") in MEANS else None,
         "seconds": _seconds(given.get("seconds")),
         "reason": _text(given.get("reason")) or None,
@@ -64,7 +68,7 @@ def read(profile, release=None):
     return result
 
 
-def _seconds(value):
+def _seconds(value: Any) -> float | None:
     usable = (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
@@ -74,7 +78,7 @@ def _seconds(value):
     return float(value) if usable else None
 
 
-def _counts(value):
+def _counts(value: Any) -> dict[str, int] | None:
     """{name: calls} of what is a name and a number; None where nothing is."""
     if not isinstance(value, dict) or not 0 < len(value) <= CALLS:
         return None
@@ -89,7 +93,7 @@ def _counts(value):
     } or None
 
 
-def _text(value):
+def _text(value: Any) -> str:
     """One line of printable text."""
     if not isinstance(value, str):
         return ""

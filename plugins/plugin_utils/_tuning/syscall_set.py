@@ -1,22 +1,26 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""rules + volume + policy + target → the cheapest base_syscalls that reaches the target, and who goes blind for it. Pure.
+"""rules + volume + policy + target → the cheapest base_syscalls that reaches the target, and which rules lose what. Pure.
 
-First `repair: true`, which costs no rule anything; then exclusions, those first that save the most events for each rule that loses
-some. What a rule loses is the share of its own events; a protected rule loses none, a required system call is always selected.
+The lossless step is `repair: true` plus the calls that carry the state which the enabled rules' fields read: repair alone drops
+many of them (fcntl, accept, dup, recvmsg, setreuid). A positive custom_set beside repair adds to it and nothing else.
+Where policy says exclude, exclusions follow, those first that save the most events for what rules lose: a rule loses a share of its
+own events, or ways in which its fields come by their values. A protected rule loses neither, and a required call is always selected.
 """
 
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, state
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_volume
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES, SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import REPAIR, names_for
 
 # An exclusion that saves less than this share of the events is not worth a rule's sight.
 LEAST = 0.001
+# What makes less of what is watched is not remembered of a profile.
+LEAST_SHARE = 0.01
 # Steps of the frontier: after so many the rest is small.
 MOST_STEPS = 30
 # Rules lost by an exclusion that costs none: keeps the order of such exclusions by volume.
@@ -39,6 +43,27 @@ class _Choice:
         self.before = self.selected(current.get("custom_set"), bool(current.get("repair")))
         self.required = self._required()
         self.protected = [rule for rule in self.rules if _protects(policy, rule)]
+        self.needs = {rule["name"]: state.needs(rule, release) for rule in self.rules}
+        self.weights = self._weights()
+
+    def _weights(self):
+        """{calls: what rules lose without them}: a rule's ways are worth one rule together; what it names itself is its event."""
+        weights = {}
+        for rule in self.rules:
+            needs = [need for need in self.needs[rule["name"]] if not set(need.calls) & set(rule["kernel"])]
+            for need in needs:
+                weights[need.calls] = weights.get(need.calls, 0.0) + 1.0 / len(needs)
+        return weights
+
+    def carrying(self, kernel):
+        """{kernel name: names of the rules whose fields need it} of what a selection lacks; what policy cannot add is left out."""
+        missing = {}
+        for rule in self.rules:
+            for need in self.needs[rule["name"]]:
+                if not kernel & set(need.calls):
+                    for call in need.calls:
+                        missing.setdefault(call, set()).add(rule["name"])
+        return missing
 
     def selected(self, custom_set, repair):
         entries = selections.entries_of(custom_set)
@@ -64,8 +89,8 @@ class _Choice:
         """What this Falco would select for a rule if nothing were excluded."""
         return set(rule["kernel"]) & self.names.kernel - (set() if self.all else self.names.ignored)
 
-    def needed(self, kernel):
-        """Why policy does not let go of any of these calls, or None."""
+    def needed(self, kernel, events_only=False):
+        """Why policy does not let go of any of these calls, or None. events_only: not even where state is carried by them."""
         found = self.required & kernel
         if found:
             return "%s is required (falco_tune_required_syscalls)" % ", ".join(
@@ -78,11 +103,19 @@ class _Choice:
                     rule["name"],
                     ", ".join(sorted(self.names.exact_events(found))),
                 )
+            for need in () if events_only else self.needs[rule["name"]]:
+                if set(need.calls) <= kernel:
+                    return "the rule '%s' is protected and %s reads %s, which needs %s" % (
+                        rule["name"],
+                        ", ".join(need.fields),
+                        need.way,
+                        " or ".join(sorted(self.names.exact_events(need.calls))),
+                    )
         return None
 
-    def violated(self, kernel):
+    def violated(self, kernel, events_only=False):
         """Why a selection is not allowed, or None."""
-        return self.needed(self.names.kernel - kernel)
+        return self.needed(self.names.kernel - kernel, events_only)
 
     def lost(self, kernel, volume):
         """Rules' worth of events that a selection loses against the present one: each rule counts for its own share."""
@@ -93,7 +126,7 @@ class _Choice:
             if gone:
                 whole = volume.of(had)
                 total += volume.of(gone) / whole if whole else len(gone) / float(len(had))
-        return total
+        return total + sum(weight for calls, weight in self.weights.items() if not kernel & set(calls))
 
 
 def _protects(policy, rule):
@@ -106,16 +139,23 @@ def _protects(policy, rule):
     )
 
 
-def choose(rules, release, policy, current=None, profile=None, drops=None, rate=None, target=None):
+def choose(
+    rules, release, policy, current=None, profile=None, drops=None, rate=None, target=None, proved=None
+):
     """The cheapest base_syscalls that reaches a target.
 
     rules: as rules.resolve() and falco_list.parse() give them. release: a Release or a version, 0.35 or newer.
     policy: the tuning policy (policy.complete()): syscalls, base_syscalls, required_syscalls, protected_rules, protected_tags and
     protected_priority are read. current: {'custom_set', 'repair', 'all'} in force. profile, drops, rate: see
     syscall_volume.measured(). target: events a second to come down to, or None for as low as repair goes.
+    proved: a function from the shares of the calls (below) to the names that may be excluded; None: all may.
     → the contract `syscalls` of a plan:
        {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis', 'target_events_per_second', 'reached',
-        'before': {'events_per_second', 'syscalls'}, 'after': {…}, 'coverage': {'rules_total', 'blind', 'half_blind', 'newly'},
+        'before': {'events_per_second', 'syscalls'}, 'after': {…},
+        'coverage': {'rules_total', 'blind', 'half_blind', 'wrong_output', 'newly'} (coverage.Coverage; newly: rules that lose more),
+        'shares': {event name: its share of what is watched now, by the profile}, of those that make at least 1 %,
+        'unproved': why an exclusion that would help is not made yet, or None,
+        'state': [{'call', 'events_per_second', 'rules'}]: what is selected beside repair for the state of rules,
         'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}], 'reasons', 'warnings'}
     Raises SetError where policy can't be kept.
     """
@@ -125,18 +165,30 @@ def choose(rules, release, policy, current=None, profile=None, drops=None, rate=
     choice = _Choice(rules, release, policy, current)
     volume = syscall_volume.measured(release, choice.before, profile, drops, rate)
     entries, repair, reasons = selections.entries_of(current["custom_set"]), bool(current["repair"]), []
-    frontier = []
+    frontier, warnings = [], []
+    shares, unproved = _shares(choice, volume), None
     if policy["base_syscalls"]:
         entries, repair = _fixed(choice, policy, current)
         reasons.append("policy says so (falco_tune_base_syscalls)")
     elif policy["syscalls"] != "keep":
         entries = _freed(choice, entries, reasons)
-        entries, repair = _repair(choice, entries, repair, volume, reasons)
+        entries, repair = _lossless(choice, entries, repair, volume, reasons)
         steps = list(_steps(choice, entries, repair, volume))
         frontier = [_point(choice, step, volume, previous) for previous, step in zip([None] + steps, steps)]
         if policy["syscalls"] == "exclude" and target is not None:
-            entries = _enough(choice, entries, repair, volume, steps, target, reasons)
-    return _answer(choice, current, entries, repair, volume, target, frontier, reasons)
+            allowed = None if proved is None else proved(shares)
+            entries, unproved = _exclude(choice, entries, repair, volume, steps, target, reasons, allowed)
+    for rule in choice.rules:
+        unknown = state.unknown_fields(rule)
+        if unknown:
+            warnings.append(
+                "the rule '%s' reads %s, of which it is not known what it needs: every call that Falco collects for its state is "
+                "kept for it" % (rule["name"], ", ".join(unknown))
+            )
+    return _answer(choice, current, entries, repair, volume, target, frontier, reasons, warnings) | {
+        "shares": shares,
+        "unproved": unproved,
+    }
 
 
 def _fixed(choice, policy, current):
@@ -150,7 +202,7 @@ def _fixed(choice, policy, current):
             )
     repair = fixed.get("repair", bool(current["repair"]))
     choice.all = bool(fixed.get("all", choice.all)) and choice.release.has("base_syscalls.all")
-    broken = choice.violated(choice.selected(entries, repair))
+    broken = choice.violated(choice.selected(entries, repair), events_only=True)
     if broken:
         raise SetError("falco_tune_base_syscalls can't be applied: %s" % broken)
     return entries, repair
@@ -168,37 +220,72 @@ def _freed(choice, entries, reasons):
     return kept
 
 
-def _repair(choice, entries, repair, volume, reasons):
-    """(custom_set, repair): whether base_syscalls.repair is worth it, and what policy requires beside it.
+def _lossless(choice, entries, repair, volume, reasons):
+    """(custom_set, repair): repair, what rules' fields need beside it and what policy requires, where that saves something.
 
-    Repair never costs a rule, and nearly always narrows; a custom_set may be narrower still, by somebody's choice.
+    A custom_set without repair may be narrower, by somebody's choice: it is left as it is, and coverage tells what it costs.
     """
     lean = _with_required(choice, entries, True)
+    missing = choice.carrying(choice.selected(lean, True))
+    refused = choice.names.kernel_of(item[1:] for item in lean if item.startswith("!"))
+    more = sorted(choice.names.exact_events(set(missing) - refused))
+    # The name accept stands for accept4 too.
+    more = [name for name in more if name != "accept4" or "accept" not in more]
+    whole = lean + [name for name in more if name not in lean]
+    then = choice.selected(whole, True)
     if not repair:
         asis = _with_required(choice, entries, False)
         now = None if asis is None else choice.selected(asis, False)
-        then = choice.selected(lean, True)
-        saves = now is None or (
-            len(then) < len(now) if volume.basis == "none" else volume.of(then) < volume.of(now)
-        )
-        if not saves:
-            lean, repair = asis, False
-        else:
-            repair = True
-            reasons.append(
-                "base_syscalls.repair: true leaves out what Falco watches for its own state and no rule needs%s"
-                % (
-                    ""
-                    if volume.basis == "none"
-                    else ": %s instead of %s events/s"
-                    % (_short(volume.of(then)), _short(volume.of(choice.before)))
-                )
-            )
-    if lean != entries:
+        if now is not None and not _saves(volume, now, then):
+            if asis != entries:
+                reasons.append(_required_text(asis, entries))
+            return asis, False
         reasons.append(
-            "%s added: required (falco_tune_required_syscalls)" % ", ".join(lean[: len(lean) - len(entries)])
+            "base_syscalls.repair: true, and beside it %d calls that the fields of rules need, leave out %d calls that no rule needs"
+            "%s" % (len(more), len((now or choice.before) - then), _rates_text(volume, choice.before, then))
         )
-    return lean, repair
+    elif more:
+        rules = set().union(*(missing[call] for call in set(missing) - refused))
+        reasons.append(
+            "base_syscalls.repair: true alone leaves out calls that the fields of %d rules need%s"
+            % (len(rules), _rates_text(volume, choice.before, then))
+        )
+    if more:
+        reasons.append("added for what rules read: %s" % _costs_text(choice, more, volume))
+    if lean != entries:
+        reasons.append(_required_text(lean, entries))
+    return whole, True
+
+
+def _saves(volume, now, then):
+    """Whether a selection saves enough to be worth a change."""
+    if volume.basis == "none":
+        return len(then) < len(now)
+    return volume.of(then) < (1 - LEAST) * volume.of(now)
+
+
+def _required_text(entries, before):
+    added = ", ".join(item for item in entries if item not in before)
+    return "%s added: required (falco_tune_required_syscalls)" % added
+
+
+def _rates_text(volume, before, after):
+    if volume.basis == "none":
+        return ""
+    return ": %s instead of %s events/s" % (_short(volume.of(after)), _short(volume.of(before)))
+
+
+def _costs_text(choice, calls, volume):
+    """Calls with what each of them costs, the most expensive first."""
+    if volume.basis == "none":
+        return ", ".join(calls)
+    costs = {name: volume.of(choice.names.kernel_of({name})) for name in calls}
+    dear = sorted((name for name in calls if costs[name] >= 1), key=lambda name: (-costs[name], name))
+    texts = ["%s (%s events/s)" % (name, _short(costs[name])) for name in dear]
+    cheap = [name for name in calls if name not in dear]
+    if cheap:
+        texts.append("%s (less than 1 event/s each)" % ", ".join(cheap))
+    return ", ".join(texts)
 
 
 def _with_required(choice, entries, repair):
@@ -212,8 +299,54 @@ def _with_required(choice, entries, repair):
     return sorted(choice.names.exact_events(missing)) + entries
 
 
-def _steps(choice, entries, repair, volume):
-    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far, kernel names left)."""
+def _excluding(entries, names):
+    """custom_set without some names: what is named there is taken out of it, anything else is excluded."""
+    named = {name for name in names if name in entries}
+    return [item for item in entries if item not in named] + [
+        "!" + name for name in names if name not in named
+    ]
+
+
+def _shares(choice, volume):
+    """Shares of what is watched now, by a profile: what a host remembers of it."""
+    whole = volume.of(choice.before) if volume.basis == "profile" else None
+    if not whole:
+        return {}
+    found = {
+        name: round(volume.of(choice.names.kernel_of({name}) & choice.before) / whole, 3)
+        for name in choice.names.exact_events(choice.before)
+    }
+    return {name: share for name, share in sorted(found.items()) if share >= LEAST_SHARE}
+
+
+def _exclude(choice, entries, repair, volume, steps, target, reasons, allowed):
+    """(custom_set, why what would help is not excluded yet, or None). allowed: names that may be excluded; None: all."""
+    free = _enough(choice, entries, repair, volume, steps, target, reasons if allowed is None else [])
+    if allowed is None or free == entries:
+        return free, None
+    some = list(_steps(choice, entries, repair, volume, allowed))
+    chosen = _enough(choice, entries, repair, volume, some, target, reasons)
+    if chosen != entries:
+        return chosen, None
+    lacking = sorted(name for name in _left_out(entries, free) if name not in allowed)
+    why = (
+        "%s would have to be excluded, which needs two profiles of the host, falco_tune_exclude_hours apart, in which it makes "
+        "at least 5 %% of what is watched" % ", ".join(lacking)
+    )
+    reasons.append("nothing is excluded yet: %s" % why)
+    return entries, why
+
+
+def _left_out(entries, then):
+    """Names that a custom_set leaves out beside another."""
+    return {item.removeprefix("!") for item in set(entries) ^ set(then)}
+
+
+def _steps(choice, entries, repair, volume, allowed=None):
+    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far, kernel names left).
+
+    allowed: names that may be excluded; None: all.
+    """
     if volume.basis == "none":
         return
     kernel = choice.selected(entries, repair)
@@ -222,7 +355,9 @@ def _steps(choice, entries, repair, volume):
         now, cost = volume.of(kernel), choice.lost(kernel, volume)
         best = None
         for name in sorted(choice.names.exact_events(kernel - REPAIR)):
-            left = choice.selected(entries + ["!" + item for item in excluded + [name]], repair)
+            if allowed is not None and name not in allowed:
+                continue
+            left = choice.selected(_excluding(entries, excluded + [name]), repair)
             saved = now - volume.of(left)
             if saved < LEAST * whole or choice.violated(left):
                 continue
@@ -246,7 +381,7 @@ def _point(choice, step, volume, previous):
         "events_per_second": round(volume.of(kernel), 1),
         "rules_blind": len(now["blind"]),
         "rules_half_blind": len(now["half_blind"]),
-        "lost": _newly(before, now),
+        "lost": coverage.more_lost(before, now),
     }
 
 
@@ -267,35 +402,24 @@ def _enough(choice, entries, repair, volume, steps, target, reasons):
     needed = list(chosen)
     for name in chosen:
         fewer = [other for other in needed if other != name]
-        left = choice.selected(entries + ["!" + other for other in fewer], repair)
+        left = choice.selected(_excluding(entries, fewer), repair)
         if volume.of(left) <= target and not choice.violated(left):
             needed = fewer
     for name in needed:
         only = volume.of(choice.names.kernel_of({name}))
-        reasons.append("!%s saves %s events/s" % (name, _short(only)))
-    return entries + sorted("!" + name for name in needed)
+        reasons.append("leaving out %s saves %s events/s" % (name, _short(only)))
+    return _excluding(entries, sorted(needed))
 
 
 def _covered(choice, kernel):
     return coverage.coverage(choice.rules, {"kernel": kernel}, choice.release)
 
 
-def _newly(before, after):
-    """Names of rules that see less than before."""
-    had = {item["rule"]: len(item["lost"]) for kind in ("blind", "half_blind") for item in before[kind]}
-    return [
-        item["rule"]
-        for kind in ("blind", "half_blind")
-        for item in after[kind]
-        if len(item["lost"]) > had.get(item["rule"], 0)
-    ]
-
-
 def _short(number):
     return "%.3g" % number if number < 1000 else "%.0f" % number
 
 
-def _answer(choice, current, entries, repair, volume, target, frontier, reasons):
+def _answer(choice, current, entries, repair, volume, target, frontier, reasons, warnings):
     kernel = choice.selected(entries, repair)
     made = selections.select(
         choice.release, choice.names.exact_events(choice.wanted), entries, repair, choice.all
@@ -303,7 +427,7 @@ def _answer(choice, current, entries, repair, volume, target, frontier, reasons)
     before, after = _covered(choice, choice.before), _covered(choice, kernel)
     rates = [volume.of(choice.before), volume.of(kernel)]
     events_before = choice.names.events_of(choice.before)
-    warnings = [item["text"] for item in made["warnings"]]
+    warnings = [item["text"] for item in made["warnings"]] + warnings
     broken = choice.violated(kernel)
     if broken:
         warnings.append("policy is not kept by what is configured: %s" % broken)
@@ -329,9 +453,30 @@ def _answer(choice, current, entries, repair, volume, target, frontier, reasons)
             "rules_total": len(choice.rules),
             "blind": after["blind"],
             "half_blind": after["half_blind"],
-            "newly": _newly(before, after),
+            "wrong_output": after["wrong_output"],
+            "newly": coverage.more_lost(before, after),
         },
+        "state": _state_calls(choice, kernel, repair, volume),
         "frontier": frontier,
         "reasons": reasons,
         "warnings": warnings,
     }
+
+
+def _state_calls(choice, kernel, repair, volume):
+    """What is selected for the state of rules and would not be by repair alone."""
+    if not repair:
+        return []
+    missing = choice.carrying(choice.selected([], True))
+    found = []
+    for name in sorted(choice.names.exact_events(set(missing) & kernel)):
+        calls = choice.names.kernel_of({name}) & set(missing) & kernel
+        cost = volume.of(calls)
+        found.append(
+            {
+                "call": name,
+                "events_per_second": None if cost is None else round(cost, 1),
+                "rules": len(set().union(*(missing[call] for call in calls))),
+            }
+        )
+    return found

@@ -4,22 +4,55 @@
 """Two snapshots of one Falco run → the window contract: what the host made, what Falco lost, what it cost.
 
 Everything is a difference of monotonic counters over the difference of evt.time, as Falco's own rates are
-(userspace/falco/stats_writer.cpp); with neighbouring snapshots the numbers are those that Falco printed, to the last digit:
+(userspace/falco/stats_writer.cpp); with neighbouring snapshots the numbers are those that Falco printed, to
+the last digit:
 
     rate           = Δ scap.n_evts / Δt            scap.evts_rate_sec, rounded to one decimal
     drop_rate      = Δ scap.n_drops / Δt           scap.evts_drop_rate_sec, rounded to one decimal
     engine_rate    = Δ falco.num_evts / Δt         falco.evts_rate_sec, rounded to one decimal
-    drops_percent  = 100 · Δ n_drops / Δ n_evts    scap.n_drops_perc, unrounded; n_evts includes what was dropped
+    drops_percent  = 100 · Δ n_drops / Δ n_evts    scap.n_drops_perc, unrounded; n_evts includes what was
+                   dropped
+
+The keys of a window; every one of them is always there:
+
+    voided              why there is no window, or None; with a reason all numbers are None but age and those
+                        of since_start
+    basis               'counters', or 'drop alerts': then events and drops are those of the alerts' seconds
+                        alone (a lower bound of drops, an upper bound of drops_percent), seconds is their
+                        number, and rates are None
+    seconds, age        length of the window; time since its end when it was read
+    cpus                what rate_per_cpu was divided by
+    enter_events        True before 0.42, which counts about twice the events for the same load; None if the
+                        release is unknown
+    drops_by_category   {category: drops}, enter and exit added up, zeros left out; 'uncategorised' is the
+                        rest of the drops: recv, send, accept and other state syscalls. From /metrics of 0.42
+                        on it also holds what the open and connect enter programs lost, which are printed
+                        there as 0
+    falco_cpu_percent, falco_cpu_error   of one CPU, see _cpu(); percentage points
+    outputs_queue_drops alerts that a slow output lost
+    userspace           deltas of Falco's state counters that were there, and n_threads at the end
+    kernel              from the libbpf fields, or None without them. percent: of all CPUs' time spent in
+                        Falco's programs; syscalls: runs of sys_exit
+    memory              {'rss', 'pss', 'vsz', 'container'} in bytes at the end
+    since_start         from the last snapshot alone, whose counters began at 0 with the start or the last hot
+                        reload; None without falco.start_ts. Before 0.41 Falco does not say when it was
+                        reloaded: seconds is an upper bound then. A share of drops in it is right, a rate only
+                        without hot reloads
+    snapshot            the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts
+                        alone
 """
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any, cast
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import KernelCost, SinceStart, Window
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 
-EMPTY = {
+EMPTY: Window = {
     "source": None,
     "basis": None,
     "voided": None,
@@ -55,10 +88,12 @@ LIMIT = 1 << 64
 SHORTEST = 1000000  # ns; metrics.interval is 100 ms at least
 MOST_FIELDS = 200
 MOST_TEXT = 2000
-# No CPU makes and records an event in 10 ns (an interesting one costs some 500, recordings/metrics: sys_exit.avg_time_ns).
+# No CPU makes and records an event in 10 ns (an interesting one costs some 500, recordings/metrics:
+# sys_exit.avg_time_ns).
 MOST_EVENTS_PER_CPU = 1e8
 MOST_CPUS = 8192
-# A lifetime average with one decimal says nothing of a short window in a long life; beyond this it is not told.
+# A lifetime average with one decimal says nothing of a short window in a long life; beyond this it is not
+# told.
 MOST_CPU_ERROR = 10.0
 
 _CATEGORY = re.compile(r"(?:scap\.)?n_drops_buffer_([a-z_]{1,40})_(?:enter|exit)")
@@ -72,49 +107,28 @@ class Void(ValueError):
     """Two snapshots that make no window; the text is the reason."""
 
 
-def window(pair, release=None, cpus=None):
-    """The window of what gather() brought from a host. Never raises on host data.
+def window(pair: Any, release: Release | None = None, cpus: int | None = None) -> Window:
+    """The window of what a host sent. Never raises on host data.
 
-    pair:     {'first', 'last', 'source', 'age'}, or {'reason'} with or without 'alerts', 'last', 'age' and 'source'
-    release:  a Release (releases.release_for), for enter_events; None takes the one that the snapshot names
-    cpus:     CPUs online, where the snapshots lack falco.host_num_cpus (plugins: falco#2821)
-
-    → every key of EMPTY, always:
-      voided           why there is no window, or None; with a reason all numbers are None but age and those of since_start
-      basis            'counters', or 'drop alerts': then events and drops are those of the alerts' seconds alone (a lower
-                       bound of drops, an upper bound of drops_percent), seconds is their number, and rates are None
-      seconds, age     length of the window; time since its end when it was read
-      cpus             what rate_per_cpu was divided by
-      enter_events     True before 0.42, which counts about twice the events for the same load; None if the release is unknown
-      events, drops, drops_percent, rate, rate_per_cpu, drop_rate, engine_rate    see above; rates in events/s
-      drops_by_category  {category: drops}, enter and exit added up, zeros left out; 'uncategorised' is what is left of drops:
-                       recv, send, accept and other state syscalls. From /metrics of 0.42 on it also holds what
-                       the open and connect enter programs lost, which are printed there as 0
-      falco_cpu_percent, falco_cpu_error   of one CPU, see _cpu(); percentage points
-      outputs_queue_drops   alerts that a slow output lost
-      userspace        deltas of Falco's state counters that were there, and n_threads at the end
-      kernel           {'run_time_ns', 'percent', 'ns_per_event', 'syscalls'} from the libbpf fields, or None without them;
-                       percent of all CPUs' time spent in Falco's programs, syscalls = runs of sys_exit
-      memory           {'rss', 'pss', 'vsz', 'container'} in bytes at the end
-      since_start      {'seconds', 'events', 'drops'} from the last snapshot alone, whose counters began at 0 with the start or
-                       the last hot reload; None without falco.start_ts. Before 0.41 Falco doesn't tell when it was reloaded:
-                       there seconds is an upper bound. A share of drops in it is right, a rate only without hot reloads
-      snapshot         the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts alone
+    pair: {'first', 'last', 'source', 'age'}, or {'reason'} with or without 'alerts', 'last', 'age' and
+    'source'.
+    release: for enter_events; None takes the one that the snapshot names. cpus: CPUs online, where the
+    snapshots lack falco.host_num_cpus (plugins: falco#2821).
     """
     pair = pair if isinstance(pair, dict) else {}
     last = _trusted(pair.get("last"))
-    release, cpus = release or _release(last), _cpus({"falco.host_num_cpus": cpus})
-    result = dict(
-        EMPTY,
-        drops_by_category={},
-        userspace={},
-        memory={},
-        source=_short(pair.get("source")),
-        age=_real(pair.get("age")),
-        enter_events=release.enter_events if release is not None else None,
-        since_start=_since_start(last),
-        snapshot=last or None,
-    )
+    release, cpus = release or releases.known(last.get("falco.version")), _cpus({"falco.host_num_cpus": cpus})
+    result: dict[str, Any] = {
+        **EMPTY,
+        "drops_by_category": {},
+        "userspace": {},
+        "memory": {},
+        "source": _short(pair.get("source")),
+        "age": _real(pair.get("age")),
+        "enter_events": release.enter_events if release is not None else None,
+        "since_start": _since_start(last),
+        "snapshot": last or None,
+    }
     try:
         if "first" in pair and "last" in pair:
             result.update(_counted(_trusted(pair["first"]), last, cpus), basis="counters")
@@ -124,14 +138,15 @@ def window(pair, release=None, cpus=None):
             raise Void(_short(pair.get("reason")) or "nothing was measured")
     except Void as reason:
         result["voided"] = str(reason)
-    return result
+    return cast(Window, result)
 
 
-def between(older, newer, release=None, cpus=None):
-    """The window between the snapshots of two audits, hours or days apart; voided unless one run of Falco spans both.
+def between(older: Any, newer: Any, release: Release | None = None, cpus: int | None = None) -> Window:
+    """The window between the snapshots of two audits, hours or days apart; voided unless one run of Falco
+    spans both.
 
-    older, newer: window()['snapshot'] of each audit, or None. Before 0.41 Falco doesn't tell that it was reloaded, and its
-    counters may have overtaken the older ones since: no window then.
+    older, newer: window()['snapshot'] of each audit, or None. Before 0.41 Falco doesn't tell that it was
+    reloaded, and its counters may have overtaken the older ones since: no window then.
     """
     older, newer = _trusted(older), _trusted(newer)
     pair = {"source": "between audits", "last": newer}
@@ -139,7 +154,8 @@ def between(older, newer, release=None, cpus=None):
         pair["reason"] = "there is no snapshot of the %s audit" % ("earlier" if newer else "later")
     elif "falco.reload_ts" not in older and "falco.reload_ts" not in newer:
         pair["reason"] = (
-            "this Falco doesn't tell when it was reloaded (falco.reload_ts, since 0.41): nothing shows that one run spans both"
+            "this Falco doesn't tell when it was reloaded (falco.reload_ts, since 0.41): nothing shows that "
+            "one run spans both"
         )
     else:
         # /metrics has no drops of the enter side; the file has.
@@ -149,8 +165,9 @@ def between(older, newer, release=None, cpus=None):
     return window(pair, release, cpus)
 
 
-def _trusted(snapshot):
-    """What is a field's name with a finite number or a version; {} of anything else. Hosts may send what they like."""
+def _trusted(snapshot: Any) -> dict[str, Any]:
+    """What is a field's name with a finite number or a version; {} of anything else. Hosts may send what they
+    like."""
     if not isinstance(snapshot, dict):
         return {}
     return {
@@ -168,18 +185,11 @@ def _trusted(snapshot):
     }
 
 
-def _short(text):
+def _short(text: Any) -> str | None:
     return text[:MOST_TEXT] if isinstance(text, str) else None
 
 
-def _release(snapshot):
-    try:
-        return releases.release_for(snapshot.get("falco.version"))
-    except releases.UnsupportedRelease:
-        return None
-
-
-def _since_start(last):
+def _since_start(last: dict[str, Any]) -> SinceStart | None:
     started, now = _count(last, "falco.start_ts"), _count(last, "evt.time")
     events, drops = _count(last, "scap.n_evts"), _count(last, "scap.n_drops") or 0
     age = (now or 0) - max(started or 0, _count(last, "falco.reload_ts") or 0)
@@ -192,31 +202,38 @@ def _since_start(last):
     return {"seconds": round(age / 1e9, 3), "events": events, "drops": drops}
 
 
-def _count(fields, name):
+def _count(fields: dict[str, Any], name: str) -> int | None:
     """A counter, or None where it is missing or impossible."""
     value = fields.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LIMIT else None
 
 
-def _cpus(fields):
+def _cpus(fields: dict[str, Any]) -> int | None:
     found = _count(fields, "falco.host_num_cpus")
     return found if found and found <= MOST_CPUS else None
 
 
-def _real(value):
+def _real(value: Any) -> float | None:
     """A finite number that is not negative, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LIMIT:
         return None
     return value
 
 
-def _delta(first, last, name, hidden_zero=False):
+def _delta(first: dict[str, Any], last: dict[str, Any], name: str) -> int | None:
     """The increase of a counter; None where it is missing. Raises Void where it went down."""
     was, now = _count(first, name), _count(last, name)
-    if hidden_zero:
-        was, now = was or 0, now or 0
     if was is None or now is None:
         return None
+    return _increase(was, now, name)
+
+
+def _delta_or_zero(first: dict[str, Any], last: dict[str, Any], name: str) -> int:
+    """The increase of a counter that Falco leaves out while it is 0. Raises Void where it went down."""
+    return _increase(_count(first, name) or 0, _count(last, name) or 0, name)
+
+
+def _increase(was: int, now: int, name: str) -> int:
     if now < was:
         raise Void(
             "%s went down from %d to %d: Falco was restarted or reloaded between the snapshots"
@@ -225,7 +242,7 @@ def _delta(first, last, name, hidden_zero=False):
     return now - was
 
 
-def _counted(first, last, cpus):
+def _counted(first: dict[str, Any], last: dict[str, Any], cpus: int | None) -> dict[str, Any]:
     if not first or not last:
         raise Void("the snapshots are not complete")
     for name, event in (
@@ -241,7 +258,7 @@ def _counted(first, last, cpus):
     _delta(first, last, "sample")
     seconds = (ended - began) / 1e9
     events = _delta(first, last, "scap.n_evts")
-    drops = _delta(first, last, "scap.n_drops", hidden_zero=True)
+    drops = _delta_or_zero(first, last, "scap.n_drops")
     if events is None:
         raise Void("the snapshots hold no scap.n_evts")
     cpus = _cpus(last) or cpus
@@ -268,7 +285,7 @@ def _counted(first, last, cpus):
     }
 
 
-def _possible(events, drops, seconds, cpus):
+def _possible(events: int, drops: int, seconds: float, cpus: int | None) -> None:
     if drops > events:
         raise Void(
             "more drops (%d) than events (%d), which include them: impossible counters" % (drops, events)
@@ -277,24 +294,25 @@ def _possible(events, drops, seconds, cpus):
         raise Void("%d events in %.3f s: impossible counters" % (events, seconds))
 
 
-def percent(drops, events):
+def percent(drops: float, events: float) -> float:
     """Falco's n_drops_perc: 0 without events."""
     return 100.0 * drops / events if events else 0.0
 
 
-def _categories(first, last, drops):
-    """Buffer drops by Falco's classes of syscalls, drops that no buffer cures, and the rest. Sums to drops, or less."""
-    found = {}
+def _categories(first: dict[str, Any], last: dict[str, Any], drops: int) -> dict[str, int]:
+    """Buffer drops by Falco's classes of syscalls, drops that no buffer cures, and the rest. Sums to drops,
+    or less."""
+    found: dict[str, int] = {}
     for name in sorted(set(first) | set(last)):
         match = _CATEGORY.fullmatch(name) if isinstance(name, str) else None
         if match:
-            found[match.group(1)] = found.get(match.group(1), 0) + _delta(first, last, name, hidden_zero=True)
+            found[match.group(1)] = found.get(match.group(1), 0) + _delta_or_zero(first, last, name)
     for name in _BESIDE:
-        found[name] = _delta(first, last, "scap.n_drops_" + name, hidden_zero=True)
+        found[name] = _delta_or_zero(first, last, "scap.n_drops_" + name)
     return _with_rest(found, drops)
 
 
-def _with_rest(found, drops):
+def _with_rest(found: dict[str, int], drops: int) -> dict[str, int]:
     rest = drops - sum(found.values())
     if rest < 0:  # read one after the other under load, the parts can be some events ahead of the sum
         scale = drops / sum(found.values())
@@ -303,13 +321,17 @@ def _with_rest(found, drops):
     return {name: value for name, value in sorted(found.items()) if value}
 
 
-def _cpu(first, last, seconds, cpus):
-    """(percent of one CPU, error in percentage points) over the window; (None, None or the error) where it can't be told.
+def _cpu(
+    first: dict[str, Any], last: dict[str, Any], seconds: float, cpus: int | None
+) -> tuple[float | None, float | None]:
+    """(percent of one CPU, error in percentage points) over the window; (None, None or the error) where it
+    can't be told.
 
-    falco.cpu_usage_perc is CPU time over the process's life, one decimal. Multiplied by the age at each snapshot it is CPU
-    time again, and that has a difference. Two errors: the rounding, which grows with the age, and the age itself.
-    falco.start_ts is when Falco first looked at its own /proc entry, about 1.5 s late; the first falco.reload_ts is
-    earlier than that and nearer to the truth (recordings/drops/raw/heavy_*: 13.9 % then, 14 % by schedstat).
+    falco.cpu_usage_perc is CPU time over the process's life, one decimal. Multiplied by the age at each
+    snapshot it is CPU time again, and that has a difference. Two errors: the rounding, which grows with the
+    age, and the age itself. falco.start_ts is when Falco first looked at its own /proc entry, about 1.5 s
+    late; the first falco.reload_ts is earlier than that and nearer to the truth
+    (recordings/drops/raw/heavy_*: 13.9 % then, 14 % by schedstat).
     """
     was, now = _real(first.get("falco.cpu_usage_perc")), _real(last.get("falco.cpu_usage_perc"))
     origins = [value for value in (_count(last, "falco.start_ts"), _count(last, "falco.reload_ts")) if value]
@@ -323,15 +345,17 @@ def _cpu(first, last, seconds, cpus):
     return round(min(max(used, 0.0), 100.0 * (cpus or MOST_CPUS)), 1), error
 
 
-def _userspace(first, last):
+def _userspace(first: dict[str, Any], last: dict[str, Any]) -> dict[str, int]:
     found = {
-        name: _delta(first, last, "falco." + name, hidden_zero="falco." + name in last) for name in USERSPACE
+        name: _delta_or_zero(first, last, "falco." + name) for name in USERSPACE if "falco." + name in last
     }
-    found["n_threads"] = _count(last, "falco.n_threads")
-    return {name: value for name, value in found.items() if value is not None}
+    threads = _count(last, "falco.n_threads")
+    return found if threads is None else {**found, "n_threads": threads}
 
 
-def _kernel(first, last, seconds, cpus, events):
+def _kernel(
+    first: dict[str, Any], last: dict[str, Any], seconds: float, cpus: int | None, events: int
+) -> KernelCost | None:
     spent = _delta(first, last, "scap.run_time_ns")
     if spent is None:
         return None
@@ -346,9 +370,10 @@ def _kernel(first, last, seconds, cpus, events):
     }
 
 
-def _memory(fields):
-    """Bytes. Before 0.38 the fields have no unit: MB with convert_memory_to_mb, else kB; no Falco has 10 GB or fits in 10 MB."""
-    found = {}
+def _memory(fields: dict[str, Any]) -> dict[str, int]:
+    """Bytes. Before 0.38 the fields have no unit: MB with convert_memory_to_mb, else kB; no Falco has 10 GB
+    or fits in 10 MB."""
+    found: dict[str, int] = {}
     for name, field in (
         ("rss", "memory_rss"),
         ("pss", "memory_pss"),
@@ -367,7 +392,7 @@ def _memory(fields):
     return found
 
 
-def _alerted(alerts, cpus):
+def _alerted(alerts: Any, cpus: int | None) -> dict[str, Any]:
     """Sums of drop alerts, each of about one second with drops."""
     fields = alerts.get("fields") if isinstance(alerts, dict) else None
     if not isinstance(fields, dict):
@@ -376,7 +401,7 @@ def _alerted(alerts, cpus):
     if not count or not events or drops is None:
         raise Void("the drop alerts are not complete")
     _possible(events, drops, float(count), cpus)
-    found = {}
+    found: dict[str, int] = {}
     for name in fields:
         match = _CATEGORY.fullmatch(name) if isinstance(name, str) else None
         if match:

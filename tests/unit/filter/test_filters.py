@@ -108,7 +108,7 @@ def test_buffer_settings_errors(driver, cpus, more, message):
 
 # explain
 
-CHANGE = {"key": "metrics.enabled", "from": False, "to": True, "why": "without metrics drops are silent"}
+CHANGE = {"kind": "config", "key": "metrics.enabled", "from": False, "to": True, "why": "without metrics drops are silent"}
 EVIDENCE = {"pid": 7, "events": 900, "source": "metrics file", "blind_seconds_at_most": 1.5,
             "buffers": {"bytes_each": 32 * MIB, "source": "log"}}
 

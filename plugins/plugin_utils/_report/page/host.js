@@ -145,6 +145,11 @@ function valueOf(value) {
   return foreign(value === "" ? "\"\"" : value, "code", 200);
 }
 
+// The key of a change, with its kind where it is not a key of Falco's configuration.
+function labelOf(change) {
+  return change.kind === "config" ? change.key : "(" + change.kind + ") " + change.key;
+}
+
 function planCard(host) {
   const plan = host.plan;
   if (!plan) return null;
@@ -153,7 +158,7 @@ function planCard(host) {
   if (isThere(plan.reason)) box.append(put(make("p.lines"), plan.reason, 2000, true));
   if (changes.length) {
     box.append(make("table.plan", {}, make("thead", {}, make("tr", {}, ["Setting", "From", "To", "Why"].map((head) => make("th", { scope: "col" }, head)))),
-      make("tbody", {}, changes.map((change) => make("tr", {}, make("th", { scope: "row" }, foreign(change.key, "code", 200)), make("td", {}, make("span.tag", {}, "from "), valueOf(change.from)),
+      make("tbody", {}, changes.map((change) => make("tr", {}, make("th", { scope: "row" }, foreign(labelOf(change), "code", 200)), make("td", {}, make("span.tag", {}, "from "), valueOf(change.from)),
         make("td", {}, make("span.tag", {}, "to "), valueOf(change.to)), put(make("td.lines"), isThere(change.why) ? change.why : DASH, 1000, true))))));
   } else if (!isThere(plan.reason)) {
     box.append(hint("Nothing would be changed."));

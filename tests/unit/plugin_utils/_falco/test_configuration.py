@@ -29,15 +29,15 @@ def merge(fragments=None, options=(), release=MODERN, environment=None, **main):
 def test_trap_01_fragment_replaces_whole_blocks(release):
     merged = merge({"a.yaml": "engine: {modern_ebpf: {buf_size_preset: 6}}"}, release=release)
     assert merged["effective"]["engine"] == {"modern_ebpf": {"buf_size_preset": 6}}
-    assert configuration.value_in_force(merged["effective"], "engine.kind", release) == {"value": "kmod", "set": False, "legal": True}
+    assert configuration.Settings(merged["effective"], release).in_force("engine.kind") == ("kmod", False, True)
     assert merged["origin"]["engine"] == FOLDER + "/a.yaml"
     assert merged["origin"]["metrics"] == MAIN
 
 
 def test_trap_02_the_packages_fragment_resets_the_buffers_of_the_main_file():
     effective = merge({"engine-kind-falcoctl.yaml": "engine:\n  kind: modern_ebpf\n"})["effective"]
-    assert configuration.value_in_force(effective, "engine.modern_ebpf.buf_size_preset", MODERN)["value"] == 4
-    assert configuration.value_in_force(effective, "engine.modern_ebpf.cpus_for_each_buffer", MODERN)["value"] == 2
+    assert configuration.Settings(effective, MODERN).value("engine.modern_ebpf.buf_size_preset") == 4
+    assert configuration.Settings(effective, MODERN).value("engine.modern_ebpf.cpus_for_each_buffer") == 2
 
 
 @pytest.mark.parametrize("name, wins", [("90-tuning.yaml", False), ("ZZ-tuning.yaml", False), ("falco.yaml", True),
@@ -76,7 +76,7 @@ def test_members_of_subfolders_are_not_loaded():
     ("no.such.key", "no: {such: {key: 1}}", None, False, True),
 ])
 def test_trap_09_wrong_types_take_the_code_default_and_unknown_keys_are_nothing(path, text, value, set_, legal):
-    assert configuration.value_in_force(yaml.safe_load(text), path, MODERN) == {"value": value, "set": set_, "legal": legal}
+    assert configuration.Settings(yaml.safe_load(text), MODERN).in_force(path)._asdict() == {"value": value, "set": set_, "legal": legal}
 
 
 @pytest.mark.parametrize("path, release, default", [
@@ -90,7 +90,7 @@ def test_trap_09_wrong_types_take_the_code_default_and_unknown_keys_are_nothing(
     ("engine.ebpf.buf_size_preset", MODERN, None),
 ])
 def test_trap_10_absent_keys_take_the_code_default(path, release, default):
-    assert configuration.value_in_force({}, path, release)["value"] == default
+    assert configuration.Settings({}, release).value(path) == default
 
 
 @pytest.mark.parametrize("text, key, line", [

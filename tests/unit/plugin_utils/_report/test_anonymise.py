@@ -153,7 +153,8 @@ def test_nothing_of_the_other_hosts_is_in_a_bundle():
 @pytest.mark.parametrize("host", [
     {"name": "web-01.corp.example"}, {"reason": "ssh: connect to host web-01.corp.example port 22"}, {"unit": "acme-falco.service"},
     {"kernel": "6.1.0-acmecorp"}, {"release": "0.44.1-acme"}, {"driver": "acme"},
-    {"plan": {"changes": [{"key": "(directory) /srv/acme", "from": "/srv/acme", "to": ["10.1.2.3", {"acme": "fe80::1"}], "why": "acme"}],
+    {"plan": {"changes": [{"kind": "acme", "key": "/srv/acme", "from": "/srv/acme",
+                           "to": ["10.1.2.3", {"acme": "fe80::1"}], "why": "acme"}],
               "warnings": ["rule Acme Shell goes blind"], "reason": "acme"}},
     {"drift": [{"kind": "disk", "what": "engine of /srv/acme/zz.yaml", "found": "acme", "expected": {"acme": 1}, "advice": "acme"}]},
     {"change": {"at": 1795000000, "evidence": {"pid": 4711, "source": "/srv/acme/metrics", "acme": 1, "buffers": {"source": "acme"}}}},
@@ -217,23 +218,24 @@ def test_a_bundle_has_no_rollout():
 
 @pytest.mark.parametrize("key", [key.path for key in releases.KEYS])
 def test_falcos_own_keys_stay(key):
-    assert bundled(plan={"changes": [{"key": key, "from": 4, "to": "30s", "why": "x"}]})["plan"]["changes"] == [
-        {"key": key, "from": 4, "to": "30s", "why": "text-1"}]
+    assert bundled(plan={"changes": [{"kind": "config", "key": key, "from": 4, "to": "30s", "why": "x"}]})["plan"]["changes"] == [
+        {"kind": "config", "key": key, "from": 4, "to": "30s", "why": "text-1"}]
 
 
 @pytest.mark.parametrize("change, expected", [
-    ({"key": "(unit) Nice", "from": 0, "to": -10}, ("(unit) Nice", 0, -10)),
-    ({"key": "(sysctl) kernel.bpf_stats_enabled", "from": 0, "to": 1}, ("(sysctl) kernel.bpf_stats_enabled", 0, 1)),
-    ({"key": "(directory) /srv/x", "from": None, "to": "0750"}, ("(directory) path-1", None, "0750")),
-    ({"key": "(file) /srv/x", "from": "/srv/x", "to": "/srv/y"}, ("(file) path-1", "path-1", "path-2")),
-    ({"key": "webserver.listen_address", "from": "10.0.0.1", "to": "::1"}, ("webserver.listen_address", "address-1", "address-2")),
+    ({"kind": "unit", "key": "Nice", "from": 0, "to": -10}, ("unit", "Nice", 0, -10)),
+    ({"kind": "sysctl", "key": "kernel.bpf_stats_enabled", "from": 0, "to": 1}, ("sysctl", "kernel.bpf_stats_enabled", 0, 1)),
+    ({"kind": "directory", "key": "/srv/x", "from": None, "to": "0750"}, ("directory", "path-1", None, "0750")),
+    ({"kind": "file", "key": "/srv/x", "from": "/srv/x", "to": "/srv/y"}, ("file", "path-1", "path-1", "path-2")),
+    ({"key": "webserver.listen_address", "from": "10.0.0.1", "to": "::1"},
+     ("config", "webserver.listen_address", "address-1", "address-2")),
     ({"key": "engine", "from": {"kind": "kmod", "mine": "kmod"}, "to": [True, 1.5]},
-     ("engine", {"kind": "kmod", "key-1": "kmod"}, [True, 1.5])),
-    ({"key": "x y", "from": "secret-host", "to": "x y"}, ("text-1", "host-1", "text-1")),
+     ("config", "engine", {"kind": "kmod", "key-1": "kmod"}, [True, 1.5])),
+    ({"key": "x y", "from": "secret-host", "to": "x y"}, ("config", "text-1", "host-1", "text-1")),
 ])
 def test_changes(change, expected):
     found = bundled(plan={"changes": [change]})["plan"]["changes"][0]
-    assert (found["key"], found["from"], found["to"]) == expected
+    assert (found["kind"], found["key"], found["from"], found["to"]) == expected
 
 
 @pytest.mark.parametrize("kernel, expected", [

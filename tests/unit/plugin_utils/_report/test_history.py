@@ -72,7 +72,7 @@ def test_what_was_added_is_found_by_another_process_later(path):
 
 
 def test_one_row_an_audit_and_one_a_host(kept, path):
-    plan = {"changes": [{"key": "metrics.enabled", "from": False, "to": True, "why": "x"}], "restart_required": True}
+    plan = {"changes": [{"kind": "config", "key": "metrics.enabled", "from": False, "to": True, "why": "x"}], "restart_required": True}
     kept.add(audit(result("a", plan=plan), result("b")))
     assert rows(path, "SELECT id, at, kind, collection, seconds, hosts FROM audits") == [
         (1, NOW, "audit", "falcotune.fleet 0.1.0", 41.7, 2)]
@@ -83,7 +83,7 @@ def test_one_row_an_audit_and_one_a_host(kept, path):
 
 def test_a_plan_has_the_same_digest_while_it_asks_for_the_same():
     def plan(to, why="x", now=1):
-        return {"changes": [{"key": "k", "from": now, "to": to, "why": why}]}
+        return {"changes": [{"kind": "config", "key": "k", "from": now, "to": to, "why": why}]}
 
     assert history.digest(plan(2)) == history.digest(plan(2, "other words", 3)) != history.digest(plan(4))
     assert history.digest(None) is history.digest({"changes": []}) is None

@@ -12,7 +12,8 @@ PLENTY = {"total": 4096 * GIB, "available": 4000 * GIB, "limit": None, "used": N
 
 
 def choose(driver="modern_ebpf", online=8, memory=PLENTY, current=None, page_size=4096, settled=False, **given):
-    return buffers.choose(driver, online, memory, policies.buffer_policy(policies.complete(given)), current, page_size, settled)
+    machine = buffers.Machine(driver, online, memory, page_size)
+    return buffers.choose(machine, policies.buffer_policy(policies.complete(given)), current, settled)
 
 
 def values(chosen):
@@ -98,7 +99,8 @@ def test_own_classes():
 
 def test_no_class_for_the_machine_is_refused():
     with pytest.raises(buffers.BufferError, match="no buffer class for 8 CPUs"):
-        buffers.choose("kmod", 8, PLENTY, dict(policies.buffer_policy(policies.complete({})), classes=[{"min_cpus": 9, "kmod": 4}]))
+        buffers.choose(buffers.Machine("kmod", 8, PLENTY), dict(
+            policies.buffer_policy(policies.complete({})), classes=[{"min_cpus": 9, "kmod": 4}]))
 
 
 @pytest.mark.parametrize("memory, given, size, bound", [
@@ -109,7 +111,7 @@ def test_no_class_for_the_machine_is_refused():
     ({"total": 100 * GIB}, {"buffer_max_bytes": 64 * MIB}, 64 * MIB, "buffer_max_bytes"),
     ({"total": 100 * GIB}, {"memory_share_percent": 50}, 50 * GIB, "50 % of 100 GiB"),
     ({"total": None, "available": 0}, {}, 0, "10 % of the 0 B available"),
-    ({}, {}, None, "unknown: the host did not tell its memory"),
+    ({}, {}, None, "unknown: the host's memory could not be read"),
 ])
 def test_budget(memory, given, size, bound):
     found = buffers.budget(memory, policies.buffer_policy(policies.complete(given)))

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import CHANGE_KINDS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, GIB, KIND_FILE, MAIN, OLD, SHIPPED, TARGET, Host, change, fragment
@@ -39,7 +40,7 @@ def test_a_packaged_host_gets_one_fragment_of_complete_blocks():
 
 def test_every_change_has_a_reason():
     for item in plan(Host(**LARGE))["changes"]:
-        assert set(item) == {"key", "from", "to", "why"}
+        assert set(item) == {"kind", "key", "from", "to", "why"} and item["kind"] in CHANGE_KINDS
         assert len(item["why"]) > 20 and item["from"] != item["to"]
 
 
@@ -310,8 +311,8 @@ def test_trap_11_a_file_of_ours_is_rotated_and_that_of_somebody_else_is_not():
 def test_trap_14_the_directory_is_part_of_the_plan():
     made = plan(Host(metrics_dir_exists=False), metrics_dir="/srv/falco")
     assert made["directories"] == ["/srv/falco"] and made["metrics_file"] == "/srv/falco/metrics.jsonl"
-    assert "Falco exits where the directory" in change(made, "(directory) /srv/falco")["why"]
-    assert change(plan(Host()), "(directory) /var/log/falco") is None
+    assert "Falco exits where the directory" in change(made, "/srv/falco", "directory")["why"]
+    assert change(plan(Host()), "/var/log/falco", "directory") is None
 
 
 @pytest.mark.parametrize("interval, changed", [("30s", False), ("30000ms", False), ("0m30s", False), ("1h", True), ("5000", True),
@@ -338,7 +339,7 @@ def test_releases_without_metrics_get_none():
 def test_a_unit_that_may_not_write_gets_a_dropin(protect, writable, dropin):
     made = plan(Host(protect_system=protect, read_write_paths=writable))
     assert made["unit_dropin"] == dropin
-    assert (change(made, "(unit) ReadWritePaths") is not None) is (dropin is not None)
+    assert (change(made, "ReadWritePaths", "unit") is not None) is (dropin is not None)
 
 
 # Sysctl.
@@ -353,7 +354,7 @@ def test_a_unit_that_may_not_write_gets_a_dropin(protect, writable, dropin):
 def test_bpf_stats(host, given, sysctls, changed):
     made = plan(host, **given)
     assert made["sysctls"] == sysctls
-    assert (change(made, "(sysctl) kernel.bpf_stats_enabled") is not None) is changed
+    assert (change(made, "kernel.bpf_stats_enabled", "sysctl") is not None) is changed
 
 
 @pytest.mark.parametrize("changes, given, restart", [
@@ -422,7 +423,7 @@ def test_a_stale_process_is_a_change_without_settings():
     quiet.files[MAIN] = quiet.files[MAIN].replace("watch_config_files: true", "watch_config_files: false")
     assert plan(quiet)["changes"] == []
     made = plan(quiet.but(mtimes={MAIN: 9000.0}))
-    assert [item["key"] for item in made["changes"]] == ["(running)"]
+    assert [item["kind"] for item in made["changes"]] == ["running"]
     assert made["settings"] == {} and made["restart_required"] is True
 
 
@@ -431,7 +432,7 @@ def test_a_stale_process_is_a_change_without_settings():
     ("swapped", "a change that was broken off (swapped)"), ("trial", "a trial that was broken off")])
 def test_what_was_broken_off_comes_first(phase, said, host):
     made = plan(host.but(unfinished={"phase": phase, "at": 5.0}))
-    assert [item["key"] for item in made["changes"]] == ["(unfinished)"] and made["changes"][0]["from"] == said
+    assert [item["kind"] for item in made["changes"]] == ["unfinished"] and made["changes"][0]["from"] == said
     assert made["settings"] == {} and made["restart_required"] is True
     assert set(made) == set(plan(Host()))
 
@@ -444,16 +445,16 @@ def test_what_was_never_proven_is_proven_without_an_interruption():
     assert plan(tuned)["changes"] == []
     upgraded = tuned.with_file(MAIN, tuned.files[MAIN] + "# as packaged\n").but(record=dict(tuned.record, version="0.43.1"))
     made = plan(upgraded)
-    assert [(item["key"], item["from"], item["to"]) for item in made["changes"]] == [(
-        "(record)", "Falco's release: 0.43.1; %s: as it was when Falco was proven with it" % MAIN,
+    assert [(item["kind"], item["from"], item["to"]) for item in made["changes"]] == [(
+        "record", "Falco's release: 0.43.1; %s: as it was when Falco was proven with it" % MAIN,
         "Falco's release: 0.44.1; %s: changed since" % MAIN)]
     assert made["settings"] == {} and made["restart_required"] is False
     # A file of ours that Falco does not read.
     lost = tuned.but(record=dict(tuned.record, files={"/etc/logrotate.d/falcotune": "0" * 64}, written=["/etc/logrotate.d/falcotune"]))
     assert plan(lost)["changes"] == []
     # Whatever restarts Falco proves it as well.
-    assert [item["key"] for item in plan(upgraded, buf_size_preset=6)["changes"] if item["key"] == "(record)"] == []
-    assert "(record)" in [item["key"] for item in plan(upgraded, bpf_stats=True)["changes"]]
+    assert [item["kind"] for item in plan(upgraded, buf_size_preset=6)["changes"] if item["kind"] == "record"] == []
+    assert "record" in [item["kind"] for item in plan(upgraded, bpf_stats=True)["changes"]]
 
 
 def test_the_units_own_rings_do_not_count_against_its_limit():

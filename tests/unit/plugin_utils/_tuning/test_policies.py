@@ -57,7 +57,7 @@ WRONG = {
     "nice_ceiling": [(1, "a number from -20 to 0"), (-21, "a number from -20 to 0"), (-1.5, "a number from -20 to 0")],
     "cpu_weight_ceiling": [(0, "a number from 1 to 10000"), (10001, "a number from 1 to 10000")],
     "unthrottle": [("a bit", "true or false")],
-    "syscalls": [("lean", "one of keep, repair, exclude"), (True, "one of keep")],
+    "syscalls": [("lean", "one of keep, lossless, exclude"), (True, "one of keep")],
     "base_syscalls": [([], "a mapping with any of custom_set"), ({"custom": []}, "a mapping with any of"),
                       ({"repair": "perhaps"}, "a mapping with any of"), ({"custom_set": [1]}, "a mapping with any of")],
     "required_syscalls": [(7, "a list of names"), ([""], "a list of names"), ([["open"]], "a list of names")],

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import requests
 from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, KIND_FILE, MAIN, OLD, SHIPPED, TARGET, Host
 
@@ -32,18 +33,18 @@ def with_webserver(**changes):
     ({}, ""),
 ])
 def test_scrape_url(settings, url):
-    assert requests.scrape_url(settings, releases.release_for("0.44.1")) == url
+    assert requests.scrape_url(Settings(settings, releases.release_for("0.44.1"))) == url
 
 
 @pytest.mark.parametrize("version, asked", [("0.37.1", False), ("0.38.2", False), ("0.41.0", False), ("0.41.1", True), ("0.44.1", True)])
 def test_trap_18_metrics_are_not_asked_for_where_an_early_question_kills_falco(version, asked):
-    assert bool(requests.scrape_url(SERVING, releases.release_for(version))) is asked
+    assert bool(requests.scrape_url(Settings(SERVING, releases.release_for(version)))) is asked
 
 
 def build(host, state="present", content="engine: {}\n", **given):
     policy = policies.complete(given)
     found = host.facts()
-    return requests.build(state, planner.make(found, policy), found, policy, content, [])
+    return requests.build(state, planner.make(found, policy), found, policy, content)
 
 
 def test_a_request_is_plain_data_that_says_what_to_write_and_what_to_expect():
@@ -93,7 +94,7 @@ def test_what_needs_no_restart_asks_for_none():
 
 
 def test_rollback_needs_no_facts():
-    built = requests.build("rolled_back", None, None, policies.complete({"rollback_to": "original"}), None, [])
+    built = requests.build("rolled_back", None, None, policies.complete({"rollback_to": "original"}))
     assert built["state"] == "rolled_back" and built["rollback_to"] == "original" and built["content"] == ""
 
 
@@ -106,16 +107,17 @@ def test_an_unfinished_change_needs_no_more_than_the_hosts_records():
     ({}, [None]), ({"/etc/x": hashlib.sha256(b"new\n").hexdigest()}, []), ({"/etc/x": "0"}, ["something else"]), ({"/etc/x": None}, [None]),
 ])
 def test_pending_files_are_those_that_are_not_as_written(hashes, origin):
-    found = requests.pending([{"path": "/etc/x", "content": "new\n", "why": "because"}], {"host": {"files": hashes}}, policies.complete({}),
-                            {"changes": []})
+    plan = {"changes": [], "host_files": [{"path": "/etc/x", "content": "new\n", "why": "because"}]}
+    found = requests.pending({"host": {"files": hashes}}, policies.complete({}), plan)
     assert [item["from"] for item in found] == origin
-    assert all((item["key"], item["why"]) == ("(file) /etc/x", "because") for item in found)
+    assert all((item["kind"], item["key"], item["why"]) == ("file", "/etc/x", "because") for item in found)
 
 
 def test_pending_files_are_looked_for_below_the_host_root():
     hashes = {"/host/etc/x": hashlib.sha256(b"new\n").hexdigest()}
     policy = policies.complete({"host_root": "/host"})
-    assert requests.pending([{"path": "/etc/x", "content": "new\n"}], {"host": {"files": hashes}}, policy, {"changes": []}) == []
+    plan = {"changes": [], "host_files": [{"path": "/etc/x", "content": "new\n", "why": "because"}]}
+    assert requests.pending({"host": {"files": hashes}}, policy, plan) == []
 
 
 def test_a_selection_is_to_be_seen_by_the_host_only_where_the_plan_changes_it():
@@ -124,7 +126,7 @@ def test_a_selection_is_to_be_seen_by_the_host_only_where_the_plan_changes_it():
     found["syscalls"] = {"rules": [], "selected": [], "profile": None, "reason": None}
     policy = policies.complete({"base_syscalls": {"repair": True}})
     plan = planner.make(found, policy)
-    built = requests.build("present", plan, found, policy, "x: 1\n", [])
+    built = requests.build("present", plan, found, policy, "x: 1\n")
     assert built["selected"] == plan["syscalls"]["selected"] and "execve" in built["selected"]
     assert build(host)["selected"] is None
 

@@ -1,0 +1,651 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shapes of what one part of the collection hands to the next.
+
+Host → Facts → Plan → Request → Evidence → Report. Everything here is plain data that JSON can hold. Sizes are
+bytes, times are seconds (Unix time where a key is called ``at``, ``since``, ``began`` or ``ended``), shares
+are percent; keys with other units say so in their name.
+
+Facts are made by _tuning/assembly.py, which fills in every key, so readers need not guard against missing
+parts: what a host could not tell is None, an empty list or an empty dict. The other makers are named at each
+type.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+Json = Any
+"""What JSON can hold, where the shape is not the collection's own."""
+Policy = dict[str, Any]
+"""A complete policy, as _tuning/policies.complete() returns it: each key of policies.OPTIONS."""
+
+DriverKind = str  # kmod, ebpf, modern_ebpf, or the name of another engine (replay, gvisor, nodriver)
+State = Literal["blind", "dropping", "overloaded", "unmeasured", "acceptable", "healthy"]
+StepName = Literal["priority", "quota", "buffers", "give_back", "syscalls"]
+
+ChangeKind = Literal[
+    "config",  # a key of Falco's configuration, dotted
+    "unit",  # a line of our drop-in of Falco's unit
+    "file",  # a file outside Falco's own, by path
+    "directory",  # a directory that is made, by path
+    "sysctl",  # a kernel parameter
+    "running",  # Falco runs with an older configuration than the one on disk
+    "record",  # Falco is proven again with what is there already
+    "staged",  # a change that is kept on the host until a restart is allowed
+    "unfinished",  # a change or trial that was interrupted
+]
+CHANGE_KINDS: tuple[ChangeKind, ...] = (
+    "config",
+    "unit",
+    "file",
+    "directory",
+    "sysctl",
+    "running",
+    "record",
+    "staged",
+    "unfinished",
+)
+
+EvidenceBasis = Literal["counters", "process"]
+EVIDENCE_BASES: tuple[EvidenceBasis, ...] = ("counters", "process")
+"""What a proof rests on: event counters that moved, or only a process that stayed up."""
+
+# --- Facts: _tuning/assembly.assemble()
+
+
+class CpuTime(TypedDict):
+    """All of Falco's threads: on a CPU, waiting for one, throttled by a quota. None where nothing counts
+    it."""
+
+    on: float | None
+    waiting: float | None
+    throttled: float | None
+
+
+class CpuUse(CpuTime):
+    """Percent of one CPU between two looks; ``total`` holds seconds since the start of the process."""
+
+    seconds: float | None
+    total: CpuTime | None
+    reason: str | None
+    look: str | None  # which looks, where an audit compared two; else None
+
+
+class MappedRings(TypedDict):
+    driver: str
+    bytes_each: int
+    count: int
+
+
+class FalcoFacts(TypedDict):
+    version: str | None
+    reason: str | None
+    warning: str | None
+    binary: str
+    running: bool
+    pid: int | None
+    since: float | None
+    age: float | None
+    start_ticks: int | None
+    restarts: int | None
+    nice: int | None
+    rings: MappedRings | None
+    cpu: CpuUse
+
+
+class UnitLimits(TypedDict):
+    cpu_quota: float | None  # percent of one CPU
+    cpu_weight: int | None
+    nice: int | None
+    memory_max: int | None
+
+
+class Sandbox(TypedDict):
+    private_tmp: bool
+    protect_system: str
+    read_write_paths: list[str]
+
+
+class Cgroup(TypedDict):
+    weight: int | None
+    weighable: bool
+    throttled: float | None
+
+
+class Service(TypedDict):
+    manager: str | None
+    unit: str | None
+    reason: str | None
+    state: str | None
+    exec_start: list[str]
+    user: str | None
+    limits: UnitLimits
+    sandbox: Sandbox
+    cgroup: Cgroup
+
+
+class Cpus(TypedDict):
+    online: int | None
+    possible: int | None
+    list: str | None
+    reason: str | None
+
+
+class Kernel(TypedDict):
+    release: str | None
+    btf: bool | None
+    bpf_stats_enabled: int | None
+    autogroup: bool
+    page_size: int
+
+
+class Memory(TypedDict):
+    """total and available of the host; limit is MemoryMax of the unit, used its MemoryCurrent."""
+
+    total: int | None
+    available: int | None
+    limit: int | None
+    used: int | None
+
+
+class Driver(TypedDict):
+    kind: DriverKind | None
+    decided_by: str
+
+
+class ConfigFile(TypedDict):
+    path: str
+    sha256: str | None
+    entry: int  # number of the entry of config_files that names it; -1: the main file
+    strategy: str | None
+    keys: list[str]
+
+
+class ConfigFolder(TypedDict):
+    path: str
+    strategy: str | None
+    entry: int
+
+
+class Config(TypedDict):
+    reason: str | None  # why Falco's configuration could not be read; the rest is empty then
+    layout: Literal["dropin", "full"] | None
+    order: list[str]
+    files: list[ConfigFile]
+    folders: list[ConfigFolder]
+    options: list[str]
+    effective: dict[str, Any]
+    raw: dict[str, Any]
+    origin: dict[str, str]
+    duplicates: list[list[Any]]  # [path, key, line]
+    watch: bool | None
+    stale: str | None
+
+
+class SinceStart(TypedDict):
+    seconds: float
+    events: int
+    drops: int
+
+
+class KernelCost(TypedDict):
+    run_time_ns: int
+    percent: float | None
+    ns_per_event: float | None
+    syscalls: int | None
+
+
+class Window(TypedDict):
+    """What Falco counted between two snapshots: _tuning/windows.window(), which explains each key."""
+
+    source: str | None
+    basis: str | None
+    voided: str | None
+    seconds: float | None
+    age: float | None
+    cpus: int | None
+    enter_events: bool | None
+    events: int | None
+    drops: int | None
+    drops_percent: float | None
+    rate: float | None
+    rate_per_cpu: float | None
+    drop_rate: float | None
+    engine_rate: float | None
+    drops_by_category: dict[str, int]
+    falco_cpu_percent: float | None
+    falco_cpu_error: float | None
+    outputs_queue_drops: int | None
+    userspace: dict[str, int]
+    kernel: KernelCost | None
+    memory: dict[str, int]
+    since_start: SinceStart | None
+    snapshot: dict[str, Any] | None
+
+
+class Rule(TypedDict):
+    """One rule as Falco has loaded it, or as _rules/ruleset.py resolves it. kernel: system calls, in the
+    kernel's names."""
+
+    name: str
+    source: str
+    enabled: bool
+    priority: str
+    tags: list[str]
+    kernel: list[str]
+
+
+class LoadedRules(TypedDict):
+    """What falco_facts with ``rules`` brings; reason says what is missing."""
+
+    rules: list[Rule]
+    selected: list[str]
+    profile: dict[str, Any] | None
+    reason: str | None
+
+
+class Attempt(TypedDict):
+    """A step that was taken on this host, as its record keeps it."""
+
+    at: float
+    step: StepName
+    to: dict[str, Any]
+    release: str
+    before: Before | None
+    rolled_back: bool
+    # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
+    replaced: NotRequired[dict[str, Any]]
+    profile: NotRequired[dict[str, float]]
+
+
+class Before(TypedDict):
+    """What was measured before a change."""
+
+    state: State
+    drops_percent: float | None
+    rate_per_cpu: float | None
+    bottleneck: str
+
+
+class Record(TypedDict):
+    """What the host remembers of its last proven state (module_utils/_change/records.summary())."""
+
+    proven: bool
+    at: float | None
+    files: dict[str, str]
+    evidence: dict[str, Any]
+    version: str | None
+    driver: str | None
+    before: Before | None
+    written: list[str]
+    attempts: list[Attempt]
+
+
+class Unfinished(TypedDict):
+    phase: str | None
+    at: float | None
+
+
+class Staged(TypedDict):
+    digest: str | None
+    at: float | None
+
+
+class HostState(TypedDict):
+    """The rest of the host: what is on disk of ours, and what its record says."""
+
+    metrics_dir_exists: bool
+    files: dict[str, str | None]  # hashes as they are now, None for a file that is gone
+    unit_dropin: dict[str, str]
+    record: Record | None
+    unfinished: Unfinished | None
+    staged: Staged | None
+
+
+class Facts(TypedDict):
+    falco: FalcoFacts
+    service: Service
+    driver: Driver
+    config: Config
+    metrics: Window
+    cpus: Cpus
+    kernel: Kernel
+    memory: Memory
+    host: HostState
+    syscalls: LoadedRules | None
+    clock: float | None  # the host's, in seconds of the epoch, when the facts were gathered
+
+
+# --- Verdict: _tuning/verdicts.judge()
+
+
+class Cost(TypedDict):
+    falco_cpu_percent: float | None
+    falco_wait_percent: float | None
+    kernel_percent: float | None
+    memory_bytes: int | None
+
+
+class Verdict(TypedDict):
+    state: State
+    tier: str | None
+    rate_per_cpu: float | None
+    rate_per_cpu_guide: float | None
+    drops_percent: float | None
+    bottleneck: str
+    next_step: str
+    advice: str
+    reasons: list[str]
+    cost: Cost
+
+
+# --- Plan: _tuning/planner.make()
+
+
+class Buffers(TypedDict):
+    """The two settings that make Falco's ring buffers. The second is None where the driver has none."""
+
+    buf_size_preset: int
+    cpus_for_each_buffer: int | None
+
+
+class AskedBuffers(Buffers):
+    why: str
+
+
+class Rings(TypedDict):
+    """What the ring buffers of one choice cost: _tuning/buffers.layout()."""
+
+    count: int
+    bytes_each: int
+    bytes_total: int
+    bytes_at_load: int
+
+
+class Budget(TypedDict):
+    bytes: int | None
+    bound: str
+
+
+class ChosenBuffers(Buffers, Rings):
+    """_tuning/buffers.choose()"""
+
+    budget: Budget
+    reasons: list[str]
+
+
+class Bridged(TypedDict):
+    before: float
+    after: float
+    at_events_per_second_per_cpu: float
+    bytes_per_event: int
+
+
+Change = TypedDict("Change", {"kind": ChangeKind, "key": str, "from": Json, "to": Json, "why": str})
+
+
+class Step(TypedDict):
+    """The one step that the evidence asks for, as a plan shows it and a host's record keeps it."""
+
+    name: StepName
+    why: str
+    expected: str
+    to: dict[str, Any]
+
+
+class Rotation(TypedDict):
+    path: str
+    size: str
+    count: int
+
+
+class HostFile(TypedDict):
+    """A file outside Falco's own. path is the host's, without host_root."""
+
+    path: str
+    mode: str
+    content: str
+    why: str
+
+
+class Plan(TypedDict):
+    release: str
+    driver: DriverKind
+    # None: only an interrupted change is finished or undone
+    layout: Literal["dropin", "full"] | None
+    target: str | None
+    settings: dict[str, Any]  # complete top-level blocks
+    changes: list[Change]
+    buffers: ChosenBuffers | None
+    seconds_bridged: Bridged | None
+    metrics_file: str | None
+    sysctls: dict[str, str]
+    directories: list[str]
+    rotate: Rotation | None
+    unit_dropin: dict[str, Any] | None  # None: no drop-in is there, and none is needed
+    host_files: list[HostFile]
+    warnings: list[str]
+    restart_required: bool
+    verdict: Verdict | None
+    step: Step | None
+    syscalls: dict[str, Any] | None  # _tuning/syscall_set.choose()
+    syscalls_before: dict[str, Any] | None  # {'repair', 'custom_set'} in force
+    coverage: dict[str, Any] | None  # its part about rules
+    # What the host must still be asked for, so that the plan is complete.
+    needs: Literal["syscalls"] | None
+
+
+class RefusedPlan(TypedDict):
+    """What stands in the place of a plan where none can be made."""
+
+    reason: str
+    changes: list[Change]
+    warnings: list[str]
+    restart_required: bool
+    verdict: Verdict
+    step: None
+
+
+# --- Request: _tuning/requests.build()
+
+
+class LoadedFile(TypedDict):
+    path: str
+    strategy: str | None
+
+
+class WatchOrder(TypedDict):
+    """What proves the change."""
+
+    healthy_deadline: int
+    min_healthy_time: int
+    metrics_file: str
+    scrape_url: str
+    driver: str | None
+    buffers: dict[str, int] | None
+    unit_settings: dict[str, Any]
+    drops_at_most: float | None
+    counters: bool
+    interval: float
+
+
+class Request(TypedDict):
+    state: str
+    host_root: str
+    state_dir: str
+    unit: str
+    apply: str
+    rollback_to: str
+    content: str
+    layout: str | None
+    target: str
+    main: str | None
+    expected: dict[str, str | None]
+    watched: list[str]
+    load_order: list[LoadedFile]
+    host_files: list[HostFile]
+    directories: list[str]
+    sysctls: dict[str, str]
+    stage: str
+    proof: dict[str, Any] | None
+    auto_revert: bool
+    selected: list[str] | None
+    restart: bool
+    adopt: bool
+    dry_run: str
+    version: str | None
+    attempt: dict[str, Any] | None
+    before: Before | None
+    watch: WatchOrder
+
+
+# --- Evidence: module_utils/_change/evidence.py
+
+
+class SeenRings(TypedDict):
+    bytes_each: int | None
+    count: int | None
+    source: str | None
+
+
+class Evidence(TypedDict, total=False):
+    """What proved a change. adopted: Falco was not interrupted; what ran already was proven."""
+
+    basis: EvidenceBasis
+    source: str
+    pid: int
+    start_ticks: int
+    restarts: int | None
+    events: int
+    drops_percent: float | None
+    buffers: SeenRings
+    seconds_to_evidence: float
+    blind_seconds_at_most: float
+    interruptions: int
+    notes: list[str]
+    adopted: bool
+
+
+# --- Drift: _tuning/drift.find()
+
+
+class Drift(TypedDict):
+    kind: Literal["disk", "running", "overridden", "driver"]
+    what: str
+    found: Json
+    expected: Json
+    advice: str
+
+
+# --- Report: _report/models.assemble(), docs/report-1.schema.json
+
+
+class ReportRings(Buffers):
+    count: int
+    bytes_each: int
+    bytes_total: int
+
+
+class ReportPlan(TypedDict):
+    changes: list[Change]
+    restart_required: bool
+    warnings: list[str]
+    reason: str | None
+
+
+class ReportChange(TypedDict):
+    at: float | None
+    evidence: dict[str, Any]
+    before: dict[str, Any] | None
+
+
+class Previous(TypedDict):
+    at: str | None
+    state: State | None
+    drops_percent: float | None
+    rate_per_cpu_guide: float | None
+
+
+class ReportHost(TypedDict):
+    name: str
+    status: Literal["ok", "unreachable", "failed"]
+    reason: str | None
+    release: str | None
+    driver: str | None
+    cpus: int | None
+    memory_bytes: int | None
+    kernel: str | None
+    unit: str | None
+    buffers: ReportRings | None
+    window: dict[str, Any] | None
+    verdict: Verdict | None
+    plan: ReportPlan | None
+    drift: list[Drift]
+    change: ReportChange | None
+    syscalls: dict[str, Any] | None
+    trial: dict[str, Any] | None
+    previous: Previous | None
+    history: list[list[int | float | str | None]]
+    snapshot: dict[str, Any] | None
+
+
+class ReportPolicy(TypedDict):
+    accepted_drops_percent: float
+    accepted_hosts_percent: float
+    min_observation_seconds: float
+    fail_on: list[str]
+
+
+class Breach(TypedDict):
+    rule: str
+    hosts: list[str]
+    text: str
+
+
+class Percentiles(TypedDict):
+    method: str
+    measured: int
+    drops_percent: dict[str, float | None]
+    rate_per_cpu_guide: dict[str, float | None]
+
+
+class SinceLast(TypedDict):
+    at: str | None
+    better: list[str]
+    worse: list[str]
+    new: list[str]
+    gone: list[str]
+
+
+class Fleet(TypedDict):
+    headline: str
+    hosts: int
+    ok: int
+    unreachable: list[str]
+    failed: list[str]
+    states: dict[str, int]
+    bottlenecks: dict[str, int]
+    next_steps: dict[str, int]
+    percentiles: Percentiles
+    lines: list[int]
+    events: int
+    drops: int
+    drops_percent: float | None
+    drifting: list[str]
+    restart_required: list[str]
+    since_last: SinceLast
+    breaches: list[Breach]
+
+
+class Report(TypedDict):
+    schema_version: int
+    kind: str
+    collection: str
+    made_at: str
+    seconds: float
+    policy: ReportPolicy
+    fleet: Fleet
+    rollout: dict[str, Any] | None
+    hosts: list[ReportHost]
