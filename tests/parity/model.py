@@ -1,11 +1,16 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the collection says of a selection: which rules lose what, and the selection that loses nothing. No Falco is asked."""
+"""What the collection says of a selection: which rules lose what, and the selections that it plans. No Falco is asked."""
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, ruleset, state
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import ruleset, state
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, syscall_set
+
+
+# What the host of a plan makes more often than other calls: copies of descriptors and messages.
+BUSY = {"fcntl": 3000, "recvmsg": 3000, "dup2": 1000, "openat": 1000}
 
 
 class Model:
@@ -18,11 +23,18 @@ class Model:
         assert found["ok"], found["findings"]
         self.rules = {rule["name"]: rule for rule in found["rules"] if rule["enabled"]}
 
-    def lossless(self):
-        """The custom_set beside `repair: true` that takes nothing away."""
-        repaired = selections.select(self.release, coverage.needs(self.rules.values(), self.release), repair=True)
-        extra = state.carrying(self.rules.values(), repaired["kernel"], self.release)
-        return sorted(self.names.exact_events(extra))
+    def planned(self, syscalls, share=None):
+        """The base_syscalls that a tune plans with `falco_tune_syscalls` and no rule protected.
+
+        share: down to how much of the events it should come.
+        """
+        profile = {"counts": dict.fromkeys(self.names.kernel, 10) | BUSY, "seconds": 1}
+        policy, rules = policies.complete({"syscalls": syscalls, "protected_priority": "none"}), list(self.rules.values())
+        plan = syscall_set.choose(rules, self.release, policy, profile=profile)
+        if share:
+            target = share * plan["before"]["events_per_second"]
+            plan = syscall_set.choose(rules, self.release, policy, profile=profile, target=target)
+        return {"repair": plan["repair"], "custom_set": plan["custom_set"]}
 
     def kernel(self, selected):
         """Kernel names behind a dry run's final set. There, accept stands for accept alone: accept4 has a name of its own."""

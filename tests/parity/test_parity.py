@@ -27,13 +27,15 @@ PASSES = 2
 # Of the scenarios, so many must show on the default selection what they describe; others are not judged (an old kernel has no
 # io_uring, a slow machine loses the race for received descriptors).
 LEAST_JUDGED = 0.9
-# As people configure it: advice of old, and what repair's exclusions look like.
 SELECTIONS = {
-    "default": {},
-    "repair": {"repair": True},
-    "lossless": {"repair": True, "custom_set": Model.lossless},
-    "exclusions": {"custom_set": ["!fcntl", "!dup2", "!recvmsg", "!connect", "!setresuid"]},
-    "positive": {"custom_set": ["clone", "clone3", "fork", "vfork", "execve", "execveat", "close"]},
+    "default": lambda model: {},
+    "repair": lambda model: {"repair": True},
+    # What a tune does by itself, and with leave to exclude.
+    "lossless": lambda model: model.planned("lossless"),
+    "exclude": lambda model: model.planned("exclude", 0.4),
+    # As people configure it.
+    "negative": lambda model: {"custom_set": ["!fcntl", "!dup2", "!recvmsg", "!connect", "!setresuid"]},
+    "positive": lambda model: {"custom_set": ["clone", "clone3", "fork", "vfork", "execve", "execveat", "close"]},
 }
 # `repair` looks at the event types that rules name: with one group's rules alone it leaves out the most.
 CASES = [(name, None) for name in SELECTIONS] + [(name, group) for name in ("repair", "lossless") for group in corpus.GROUPS]
@@ -56,7 +58,8 @@ def actions():
 
 def side_by_side(folder, files, model, selection, play, read):
     """Plays before a default Falco and one with the selection: (selected names, what read() makes of the passes of each)."""
-    selection = {key: value(model) if callable(value) else value for key, value in SELECTIONS[selection].items()}
+    selection = SELECTIONS[selection](model)
+    print("\nbase_syscalls: %s" % selection)
     reference, candidate = watch.Falco(folder, "default", files), watch.Falco(folder, "candidate", files, **selection)
     found = {reference: [], candidate: []}
     with reference, candidate:
