@@ -11,7 +11,7 @@ BUILD := $(ROOT)/build
 COLLECTIONS := $(BUILD)/collections
 JOBS ?= 2
 PYTEST_ARGS ?=
-STAGES := lint unit browser conformance integration molecule
+STAGES := lint unit browser conformance parity integration molecule
 
 # The first of these that runs and is a Python that the locked ansible-core supports on a controller.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/python3; do \
