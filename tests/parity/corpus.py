@@ -91,7 +91,7 @@ class Corpus:
                   for index, (name, number, command) in enumerate(actions)]
         script = self.root.parent / "play.sh"
         script.write_text("\n".join(lines) + "\n")
-        subprocess.run(["bash", str(script)], check=False, timeout=LONGEST, env=self.environment())
+        subprocess.run(["bash", str(script)], check=False, timeout=LONGEST, cwd="/", env=self.environment())
 
     def environment(self):
         kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
