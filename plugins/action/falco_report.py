@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""falco_report: what the hosts of a play brought → one report in all its forms, on the controller. No trip to any host."""
+"""falco_report: what the hosts of a play brought → one report in all its forms, on the controller."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ import tempfile
 import time
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
     anonymise,
     audit,
-    forms,
     history,
     html,
+    json_csv,
     models,
+    openmetrics,
+    terminal,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint, value_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
-FORMS = ("json", "csv", "openmetrics", "html")
-# A trial and a rollout lie beside the audit's report. The gauges are the audit's alone: one host has one state.
+MAKERS = {
+    "json": json_csv.to_json,
+    "csv": json_csv.to_csv,
+    "openmetrics": openmetrics.to_openmetrics,
+    "html": html.render,
+}
+# Files of a trial and a rollout lie beside those of the audit. Only audits make gauges: a host has one state.
 NAMES = {
     "json": "%s.json",
     "csv": "%s.csv",
@@ -32,10 +41,33 @@ NAMES = {
 }
 OTHERS = ("trial", "rollout")
 COLLECTION = "falcotune.fleet"
+DEFAULTS = {
+    "kind": "audit",
+    "hosts": None,
+    "gathered": "",
+    "directory": "falco-reports",
+    "forms": list(MAKERS),
+    "textfile_dir": "",
+    "history": "",
+    "retention_days": 400,
+    "fail_on": [],
+    "min_observation": 60,
+    "accepted_drops_percent": 1.0,
+    "accepted_hosts_percent": 5.0,
+    "bundle_hosts": [],
+    "rollout": None,
+}
+# name, least, most, type
+NUMBERS = (
+    ("min_observation", 1, 30 * 86400, float),
+    ("accepted_drops_percent", 0, 100, float),
+    ("accepted_hosts_percent", 0, 100, float),
+    ("retention_days", 1, 36500, int),
+)
 
 
 class Wrong(ValueError):
-    """A wrong argument, or a place that can't be written; the text says what to do."""
+    """A wrong argument, or a directory that cannot be written; the text says what to do."""
 
 
 class ActionModule(ActionBase):
@@ -44,24 +76,7 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS = frozenset(
-        (
-            "kind",
-            "hosts",
-            "gathered",
-            "directory",
-            "forms",
-            "textfile_dir",
-            "history",
-            "retention_days",
-            "fail_on",
-            "min_observation",
-            "accepted_drops_percent",
-            "accepted_hosts_percent",
-            "bundle_hosts",
-            "rollout",
-        )
-    )
+    _VALID_ARGS = frozenset(DEFAULTS)
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
@@ -72,75 +87,33 @@ class ActionModule(ActionBase):
             return dict(result, failed=True, msg=str(error))
 
     def _arguments(self, task_vars):
-        given = {
-            "kind": "audit",
-            "hosts": None,
-            "gathered": "",
-            "directory": "falco-reports",
-            "forms": list(FORMS),
-            "textfile_dir": "",
-            "history": "",
-            "retention_days": 400,
-            "fail_on": [],
-            "min_observation": 60,
-            "accepted_drops_percent": 1.0,
-            "accepted_hosts_percent": 5.0,
-            "bundle_hosts": [],
-            "rollout": None,
-        }
+        """The task's arguments, complete and checked."""
         unknown = sorted(set(self._task.args) - self._VALID_ARGS)
         if unknown:
             raise Wrong(
                 "unsupported parameters: %s; supported are %s"
                 % (", ".join(unknown), ", ".join(sorted(self._VALID_ARGS)))
             )
-        given.update(self._task.args)
-        wrong = [form for form in given["forms"] if form not in FORMS]
-        if wrong:
-            raise Wrong(
-                "forms holds %r%s; the forms are %s"
-                % (wrong[0], policies.nearest(str(wrong[0]), FORMS), ", ".join(FORMS))
-            )
+        given = {**DEFAULTS, **self._task.args}
+        for form in given["forms"]:
+            if form not in MAKERS:
+                raise Wrong(
+                    "forms holds %r%s; the forms are %s" % (form, hint(form, MAKERS), ", ".join(MAKERS))
+                )
         if given["hosts"] is None:
             given["hosts"] = task_vars.get("ansible_play_hosts_all") or []
-        for name, low, high, kind in (
-            ("min_observation", 1, 30 * 86400, float),
-            ("accepted_drops_percent", 0, 100, float),
-            ("accepted_hosts_percent", 0, 100, float),
-            ("retention_days", 1, 36500, int),
-        ):
-            try:
-                given[name] = kind(given[name])
-            except (TypeError, ValueError):
-                raise Wrong(
-                    "%s is %r: expected a number from %s to %s" % (name, given[name], low, high)
-                ) from None
-            if not low <= given[name] <= high:
-                raise Wrong("%s is %r: expected a number from %s to %s" % (name, given[name], low, high))
+        for name, least, most, kind in NUMBERS:
+            given[name] = _number(name, given[name], least, most, kind)
         models.fail_on(given["fail_on"])
-        if (given["kind"] == "rollout") != bool(given["rollout"]) or not isinstance(
-            given["rollout"] or {}, dict
-        ):
-            found = "a %s" % type(given["rollout"]).__name__ if given["rollout"] else "not given"
-            raise Wrong(
-                "kind is %r and rollout is %s: kind rollout, and no other, takes the record of a rollout, a dict with its "
-                "batches" % (given["kind"], found)
-            )
+        _check_rollout(given["kind"], given["rollout"])
         return given
 
     def _report(self, given, task_vars):
         directory = os.path.abspath(os.path.expanduser(given["directory"]))
-        database = os.path.join(directory, "history.sqlite") if given["history"] == "" else given["history"]
-        if given["kind"] in OTHERS:  # some hosts at a special time: no audit to compare with, or by
-            database = "none"
         writes = not self._task.check_mode
         if writes:
             _make(directory)
-        past = (
-            history.History(os.path.expanduser(database), given["retention_days"])
-            if database and database != "none" and (writes or os.path.exists(os.path.expanduser(database)))
-            else None
-        )
+        past = _history(given, directory, writes)
         try:
             return self._written(given, task_vars, directory, past, writes)
         finally:
@@ -149,25 +122,7 @@ class ActionModule(ActionBase):
 
     def _written(self, given, task_vars, directory, past, writes):
         names = [str(name) for name in given["hosts"]]
-        older = past.snapshots(names) if past is not None else {}
-        now = time.time()
-        began, entries = self._entries(names, given, task_vars, older)
-        meta = {
-            "kind": given["kind"],
-            "collection": COLLECTION,
-            "made_at": _iso(now),
-            "seconds": round(now - min([now] + began), 1),
-        }
-        wanted = {
-            "accepted_drops_percent": given["accepted_drops_percent"],
-            "accepted_hosts_percent": given["accepted_hosts_percent"],
-            "min_observation_seconds": given["min_observation"],
-            "fail_on": given["fail_on"],
-        }
-        model = models.assemble(
-            entries, wanted, meta, past.last() if past is not None else None, given["rollout"]
-        )
-        paths = {}
+        model = self._model(names, given, task_vars, past)
         if past is not None:
             if writes:
                 past.add(model)
@@ -175,78 +130,120 @@ class ActionModule(ActionBase):
             for host in model["hosts"]:
                 host["history"] = series.get(host["name"]) or []
         public = models.public(model)
-        if writes:
-            paths = self._write(given, directory, public)
-        breaches = public["fleet"]["breaches"]
+        paths = self._write(given, directory, public) if writes else {}
         answer = {
             "report": {"paths": paths, "fleet": public["fleet"]},
-            "summary": forms.to_terminal(public).splitlines(),
+            "summary": terminal.to_terminal(public).splitlines(),
         }
+        breaches = public["fleet"]["breaches"]
         if breaches:
             answer.update(failed=True, msg="; ".join(item["text"] for item in breaches))
         return answer
 
-    def _entries(self, names, given, task_vars, older):
-        """(when the hosts were looked at, one entry a host); a host that brought nothing is unreachable or failed."""
-        found, began, hostvars = [], [], task_vars["hostvars"]
-        policy = {
-            "min_observation": given["min_observation"],
-            "accepted_drops_percent": given["accepted_drops_percent"],
+    def _model(self, names, given, task_vars, past):
+        older = past.snapshots(names) if past is not None else {}
+        now = time.time()
+        began, entries = self._entries(names, given, task_vars["hostvars"], older)
+        meta = {
+            "kind": given["kind"],
+            "collection": COLLECTION,
+            "made_at": _iso(now),
+            "seconds": round(now - min([now, *began]), 1),
         }
+        policy = {
+            "accepted_drops_percent": given["accepted_drops_percent"],
+            "accepted_hosts_percent": given["accepted_hosts_percent"],
+            "min_observation_seconds": given["min_observation"],
+            "fail_on": given["fail_on"],
+        }
+        return models.assemble(
+            entries, policy, meta, past.last() if past is not None else None, given["rollout"]
+        )
+
+    def _entries(self, names, given, hostvars, older):
+        """(Unix times at which hosts were examined, one entry a host)."""
+        entries, began = [], []
+        policy = {name: given[name] for name in ("min_observation", "accepted_drops_percent")}
         for name in names:
             values = _values(hostvars, name)
-            gathered = values.get(given["gathered"]) if given["gathered"] else None
-            facts = (values.get("ansible_facts") or {}).get("falco")
-            if isinstance(gathered, dict) and isinstance(gathered.get("began"), float):
+            gathered = _untrusted.dictionary(values.get(given["gathered"]))
+            if isinstance(gathered.get("began"), float):
                 began.append(gathered["began"])
-            if isinstance(gathered, dict) and gathered.get("unreachable"):
-                found.append(audit.missing(name, "unreachable", gathered.get("msg") or "no connection"))
-            elif isinstance(gathered, dict) and gathered.get("failed"):
-                found.append(audit.missing(name, "failed", gathered.get("msg") or "no reason was given"))
-            elif not isinstance(facts, dict):
-                found.append(audit.missing(name, "failed", "it brought no facts"))
-            else:
-                plan = (values.get("ansible_facts") or {}).get("falco_plan")
-                known = older.get(name)
-                found.append(audit.entry(name, facts, plan, policy, known[2] if known else None))
-            trial = (
-                (values.get("ansible_facts") or {}).get("falco_trial") if given["kind"] == "trial" else None
-            )
-            if isinstance(trial, dict):
-                found[-1] = audit.tried(name, trial, found[-1])
-        return began, found
+            facts = _untrusted.dictionary(values.get("ansible_facts"))
+            known = older.get(name)
+            entry = _entry(name, gathered, facts, policy, known[2] if known else None)
+            trial = facts.get("falco_trial")
+            if given["kind"] == "trial" and isinstance(trial, dict):
+                entry = audit.tried(name, trial, entry)
+            entries.append(entry)
+        return began, entries
 
     def _write(self, given, directory, model):
-        makers = {
-            "json": forms.to_json,
-            "csv": forms.to_csv,
-            "openmetrics": forms.to_openmetrics,
-            "html": html.render,
-        }
         paths = {}
         stem = given["kind"] if given["kind"] in OTHERS else "report"
         for form in given["forms"]:
             if form == "openmetrics" and given["kind"] in OTHERS:
                 continue
-            text = makers[form](model)
+            text = MAKERS[form](model)
             paths[form] = os.path.join(directory, NAMES[form].replace("%s", stem))
             _replace(paths[form], text, 0o600)
             if form == "openmetrics" and given["textfile_dir"]:
-                # node_exporter runs as somebody else, and has to read it.
+                # node_exporter runs as another user, which has to read it.
                 paths["textfile"] = os.path.join(os.path.expanduser(given["textfile_dir"]), NAMES[form])
                 _replace(paths["textfile"], text, 0o644)
         if given["bundle_hosts"]:
+            bundle = anonymise.bundle(model, [str(name) for name in given["bundle_hosts"]])
             paths["bundle"] = os.path.join(directory, NAMES["bundle"])
-            _replace(
-                paths["bundle"],
-                forms.to_json(anonymise.bundle(model, [str(name) for name in given["bundle_hosts"]])),
-                0o600,
-            )
+            _replace(paths["bundle"], json_csv.to_json(bundle), 0o600)
         return paths
 
 
+def _number(name, value, least, most, kind):
+    wrong = Wrong("%s is %s: expected a number from %s to %s" % (name, value_text(value), least, most))
+    try:
+        found = kind(value)
+    except (TypeError, ValueError):
+        raise wrong from None
+    if not least <= found <= most:
+        raise wrong
+    return found
+
+
+def _check_rollout(kind, rollout):
+    if isinstance(rollout, dict) and rollout if kind == "rollout" else not rollout:
+        return
+    raise Wrong(
+        "kind is %r and rollout is %s: expected the record of a rollout, a dict with its batches, with kind "
+        "rollout and with no other" % (kind, "a %s" % type(rollout).__name__ if rollout else "not given")
+    )
+
+
+def _history(given, directory, writes):
+    """The earlier audits, or None where there are none and none are kept."""
+    # A trial or a rollout is not compared with audits, and no audit is compared with it.
+    if given["kind"] in OTHERS or given["history"] in (None, "none"):
+        return None
+    path = os.path.expanduser(given["history"] or os.path.join(directory, "history.sqlite"))
+    return history.History(path, given["retention_days"]) if writes or os.path.exists(path) else None
+
+
+def _entry(name, gathered, facts, policy, older):
+    """The entry of one host; one that brought nothing is unreachable or failed."""
+    if gathered.get("unreachable"):
+        return audit.missing(name, "unreachable", gathered.get("msg") or "no connection")
+    if gathered.get("failed"):
+        return audit.missing(name, "failed", gathered.get("msg") or "no reason was given")
+    if "falco" not in facts:
+        return audit.missing(name, "failed", "no facts were gathered")
+    lacking = audit.incomplete(facts["falco"])
+    if lacking:
+        reason = "the facts have no %s: gather them with falco_facts" % ", ".join(lacking)
+        return audit.missing(name, "failed", reason)
+    return audit.entry(name, facts["falco"], facts.get("falco_plan"), policy, older)
+
+
 def _values(hostvars, name):
-    """A host's variables as they are: nothing here needs a template, and 10 000 hosts would feel one."""
+    """A host's variables, untemplated: none that is read here needs it, and 10 000 hosts would take long."""
     try:
         return hostvars.raw_get(name)
     except (AttributeError, KeyError):
@@ -262,12 +259,12 @@ def _make(directory):
         os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
         raise Wrong(
-            "the report can't be written to %s: %s; set falco_audit_report_dir" % (directory, error.strerror)
+            "the report cannot be written to %s: %s; set falco_audit_report_dir" % (directory, error.strerror)
         ) from None
 
 
 def _replace(path, text, mode):
-    """A reader finds the old file or the new one."""
+    """Replaced at once: a reader finds the old file or the new one."""
     try:
         handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".falcotune-")
         try:
@@ -279,4 +276,4 @@ def _replace(path, text, mode):
             os.unlink(name)
             raise
     except OSError as error:
-        raise Wrong("%s can't be written: %s" % (path, error.strerror)) from None
+        raise Wrong("%s cannot be written: %s" % (path, error.strerror)) from None

@@ -1,10 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""falco_rollout: what a whole rollout decides between its hosts' tasks, on the controller. No trip to any host.
+"""falco_rollout: what a rollout decides between the tasks of its hosts. Runs on the controller alone.
 
-Nothing is kept but the plan, as a fact of localhost. Where a rollout stands is what its hosts' own results say: the role's tasks
-register them in the variables below, each host's turn comes once, and every decision is made anew from all of them.
+Only the plan is kept, as a fact of localhost. The registered results of the hosts say where a rollout
+stands: the tasks of the role register them in the variables below, each host has one turn, and every
+decision is made from all results.
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ import os
 import time
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, hosts, records
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import FLEET
 
 # Registered by the role's tasks.
 GATHERED, PLANNED, CONSENT = "__falco_tune_gathered", "__falco_tune_planned", "__falco_tune_consent"
-WAVE, APPLIED, LOOKED, PROMOTED = (
-    "__falco_tune_wave",
+BATCH, APPLIED, LOOKED, PROMOTED = (
+    "__falco_tune_batch",
     "__falco_tune_applied",
     "__falco_tune_looked",
     "__falco_tune_promoted",
 )
-FACT, KEEPER = "falco_tune_rollout", "localhost"
+# Of the host KEPT_ON.
+FACT, KEPT_ON = "falco_tune_rollout", "localhost"
 
 NOT_CONFIRMED = "falco_tune_confirm is true and nobody answered yes: nothing was changed"
 NOT_PROMOTED = (
-    "falco_tune_promote is manual, the canaries are done, and nobody answered yes: look at them, then run again with "
-    "falco_tune_promote: auto"
+    "falco_tune_promote is manual, the canaries are done, and nobody answered yes: check them, then run "
+    "again with falco_tune_promote: auto"
 )
 STATES = ("planned", "admitted", "gated", "concluded")
 
@@ -61,20 +64,18 @@ class ActionModule(ActionBase):
         except batching.RolloutError as error:
             return dict(result, failed=True, msg=str(error))
 
-    # -- what the hosts brought
+    # -- results of the hosts
 
     def _of(self, name, variable):
-        """A host's registered result, or {}. As it is: nothing here needs a template, and 10 000 hosts would feel one."""
+        """A host's registered result, or {}. Untemplated: that is not needed, and slow for 10 000 hosts."""
         try:
-            values = self.hostvars.raw_get(name)
-            value = values.get(variable)
+            return _untrusted.dictionary(self.hostvars.raw_get(name).get(variable))
         except (AttributeError, KeyError):
             return {}
-        return value if isinstance(value, dict) else {}
 
     def _kept(self):
         """The rollout that state planned left behind."""
-        kept = self._of(KEEPER, "ansible_facts").get(FACT)
+        kept = self._of(KEPT_ON, "ansible_facts").get(FACT)
         if not kept or "plan" not in kept:
             raise batching.RolloutError(
                 "no rollout is planned: run the role's entry point plan in a play before this one"
@@ -88,15 +89,10 @@ class ActionModule(ActionBase):
         policy = self._policy(names)
         hosts = {name: self._host(name, policy) for name in names}
         plan = batching.plan(hosts, policy)
-        order = [name for wave in plan["waves"] for name in wave["hosts"]]
-        # In check mode nobody is interrupted: all at once.
-        sizes = (
-            [len(wave["hosts"]) for wave in plan["waves"]]
-            if not self._task.check_mode
-            else [len(order)]
-            if order
-            else []
-        )
+        order = [name for batch in plan["batches"] for name in batch["hosts"]]
+        sizes = [len(batch["hosts"]) for batch in plan["batches"]]
+        if self._task.check_mode and order:
+            sizes = [len(order)]  # no host is interrupted: all at once
         summary = records.summary(plan, hosts)
         kept = {
             "hosts": order or ["all", "!all"],
@@ -124,102 +120,96 @@ class ActionModule(ActionBase):
             for key in FLEET:
                 if policy[key] != found[key]:
                     raise batching.RolloutError(
-                        "falco_tune_%s is %r for %s and %r for %s: a rollout has one value for all its hosts; set it in group_vars/all or "
-                        "with -e. Nothing was changed." % (key, found[key], first, policy[key], name)
+                        "falco_tune_%s is %r for %s and %r for %s: a rollout has one value for all its "
+                        "hosts; set it in group_vars/all or with -e. Nothing was changed."
+                        % (key, found[key], first, policy[key], name)
                     )
         if found is None:
             raise batching.RolloutError(
-                "no host could be planned for: see what each one failed with. Nothing was changed."
+                "no host has a plan: see the failure of each host. Nothing was changed."
             )
         return found
 
     def _host(self, name, policy):
-        """What the plan wants to know of a host; a host that failed is refused or unreachable, with the reason."""
+        """What batching.plan() needs of a host. One that failed is refused or unreachable."""
         described = self._of(name, PLANNED).get("rollout")
         if isinstance(described, dict):
             return dict(described, reason=None)
-        gathered = self._of(name, GATHERED)
-        result = self._of(name, PLANNED) if "failed" in self._of(name, PLANNED) else gathered
-        lost = gathered.get("unreachable")
-        # Known where the host's plan was refused, and where its part in the rollout was.
-        running = gathered.get("running") or self._of(name, "ansible_facts").get("falco", {}).get(
-            "falco", {}
-        ).get("running")
-        return dict(
-            hosts.UNKNOWN,
-            state="unreachable" if lost else "refused",
-            healthy=bool(running),
-            domain=self._domain(name, policy["failure_domain"]),
-            reason=str(result.get("msg") or "it brought no facts"),
-        )
+        planned, gathered = self._of(name, PLANNED), self._of(name, GATHERED)
+        facts = _untrusted.dictionary(self._of(name, "ansible_facts").get("falco"))
+        # Known from the one where the plan was refused, from the other where the part in the rollout was.
+        running = gathered.get("running") or _untrusted.dictionary(facts.get("falco")).get("running")
+        result = planned if "failed" in planned else gathered
+        return {
+            **hosts.UNKNOWN,
+            "state": "unreachable" if gathered.get("unreachable") else "refused",
+            "healthy": bool(running),
+            "domain": self._domain(name, policy["failure_domain"]),
+            "reason": str(result.get("msg") or "no facts were gathered"),
+        }
 
     def _domain(self, name, variable):
-        """The failure domain of a host that could not be planned for."""
+        """The failure domain of a host without a plan."""
         try:
             return str(self.hostvars[name][variable]) if variable else None
         except Exception:  # pylint: disable=broad-except
-            return None  # a variable that this host lacks, or that can't be templated
+            return None  # the host lacks the variable, or it cannot be templated
 
-    # -- in a wave
+    # -- in a batch
 
     def _outcomes(self, kept):
-        """({host: outcome} of all whose turn has come, [waves that began, with 'began', 'ended', 'hosts', 'deferred'])."""
+        """({host: outcome} of all whose turn has come, [batches that began: _contracts.BegunBatch])."""
         outcomes, begun = {}, []
-        for wave in kept["plan"]["waves"]:
-            mark = next(
-                (
-                    mark
-                    for mark in (self._of(name, WAVE) for name in wave["hosts"])
-                    if mark.get("number") == wave["number"]
-                ),
-                None,
-            )
+        for batch in kept["plan"]["batches"]:
+            mark = self._mark(batch)
             if mark is None or mark.get("stop"):
                 continue
             for name in mark["hosts"]:
                 outcomes[name] = hosts.outcome(
                     self._of(name, APPLIED), self._of(name, LOOKED), self._task.check_mode
                 )
-            begun.append(
-                {
-                    "number": wave["number"],
-                    "stage": wave["stage"],
-                    "began": mark["began"],
-                    "ended": None,
-                    "hosts": list(mark["hosts"]),
-                    "deferred": mark["deferred"],
-                }
-            )
+            began = {
+                "began": mark["began"],
+                "ended": None,
+                "hosts": list(mark["hosts"]),
+                "deferred": mark["deferred"],
+            }
+            begun.append({**batch, **began})
         return outcomes, begun
 
+    def _mark(self, batch):
+        """The result of state admitted, which all hosts of the batch registered; None before its turn."""
+        marks = (self._of(name, BATCH) for name in batch["hosts"])
+        return next((mark for mark in marks if mark.get("number") == batch["number"]), None)
+
     def _this(self, kept):
-        """The wave that this batch of the play is."""
+        """The batch of the rollout that the play runs now."""
         name = self.task_vars["inventory_hostname"]
-        wave = next((wave for wave in kept["plan"]["waves"] if name in wave["hosts"]), None)
-        others = set(self.task_vars.get("ansible_play_batch") or []) - set(wave["hosts"] if wave else [])
-        if wave is None or (others and not self._task.check_mode):
+        batch = next((batch for batch in kept["plan"]["batches"] if name in batch["hosts"]), None)
+        others = set(self.task_vars.get("ansible_play_batch") or []) - set(batch["hosts"] if batch else [])
+        if batch is None or (others and not self._task.check_mode):
             raise batching.RolloutError(
-                "this play's batch is not a wave of the rollout that was planned: give the play the hosts and the serial of "
-                "hostvars.localhost.ansible_facts.%s" % FACT
+                "the hosts of this play's batch are not a batch of the planned rollout: give the play the "
+                "hosts and the serial of hostvars.localhost.ansible_facts.%s" % FACT
             )
-        return wave
+        return batch
 
     def _stop(self, kept, outcomes, number):
-        """(state, reason) for which no wave from this number on may begin, or (None, None)."""
+        """(state of the record, reason) if no batch from this number on may begin, or (None, None)."""
         if self._task.check_mode:
             return None, None
         if kept["interactive"] and not self._yes(kept["hosts"], CONSENT):
             return "stopped", NOT_CONFIRMED
-        for wave in kept["plan"]["waves"]:
-            if wave["number"] >= number:
+        for batch in kept["plan"]["batches"]:
+            if batch["number"] >= number:
                 break
-            reason = batching.halt(kept["plan"], outcomes, wave)
+            reason = batching.halt(kept["plan"], outcomes, batch)
             if reason:
                 return "stopped", reason
             if (
                 kept["policy"]["promote"] == "manual"
-                and batching.last_canary(kept["plan"], wave)
-                and not self._yes(wave["hosts"], PROMOTED)
+                and batching.last_canary(kept["plan"], batch)
+                and not self._yes(batch["hosts"], PROMOTED)
             ):
                 return "awaiting_promotion", NOT_PROMOTED
         return None, None
@@ -232,13 +222,13 @@ class ActionModule(ActionBase):
 
     def _admitted(self):
         kept = self._kept()
-        wave = self._this(kept)
+        batch = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
-        state, reason = self._stop(kept, outcomes, wave["number"])
+        state, reason = self._stop(kept, outcomes, batch["number"])
         found = {
-            "number": wave["number"],
-            "of": len(kept["plan"]["waves"]),
-            "stage": wave["stage"],
+            "number": batch["number"],
+            "of": len(kept["plan"]["batches"]),
+            "stage": batch["stage"],
             "began": time.time(),
             "stop": reason or "",
             "hosts": [],
@@ -248,18 +238,18 @@ class ActionModule(ActionBase):
             return dict(found, msg="no further batch begins: %s" % reason)
         if self._task.check_mode:
             return dict(found, hosts=list(self.task_vars.get("ansible_play_batch") or []))
-        found["hosts"], found["deferred"] = batching.admit(kept["plan"], outcomes, wave)
+        found["hosts"], found["deferred"] = batching.admit(kept["plan"], outcomes, batch)
         return found
 
     def _gated(self):
         kept = self._kept()
-        wave = self._this(kept)
+        batch = self._this(kept)
         outcomes, dummy = self._outcomes(kept)
-        reason = None if self._task.check_mode else batching.halt(kept["plan"], outcomes, wave)
-        line = records.wave_line(kept["plan"], wave, outcomes, reason)
+        reason = None if self._task.check_mode else batching.halt(kept["plan"], outcomes, batch)
+        line = records.batch_line(kept["plan"], batch, outcomes, reason)
         return {
-            "number": wave["number"],
-            "of": len(kept["plan"]["waves"]),
+            "number": batch["number"],
+            "of": len(kept["plan"]["batches"]),
             "ended": time.time(),
             "stop": reason or "",
             "msg": line,
@@ -268,7 +258,7 @@ class ActionModule(ActionBase):
                 not reason
                 and not self._task.check_mode
                 and kept["policy"]["promote"] == "manual"
-                and batching.last_canary(kept["plan"], wave)
+                and batching.last_canary(kept["plan"], batch)
             ),
         }
 
@@ -277,7 +267,7 @@ class ActionModule(ActionBase):
     def _concluded(self):
         kept = self._kept()
         outcomes, begun = self._outcomes(kept)
-        reached = max([wave["number"] for wave in begun] or [0])
+        reached = max([batch["number"] for batch in begun] or [0])
         state, reason = self._stop(kept, outcomes, reached + 1)
         record = records.record(
             kept["plan"],
@@ -289,7 +279,7 @@ class ActionModule(ActionBase):
                 "began": kept["began"],
                 "ended": time.time(),
                 "outcomes": outcomes,
-                "waves": begun,
+                "batches": begun,
             },
         )
         failed = {

@@ -17,7 +17,7 @@ import zlib
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, requests, tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 
 display = Display()
@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS = frozenset(("tests", "facts", "plan", "policy", *campaigns.OPTIONS))
+    _VALID_ARGS = frozenset(("tests", "facts", "plan", "policy", *tests.OPTIONS))
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
@@ -46,37 +46,38 @@ class ActionModule(ActionBase):
             )
         began = time.time()
         facts = arguments.get("facts")
-        if not isinstance(facts, dict):
-            return dict(result, failed=True, msg="falco_trial needs facts, as falco_facts returned them")
+        if not isinstance(facts, dict) or not all(
+            isinstance(facts.get(part), dict) for part in requests.PARTS
+        ):
+            return dict(
+                result,
+                failed=True,
+                msg="facts is not what falco_facts returns: expected a dict with %s"
+                % ", ".join(requests.PARTS),
+            )
         try:
             given = policies.complete(arguments.get("policy"))
-            chosen = campaigns.options(
-                {name: arguments[name] for name in campaigns.OPTIONS if name in arguments}
-            )
-            tests = campaigns.shaped(arguments.get("tests"))
-        except (policies.PolicyError, campaigns.TrialError) as error:
+            chosen = tests.options({name: arguments[name] for name in tests.OPTIONS if name in arguments})
+            asked = tests.complete(arguments.get("tests"))
+        except (policies.PolicyError, tests.TrialError) as error:
             return dict(result, failed=True, msg=str(error))
         self._host = (task_vars or {}).get("inventory_hostname") or "host"
         try:
-            release = campaigns.release_of(facts)
-            selections = campaigns.predicted(tests, release)
-            requests = [
-                campaigns.request(
-                    test, facts, arguments.get("plan"), chosen, given, release, test is tests[0]
-                )
-                for test in tests
+            release = requests.release_of(facts)
+            selections = tests.predicted(asked, release)
+            built = [
+                requests.build(test, facts, arguments.get("plan"), chosen, given, release, test is asked[0])
+                for test in asked
             ]
-        except campaigns.TrialError as error:
+        except tests.TrialError as error:
             return dict(result, failed=True, msg=str(error))
-        except campaigns.Impossible as error:
-            done, warnings = [campaigns.unrun(test, str(error), "failed") for test in tests], []
+        except requests.Impossible as error:
+            done, warnings = [outcomes.unrun(test, str(error), "failed") for test in asked], []
         else:
             with _together_with_the_controller():
-                done, warnings = self._campaign(
-                    tests, selections, requests, facts, release, chosen, task_vars
-                )
+                done, warnings = self._campaign(asked, selections, built, facts, release, chosen, task_vars)
         found = {
-            **campaigns.verdict(done, chosen["accepted_drops_percent"]),
+            **outcomes.verdict(done, chosen["accepted_drops_percent"]),
             "accepted_drops_percent": chosen["accepted_drops_percent"],
             "mode": chosen["mode"],
             "began": began,
@@ -91,18 +92,18 @@ class ActionModule(ActionBase):
             result,
             changed=changed,
             ansible_facts={"falco_trial": found},
-            summary=campaigns.lines(found),
+            summary=outcomes.lines(found),
             warnings=warnings,
         )
 
-    def _campaign(self, tests, selections, requests, facts, release, chosen, task_vars):
+    def _campaign(self, asked, selections, built, facts, release, chosen, task_vars):
         """(one entry a test, warnings)."""
-        free = campaigns.unbounded(facts)
+        free = requests.unbounded(facts)
         done, warnings, rules, stopped = [], [free] if free else [], None, None
-        for test, selection, request in zip(tests, selections, requests, strict=True):
-            reason = stopped or campaigns.skipped(test, selection, done)
+        for test, selection, request in zip(asked, selections, built, strict=True):
+            reason = stopped or outcomes.skipped(selection, done)
             if reason:
-                done.append(campaigns.unrun(test, reason))
+                done.append(outcomes.unrun(test, reason))
                 continue
             self._say(
                 "%s: %d system calls, %s"
@@ -126,19 +127,19 @@ class ActionModule(ActionBase):
             if answer is None:
                 stopped = "not run: %s" % (response.get("msg") or "the host gave no answer")
                 done.append(
-                    campaigns.unrun(test, str(response.get("msg") or "the host gave no answer"), "failed")
+                    outcomes.unrun(test, str(response.get("msg") or "the host gave no answer"), "failed")
                 )
                 continue
             if request["list_rules"]:
-                rules, problem = campaigns.production_rules(_text(answer.get("rules")), facts, release)
+                rules, problem = outcomes.production_rules(_text(answer.get("rules")), facts, release)
                 if problem:
                     rules = None
                     warnings.append("which rules would lose events is not known: %s" % problem)
             warnings.extend(self._warnings(response, answer, warnings))
             done.append(
-                campaigns.result(test, answer, selection, release, chosen["accepted_drops_percent"], rules)
+                outcomes.result(test, answer, selection, release, chosen["accepted_drops_percent"], rules)
             )
-            self._say(campaigns.line(done[-1]))
+            self._say(outcomes.line(done[-1]))
             if answer.get("blind"):
                 stopped = "not run: %s" % done[-1]["reason"]
         return done, warnings

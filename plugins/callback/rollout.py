@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A rollout in one line a batch, for whoever watches it."""
+"""A rollout in one line a batch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ type: stdout
 short_description: A rollout in one line a batch
 version_added: 0.1.0
 description:
-  - Shows C(tune_falco.yml) as its batches. One line for each with the time elapsed, when the rollout will have ended, hosts done,
-    reverted and left, and how many are blind now. On a terminal the line is rewritten while the batch runs; in a log it is written
-    once, when the batch has ended.
-  - Failures, what the rollout plans and how it ended are shown too, and nothing else.
-  - Opt in with C(ANSIBLE_STDOUT_CALLBACK=falcotune.fleet.rollout).
+  - Shows C(tune_falco.yml) as its batches. Each has one line with the time elapsed, the expected end of the
+    rollout, the hosts done, reverted and left, and how many are blind now. A terminal rewrites the line
+    while the batch runs; a log has it once, when the batch has ended.
+  - Also shows failures, the plan and the end of the rollout, and nothing else.
+  - Enable it with C(ANSIBLE_STDOUT_CALLBACK=falcotune.fleet.rollout).
 author:
   - falcotune contributors (@falcotune)
 """
@@ -24,7 +24,9 @@ import sys
 import time
 
 from ansible.plugins.callback import CallbackBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts, progress
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import several
 
 
 class CallbackModule(CallbackBase):
@@ -40,7 +42,7 @@ class CallbackModule(CallbackBase):
         self.progress = progress.Progress()
         self.shown = False  # a live line is on the terminal
 
-    # -- what is shown
+    # -- output
 
     def _say(self, text):
         """A line that stays."""
@@ -53,14 +55,14 @@ class CallbackModule(CallbackBase):
             self.shown = False
 
     def _line(self):
-        """The line of this batch, over the last one; not in a log."""
+        """The line of this batch, over the previous one. Terminals only."""
         if self.live and self.progress.number:
             width = max(20, self._display.columns - 1)
             sys.stdout.write("\r\033[K" + self.progress.line(time.time())[:width])
             sys.stdout.flush()
             self.shown = True
 
-    # -- what happens
+    # -- events
 
     def v2_playbook_on_play_start(self, play):
         if not self.progress.number:
@@ -104,12 +106,13 @@ class CallbackModule(CallbackBase):
             if stats.summarize(host)["failures"] or stats.summarize(host)["unreachable"]
         ]
         self._say(
-            "%d hosts, %d of them failed or unreachable%s"
-            % (len(hosts), len(bad), ": " + ", ".join(bad) if bad else "")
+            "%s, %d of them failed or unreachable%s"
+            % (several(len(hosts), "host"), len(bad), ": " + ", ".join(bad) if bad else "")
         )
 
     def _decided(self, found):
-        kept = (found.get("ansible_facts") or {}).get("falco_tune_rollout") or {}
+        facts = _untrusted.dictionary(found.get("ansible_facts"))
+        kept = _untrusted.dictionary(facts.get("falco_tune_rollout"))
         if "plan" in kept:
             self.progress.planned(kept["plan"], time.time())
         if "hosts" in found and "number" in found:
@@ -137,6 +140,6 @@ class CallbackModule(CallbackBase):
                 name, hosts.outcome({"evidence": {}} if looked else found, found if looked else {})
             )
         if result._task.action.endswith("fail") and name in self.progress.outcomes:
-            return  # it was said when it happened
+            return  # shown already, when it happened
         self._say("%s: %s: %s" % (name, word, found.get("msg")))
         self._line()

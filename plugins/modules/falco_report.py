@@ -5,40 +5,46 @@
 
 DOCUMENTATION = r"""
 module: falco_report
-short_description: One report on what the hosts of a play brought
+short_description: One report on the hosts of a play
 version_added: 0.1.0
 description:
-  - Makes one model of the facts that P(falcotune.fleet.falco_facts#module) left on the hosts of a play, and writes it as JSON, CSV,
-    OpenMetrics and one self-contained HTML page on the control node. Prints a short summary.
-  - Keeps every audit in an SQLite database, so that a report compares with the last one and can measure between two audits.
-  - Two kinds of report are no audit, and lie beside it under their own names. V(trial) shows which sets of system calls each host
-    could watch, of the fact C(falco_trial). V(rollout) shows a timeline of O(rollout).
-  - Makes no trip to any host. Use it once a play (C(run_once)).
-  - Files are for their owner only; only the textfile for node_exporter can be read by all.
+  - Makes one model of the facts that P(falcotune.fleet.falco_facts#module) left on the hosts of a play, and
+    writes it as JSON, CSV, OpenMetrics and one self-contained HTML page on the control node. Returns a
+    short summary.
+  - Keeps every audit in an SQLite database, so that a report compares with the last audit and can measure
+    between two audits.
+  - Two kinds of report are not audits and have files of their own. V(trial) shows the sets of system calls
+    that each host can watch, from the fact C(falco_trial). V(rollout) shows the timeline of O(rollout).
+  - Runs on the controller alone. Use it once a play (C(run_once)).
+  - Only the owner can read the files, but for the textfile for node_exporter, which everybody can read.
 options:
   kind:
     description:
-      - What the report is of; shown in it.
-      - V(trial) and V(rollout) have contents of their own, are written as C(trial.html), C(rollout.html) and so on, keep no history,
-        and have no OpenMetrics form.
+      - The kind of report.
+      - V(trial) and V(rollout) are written as C(trial.html), C(rollout.html) and so on. They keep no
+        history and have no OpenMetrics form.
     type: str
     default: audit
   rollout:
     description:
-      - The record of a rollout, for O(kind=rollout) and no other. A dict with C(id), C(state), C(reason), C(began), C(ended), C(planned),
-        C(budget), C(domains), C(batches), C(left) and C(down), as C($defs/rollout) of the report's schema describes it.
+      - The record of a rollout, for O(kind=rollout) only. A dict with C(id), C(state), C(reason), C(began),
+        C(ended), C(planned), C(budget), C(domains), C(batches), C(left) and C(down), as C($defs/rollout) of
+        the report's schema describes it.
     type: dict
   hosts:
-    description: The hosts to report on. Not given, all of the play.
+    description: The hosts to report on. The default is all hosts of the play.
     type: list
     elements: str
   gathered:
     description:
-      - Name of the variable that P(falcotune.fleet.falco_facts#module) was registered in. It tells which hosts were unreachable or failed.
+      - Name of the variable that P(falcotune.fleet.falco_facts#module) was registered in. It tells which
+        hosts were unreachable or failed.
     type: str
     default: ""
   directory:
-    description: Where the report goes on the control node. Made with mode 0700. A relative path begins at the working directory.
+    description:
+      - Directory of the report on the control node. A missing one is made with mode 0700. A relative path
+        begins at the working directory.
     type: path
     default: falco-reports
   forms:
@@ -48,28 +54,33 @@ options:
     choices: [json, csv, openmetrics, html]
     default: [json, csv, openmetrics, html]
   textfile_dir:
-    description: Directory of node_exporter's textfile collector on the control node. Empty writes none there.
+    description:
+      - Directory of node_exporter's textfile collector on the control node. If empty, no file is written
+        there.
     type: path
     default: ""
   history:
-    description: The SQLite database. Empty keeps it beside the reports, V(none) keeps nothing.
+    description: The SQLite database. If empty, it is beside the reports. V(none) keeps no history.
     type: str
     default: ""
   retention_days:
-    description: Days after which an audit leaves the history, 1 to 36500.
+    description: Days after which an audit is removed from the history, 1 to 36500.
     type: int
     default: 400
   fail_on:
     description:
-      - What makes the task fail after the report is written.
-      - States of hosts (V(blind), V(dropping), V(overloaded), V(acceptable), V(unmeasured)), V(unreachable), V(failed), V(drift) (what
-        runs is not what was written), V(worse) (than at the last audit) and V(restart_required).
+      - The rules of the policy. The task fails, after the report is written, if a host breaks one of them.
+      - States of hosts (V(blind), V(dropping), V(overloaded), V(acceptable), V(unmeasured)),
+        V(unreachable), V(failed), V(drift) (the host differs from its last proven state), V(worse) (than at
+        the last audit) and V(restart_required).
     type: list
     elements: str
-    choices: [blind, dropping, overloaded, acceptable, unmeasured, unreachable, failed, worse, drift, restart_required]
+    choices:
+      [blind, dropping, overloaded, acceptable, unmeasured, unreachable, failed, worse, drift,
+       restart_required]
     default: []
   min_observation:
-    description: Seconds of metrics before a host is judged.
+    description: Seconds of metrics that a verdict needs.
     type: float
     default: 60
   accepted_drops_percent:
@@ -78,11 +89,14 @@ options:
     default: 1.0
   accepted_hosts_percent:
     description:
-      - Percent of measured hosts that may lose that little before it counts as dropping. Falco's guide accepts it on a small subset.
+      - Percent of the measured hosts that may lose up to O(accepted_drops_percent) before that counts as
+        dropping. Falco's guide accepts it on a small part of a fleet.
     type: float
     default: 5.0
   bundle_hosts:
-    description: Hosts whose metrics and settings go into an anonymised bundle for sharing with maintainers, C(bundle.json).
+    description:
+      - Hosts whose metrics and settings are written into an anonymised bundle for maintainers,
+        C(bundle.json).
     type: list
     elements: str
     default: []
@@ -94,7 +108,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Says everything and writes nothing.
+    description: Returns the report and writes no files.
   delegation:
     support: none
   diff_mode:
@@ -107,7 +121,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at every host
+- name: Gather the facts of every host
   falcotune.fleet.falco_facts:
     policy: {}
     refusal: report
@@ -121,7 +135,7 @@ EXAMPLES = r"""
     fail_on: [blind, dropping]
   run_once: true
 
-- name: Report on trials, where falco_trial left its facts on the hosts
+- name: Report on trials, after falco_trial left its facts on the hosts
   falcotune.fleet.falco_report:
     kind: trial
   run_once: true
@@ -135,7 +149,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 report:
-  description: What was written, and the fleet's part of the model.
+  description: The written files, and the fleet's part of the model.
   type: dict
   returned: always
   contains:
@@ -145,11 +159,11 @@ report:
       returned: always
       sample: {html: /srv/falco-reports/report.html}
     fleet:
-      description: Counts, percentiles, head line, what changed since the last audit, and breaches of O(fail_on).
+      description: Counts, percentiles, head line, changes since the last audit, and breaches of O(fail_on).
       type: dict
       returned: always
 summary:
-  description: Lines for people.
+  description: The summary in lines.
   type: list
   elements: str
   returned: always

@@ -5,19 +5,21 @@
 
 DOCUMENTATION = r"""
 module: falco_rollout
-short_description: What a rollout over a fleet decides between its hosts' tasks
+short_description: Decide how a rollout over a fleet goes on
 version_added: 0.1.0
 description:
-  - Plans the waves of a rollout, admits each one when its turn has come, judges it, and concludes.
-  - Used by the entry points C(plan), C(wave) and C(conclude) of the role P(falcotune.fleet.tune#role), whose registered results it
-    reads. Runs on the controller and makes no trip to any host. Use it once a play or batch (C(run_once)).
+  - Plans the batches of a rollout, admits the hosts of each batch when its turn has come, judges the batch,
+    and concludes the rollout.
+  - The entry points C(plan), C(batch) and C(conclude) of the role P(falcotune.fleet.tune#role) use it, and
+    it reads their registered results. Runs on the controller alone. Use it once a play or batch
+    (C(run_once)).
 options:
   state:
     description:
-      - V(planned) makes waves of what every host of the play would change, so that never more than the allowed share of a failure
-        domain is blind. Leaves the fact C(falco_tune_rollout), with C(hosts) and C(serial) for the play that follows; delegate it
-        to localhost with C(delegate_facts).
-      - V(admitted) says which hosts of the batch may begin now, and whether the rollout is to stop.
+      - V(planned) makes batches of the hosts of the play that need a change, so that never more than the
+        allowed share of a failure domain is blind. It sets the fact C(falco_tune_rollout), with C(hosts)
+        and C(serial) for the next play; delegate it to localhost with C(delegate_facts).
+      - V(admitted) returns the hosts of the batch that may begin now, and whether the rollout is to stop.
       - V(gated) judges the batch that has ended.
       - V(concluded) makes the record of the rollout.
     type: str
@@ -44,7 +46,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at all, and touch nothing
+- name: Plan the rollout and change nothing
   hosts: servers
   gather_facts: false
   tasks:
@@ -53,20 +55,20 @@ EXAMPLES = r"""
         name: falcotune.fleet.tune
         tasks_from: plan
 
-- name: Change them wave by wave
+- name: Change them batch by batch
   hosts: "{{ hostvars.localhost.ansible_facts.falco_tune_rollout.hosts }}"
   serial: "{{ hostvars.localhost.ansible_facts.falco_tune_rollout.serial }}"
   gather_facts: false
   tasks:
-    - name: Change what is admitted
+    - name: Change the admitted hosts
       ansible.builtin.import_role:
         name: falcotune.fleet.tune
-        tasks_from: wave
+        tasks_from: batch
 """
 
 RETURN = r"""
 summary:
-  description: Lines for people.
+  description: The plan or the end of the rollout in lines.
   type: list
   elements: str
   returned: with O(state=planned) and O(state=concluded)
@@ -90,8 +92,9 @@ ask:
   returned: with O(state=gated)
 record:
   description:
-    - C(id), C(state) (finished, stopped or awaiting_promotion), C(reason), C(began), C(ended), C(planned), C(budget), C(domains),
-      C(batches) with each host's outcome, blind seconds and evidence, C(left) and C(down).
+    - C(id), C(state) (finished, stopped or awaiting_promotion), C(reason), C(began), C(ended), C(planned),
+      C(budget), C(domains), C(batches) with each host's outcome, blind seconds and evidence, C(left) and
+      C(down).
   type: dict
   returned: with O(state=concluded)
 """

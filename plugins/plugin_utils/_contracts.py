@@ -258,6 +258,7 @@ class Attempt(TypedDict):
     # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
     replaced: NotRequired[dict[str, Any]]
     profile: NotRequired[dict[str, float]]
+    coverage: NotRequired[dict[str, Any] | None]  # _tuning/sight.digest()
 
 
 class Before(TypedDict):
@@ -649,3 +650,86 @@ class Report(TypedDict):
     fleet: Fleet
     rollout: dict[str, Any] | None
     hosts: list[ReportHost]
+
+
+# --- Trial: _trial/tests.complete()
+
+
+class TrialTest(TypedDict):
+    """One set of system calls to try. repair and all: as in Falco's base_syscalls."""
+
+    name: str
+    custom_set: list[str]
+    repair: bool
+    all: bool
+
+
+# --- Rollout: _rollout/hosts.describe() and outcome(), _rollout/batching.plan(), _rollout/records.record()
+
+
+RolloutHost = TypedDict(
+    "RolloutHost",
+    {
+        "state": str,  # batching.HOST_STATES
+        "class": list[Any] | None,
+        "domain": str | None,
+        "blind_seconds": float,
+        "bytes": int,
+        "rules_lost": int,
+        "healthy": bool,
+        "loses": str | None,
+        "reason": str | None,
+    },
+)
+"""What a rollout knows of a host before it begins. _rollout/batching.py explains each key."""
+
+
+class RolloutDomain(TypedDict):
+    hosts: int
+    allowed: int
+
+
+class Batch(TypedDict):
+    number: int  # from 1
+    stage: str  # batching.STAGES
+    hosts: list[str]
+
+
+class RolloutPlan(TypedDict):
+    batches: list[Batch]
+    left: dict[str, str]  # host: why it is in no batch
+    down: dict[str, str]  # host: why it sees nothing before the rollout begins
+    home: dict[str, str | None]  # host: its failure domain
+    domains: dict[str, RolloutDomain]
+    allowed_failures: int
+    totals: dict[str, Any]
+
+
+class Outcome(TypedDict):
+    """What became of a host: _rollout/hosts.outcome()"""
+
+    outcome: str  # batching.OUTCOMES
+    blind: bool
+    began: float | None
+    ended: float | None
+    blind_seconds: float | None
+    evidence: str
+    reason: str | None
+
+
+class BegunBatch(Batch):
+    began: float
+    ended: float | None
+    deferred: dict[str, str]  # host: why it could not begin
+
+
+class RolloutProgress(TypedDict):
+    """Where a rollout stands, as its hosts' results say. batches: those that began."""
+
+    id: str
+    state: str  # _report/shape.ROLLOUTS
+    reason: str | None
+    began: float
+    ended: float
+    outcomes: dict[str, Outcome]
+    batches: list[BegunBatch]

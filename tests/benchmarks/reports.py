@@ -25,7 +25,7 @@ def peak() -> float:
 
 
 def work(hosts: int, points: int) -> dict:
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import forms, html, models
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import html, json_csv, models, openmetrics, terminal
     from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history import History
 
     results = synthetic_audit.audit_results(hosts, history=points)
@@ -47,8 +47,8 @@ def work(hosts: int, points: int) -> dict:
         model = step("model", lambda: models.assemble(results, synthetic_audit.POLICY, synthetic_audit.META, previous))
         # The model is what the forms read; an audit has nothing else of its hosts by then.
         results = previous = None
-        for title, make in (("json", forms.to_json), ("csv", forms.to_csv), ("openmetrics", forms.to_openmetrics),
-                            ("terminal", forms.to_terminal), ("html", html.render)):
+        for title, make in (("json", json_csv.to_json), ("csv", json_csv.to_csv), ("openmetrics", openmetrics.to_openmetrics),
+                            ("terminal", terminal.to_terminal), ("html", html.render)):
             write(title, make)
 
         def remember():

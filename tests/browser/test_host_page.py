@@ -76,7 +76,7 @@ def test_a_host_tells_everything(page, fleet):
     assert host["verdict"]["advice"] in verdict
     assert page.texts("#host .verdict li") == host["verdict"]["reasons"]
     found = cards(page)
-    assert list(found) == ["What was measured", "What was lost", "What Falco costs", "Ring buffers", "Plan",
+    assert list(found) == ["Measurement", "Drops by category", "Cost of Falco", "Ring buffers", "Plan",
                            *(["System calls"] if host["syscalls"] else []), "Drift", "Last proven change",
                            "Since the last audit", "History", "raw"]
     lost = {row.split("\n")[0]: int(row.split("\n")[1].replace("\u202f", "")) for row in page.texts("#host .counts .row")}
@@ -117,8 +117,8 @@ def test_an_unmeasured_host_and_its_history(page, fleet):
     host = next(item for item in fleet.model["hosts"] if item["window"] and item["window"]["voided"])
     page.open(f"{fleet.url}#host={host['name']}")
     host_shown(page)
-    assert host["window"]["voided"] in cards(page)["What was measured"]
-    assert "Nothing was measured in any of them." in cards(page)["History"]
+    assert host["window"]["voided"] in cards(page)["Measurement"]
+    assert "None of these audits has a measurement." in cards(page)["History"]
 
 
 def test_the_history_as_a_table(page, fleet):

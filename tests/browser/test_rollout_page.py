@@ -36,7 +36,7 @@ def test_it_says_where_the_rollout_stands(page, rollout):
     done = sum(host["outcome"] == "done" for host in hosts)
     assert found["Rollout"] == "stopped" and found["Changed"] == f"{done} of 300" and found["Left"] == str(len(record["left"]))
     assert found["Failures"] == f"{record['budget']['used']} of {record['budget']['allowed']} allowed"
-    assert found["Went wrong"] == ", ".join(f"{number} {name}" for name in WRONG
+    assert found["Failures"] == ", ".join(f"{number} {name}" for name in WRONG
                                             if (number := sum(host["outcome"] == name for host in hosts)))
     assert found["Most blind at once"] == "3 of 3 allowed in rack-c"
     assert record["reason"] in page.text(".standing")

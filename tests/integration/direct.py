@@ -78,7 +78,7 @@ def request(host, **policy) -> dict:
 
 def trial_request(host, test: dict | None = None, **options) -> dict:
     """What the controller would ask of falco_trial for one test; the guide's first without one."""
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import requests, tests
     from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly
     from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
@@ -86,8 +86,8 @@ def trial_request(host, test: dict | None = None, **options) -> dict:
     complete = policies.complete(given)
     arguments = {name: complete[name] for name in ("host_root", "unit", "config_file", "state_dir", "metrics_dir")}
     found = assembly.assemble(finished(started(host, "falco_facts", {**arguments, "observe_seconds": 0}))["ansible_facts"]["falco"])
-    chosen = campaigns.options({"seconds": 5, "max_load_per_cpu": 1000})
-    made = campaigns.request(test or campaigns.GUIDE[0], found, None, chosen, complete, campaigns.release_of(found), False)
+    chosen = tests.options({"seconds": 5, "max_load_per_cpu": 1000})
+    made = requests.build(test or tests.GUIDE[0], found, None, chosen, complete, requests.release_of(found), False)
     return {**made, **options}
 
 

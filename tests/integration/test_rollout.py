@@ -38,7 +38,7 @@ def outcomes(run) -> dict[str, str]:
     return {host["name"]: host["outcome"] for batch in run.record()["batches"] for host in batch["hosts"]}
 
 
-def waves(run) -> list[list[str]]:
+def batches(run) -> list[list[str]]:
     return [[host["name"] for host in batch["hosts"]] for batch in run.record()["batches"]]
 
 
@@ -49,7 +49,7 @@ def test_a_canary_that_fails_leaves_the_fleet_untouched_and_a_second_run_goes_on
     first = play(TUNE, fleet.inventory)
     assert first.status == 2 and first.record()["state"] == "stopped"
     assert first.record()["reason"] == "the canary c1 was reverted"
-    assert waves(first) == [["c1", "other"]] and outcomes(first) == {"c1": "reverted", "other": "done"}
+    assert batches(first) == [["c1", "other"]] and outcomes(first) == {"c1": "reverted", "other": "done"}
     assert first.record()["left"] == ["c2", "c3"]
     assert unit(hosts["c1"])["ActiveState"] == "active" and leftovers(hosts["c1"]) == []
     for name in ("c2", "c3"):
@@ -74,7 +74,7 @@ def test_the_failure_budget_stops_it_over_all_batches(fleet_of):
     run = play(TUNE, fleet.inventory)
     record = run.record()
     # The first batch failed whole: Ansible alone would have ended here.
-    assert waves(run) == [["h0"], ["h1", "h2", "h3"]]
+    assert batches(run) == [["h0"], ["h1", "h2", "h3"]]
     assert outcomes(run) == {"h0": "reverted", "h1": "done", "h2": "done", "h3": "reverted"}
     assert record["budget"] == {"allowed": 1, "used": 2} and record["left"] == names[4:]
     assert record["reason"] == "2 hosts were reverted, failed or lost, and falco_tune_failure_budget allows 1 of 8"
@@ -132,7 +132,7 @@ def test_a_failure_domain_is_never_blinder_than_allowed(fleet_of):
     run = play(TUNE, fleet.inventory, "-e", "falco_tune_failure_domain=rack", "-e", "falco_tune_domain_share_percent=40")
     record = run.record()
     # Two of five may be blind and one is down; one of three may be, and it is.
-    assert waves(run) == [["a0"], ["a1"], ["a2"], ["a3"]]
+    assert batches(run) == [["a0"], ["a1"], ["a2"], ["a3"]]
     assert record["domains"] == [{"name": "a", "hosts": 5, "allowed": 2, "most_blind": 2},
                                  {"name": "b", "hosts": 3, "allowed": 1, "most_blind": 1}]
     assert {item["name"] for item in record["down"]} == {"a4", "b2"} and record["left"] == ["b0", "b1"]
@@ -149,10 +149,10 @@ def test_promotion_by_hand_waits_where_there_is_no_terminal_and_a_second_run_goe
     fleet = fleet_of({"p1": {}, "p2": {}, "p3": {}}, hostvars=HOSTVARS)
     first = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=manual")
     assert first.record()["state"] == "awaiting_promotion" and first.status == 0
-    assert waves(first) == [["p1"]] and first.record()["left"] == ["p2", "p3"]
+    assert batches(first) == [["p1"]] and first.record()["left"] == ["p2", "p3"]
     second = play(TUNE, fleet.inventory, "-e", "falco_tune_promote=auto", "-e", "falco_tune_serial=100%",
                   ANSIBLE_STDOUT_CALLBACK="falcotune.fleet.rollout")
-    assert waves(second) == [["p2", "p3"]] and second.record()["state"] == "finished"
+    assert batches(second) == [["p2", "p3"]] and second.record()["state"] == "finished"
     # In a log, a line a batch and no others of its kind.
     lines = [line for line in second.output.splitlines() if " blind now" in line]
     assert len(lines) == 1 and lines[0].startswith("batch 1 of 1: 2 done, 0 reverted, 0 left, 0 blind now | 0:0"), second.output
@@ -276,4 +276,4 @@ def test_a_pattern_without_hosts_is_refused(innocent):
 def test_hosts_that_are_called_like_patterns_are_hosts(fleet_of):
     fleet = fleet_of({"web-01.example.com": {}, "10.0.0.7": {}, "node": {}}, hostvars=HOSTVARS)
     run = play(TUNE, fleet.inventory, "--limit", "10.0.0.7,node", "-e", "falco_tune_serial=1")
-    assert waves(run) == [["10.0.0.7"], ["node"]] and run.status == 0, run.output
+    assert batches(run) == [["10.0.0.7"], ["node"]] and run.status == 0, run.output

@@ -1,32 +1,36 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts of a report → a bundle that can be shown to strangers: the numbers and settings, and nobody's names. Pure.
+"""Hosts of a report → a bundle that can be shown to strangers: numbers and settings, no names. Pure.
 
-What may stay is listed here (system calls too: what each set of them costs is what a bundle is shared for); everything
-else that is text is replaced, whatever it is, by what it was called first: host-01, path-3, rule-2, address-1, text-7. The
-same text is replaced by the same word everywhere in one bundle, and words are numbered in the order in which they come
-up, so the same report makes the same bundle. Sentences are replaced as a whole, because they quote what they speak of; a
-verdict's words and a window's numbers say the same to a reader.
+What may stay is listed here (system calls too: what each set of them costs is what a bundle is shared for).
+All other text is replaced by the kind of text it is, with a number: host-01, path-3, rule-2, address-1,
+text-7. The same text is replaced by the same word everywhere in one bundle, and words are numbered in the
+order in which they come up, so the same report makes the same bundle. Sentences are replaced whole, because
+they quote what they speak of; the words of a verdict and the numbers of a window say the same to a reader.
 
-Stays: numbers, words of the report model, names of Falco's own keys, releases, drivers and units, durations. Kernel
-releases stay as far as they are a distribution's. All times are shifted together, so that the report was made at EPOCH.
+What stays: numbers, words of the report model, names of Falco's own keys, releases, drivers and units,
+durations. Kernel releases stay as far as they are a distribution's. All times are shifted together, so that
+the report was made at EPOCH.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import syscall_names
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, syscall_names
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import ENGINES, UNIT_DRIVERS
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import tests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
 
 EPOCH = "2000-01-01T00:00:00Z"
+_EPOCH = shape.unix(EPOCH) or 0
 
 UNITS = tuple(UNIT_DRIVERS)
 SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus", "between audits")
@@ -72,7 +76,7 @@ SAID = (
     "what is on disk",
 )
 # The guide's own tests, by name and by number; a user's may be called anything.
-TESTS = tuple(name for test in campaigns.GUIDE for name in (test["name"], test["name"].split()[0]))
+TESTS = tuple(name for test in tests.GUIDE for name in (test["name"], test["name"].split()[0]))
 EVENTS = (
     syscall_names.WITH_EVENT
     | syscall_names.GENERIC
@@ -121,18 +125,23 @@ _BLOCK_OF = re.compile(r"([a-z_]+) of (/.+)", re.DOTALL)
 _OURS = re.compile(r"[a-z]+-[0-9]+")
 
 
+Host = models.Host
+Part = dict[str, Any]
+Allowed = Container[str] | re.Pattern[str]
+
+
 class BundleError(policies.PolicyError):
-    """A host that is not in the report; says which, and the nearest name that is."""
+    """A host that is not in the report: says which, and the nearest name in it."""
 
 
-def bundle(model, hosts=None):
+def bundle(model: models.Model, hosts: Sequence[str] | None = None) -> models.Model:
     """A report of kind bundle with the chosen hosts, or all. hosts: names as in the report.
 
     The fleet's part is computed anew, of these hosts alone; what was said of others is not in it.
     """
     chosen = _chosen(model, hosts)
     names = _Names(chosen)
-    shift = shape.unix(EPOCH) - (shape.unix(model["made_at"]) or 0)
+    shift = _EPOCH - (shape.unix(model["made_at"]) or 0)
     collection = model["collection"] if _COLLECTION.fullmatch(str(model["collection"])) else "falcotune.fleet"
     return models.public(
         models.assemble(
@@ -143,28 +152,29 @@ def bundle(model, hosts=None):
     )
 
 
-def _chosen(model, names):
+def _chosen(model: models.Model, names: Sequence[str] | None) -> list[Host]:
     if names is None:
         return [shape.host(host) for host in model["hosts"]]
     known = {host["name"]: host for host in model["hosts"]}
     for name in names:
         if name not in known:
-            raise BundleError("%s is not in this report%s" % (name, policies.nearest(str(name), known)))
+            raise BundleError("%s is not in this report%s" % (name, hint(name, known)))
     return [shape.host(host) for name, host in known.items() if name in names]
 
 
 class _Names:
     """What each text is called from now on."""
 
-    def __init__(self, hosts):
-        self.known, self.numbers = {}, {}
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self.known: dict[str, str] = {}
+        self.numbers: dict[str, int] = {}
         # A text that looks like one of our words keeps its number free, or it would seem to be somebody else.
         self.taken = frozenset(_looking_ours(hosts))
         digits = len(str(len(hosts) + len(self.taken)))
         for host in hosts:
             self.call("host", host["name"], digits)
 
-    def call(self, kind, text, digits=1):
+    def call(self, kind: str, text: str, digits: int = 1) -> str:
         if text not in self.known:
             while True:
                 self.numbers[kind] = self.numbers.get(kind, 0) + 1
@@ -174,14 +184,14 @@ class _Names:
             self.known[text] = name
         return self.known[text]
 
-    def word(self, kind, text, allowed):
+    def word(self, kind: str, text: str | None, allowed: Allowed) -> str | None:
         """A text that stays if it is allowed: a container of texts, or a compiled pattern."""
         if text is None:
             return None
-        stays = allowed.fullmatch(text) if hasattr(allowed, "fullmatch") else text in allowed
+        stays = allowed.fullmatch(text) if isinstance(allowed, re.Pattern) else text in allowed
         return text if stays else self.call(kind, text)
 
-    def text(self, text):
+    def text(self, text: str | None) -> str | None:
         """Free text, called by what it is where that can be seen."""
         if text is None or not text or text in _WORDS:
             return text
@@ -191,10 +201,10 @@ class _Names:
             return self.call("address", text)
         return self.call("text", text)
 
-    def texts(self, texts):
+    def texts(self, texts: Iterable[str | None]) -> list[str | None]:
         return [self.text(text) for text in texts]
 
-    def about(self, text):
+    def about(self, text: str) -> str | None:
         """The key of a change or what a finding is about."""
         match = _ABOUT.fullmatch(text)
         if match:
@@ -204,7 +214,7 @@ class _Names:
             return "%s of %s" % (match.group(1), self.text(match.group(2)))
         return self.text(text)
 
-    def value(self, value):
+    def value(self, value: Any) -> Any:
         """A setting: numbers and switches stay, lists and dicts are looked into."""
         if isinstance(value, str):
             return value if _SETTING.fullmatch(value) or _RELEASE.fullmatch(value) else self.text(value)
@@ -214,26 +224,26 @@ class _Names:
             return {self.word("key", name, _PARTS): self.value(item) for name, item in value.items()}
         return value
 
-    def events(self, names):
-        """System calls, each with a ! before it where it is taken out."""
-        return [
-            "!" + self.word("event", name[1:], EVENTS)
-            if name[:1] == "!"
-            else self.word("event", name, EVENTS)
-            for name in names
-        ]
+    def events(self, names: Iterable[str]) -> list[str]:
+        """System calls, each with a ! before it where it is excluded."""
+        return ["!" + self.event(name[1:]) if name[:1] == "!" else self.event(name) for name in names]
 
-    def rules(self, names):
+    def event(self, name: str) -> str:
+        return name if name in EVENTS else self.call("event", name)
+
+    def rules(self, names: Iterable[str]) -> list[str]:
         return [self.call("rule", name) for name in names]
 
-    def counts(self, kind, counts, allowed):
-        return {self.word(kind, name, allowed): number for name, number in counts.items()}
+    def counts(self, kind: str, counts: dict[str, int], allowed: Allowed) -> dict[str, int]:
+        return {self.word(kind, name, allowed) or "": number for name, number in counts.items()}
 
-    def kernel(self, text):
+    def kernel(self, text: str | None) -> str | None:
         """The beginning of a kernel's release that a distribution gave it, or a name."""
-        match = _KERNEL.match(text or "")
+        if not text:
+            return text
+        match = _KERNEL.match(text)
         if not match:
-            return text and self.call("kernel", text)
+            return self.call("kernel", text)
         end = match.end()
         for part in _KERNEL_PART.finditer(text, end):
             if part.start() != end or not (
@@ -244,7 +254,7 @@ class _Names:
         return text[:end]
 
 
-def _looking_ours(value):
+def _looking_ours(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         if _OURS.fullmatch(value):
             yield value
@@ -258,7 +268,7 @@ def _looking_ours(value):
             yield from _looking_ours(item)
 
 
-def _is_address(text):
+def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_interface(text.strip("[]"))
     except ValueError:
@@ -266,8 +276,8 @@ def _is_address(text):
     return True
 
 
-def _host(host, names, shift):
-    """A host as assemble() takes it. Its parts are named one by one: a new one is left out until somebody has thought of it."""
+def _host(host: Host, names: _Names, shift: int) -> Host:
+    """A host as assemble() takes it. Its parts are listed one by one, so that a new part is left out."""
     return {
         "name": names.call("host", host["name"]),
         "status": host["status"],
@@ -299,13 +309,20 @@ def _host(host, names, shift):
         ],
         "change": host["change"] and _change(host["change"], names, shift),
         "syscalls": host["syscalls"] and _syscalls(host["syscalls"], names),
+        "sight": host["sight"]
+        and {
+            "basis": host["sight"]["basis"],
+            "reason": names.text(host["sight"]["reason"]),
+            "rules_total": host["sight"]["rules_total"],
+            **{kind: names.rules(host["sight"][kind]) for kind in ("blind", "half_blind", "wrong_output")},
+        },
         "trial": host["trial"] and _trial(host["trial"], names, shift),
         "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
         "history": [[row[0] + shift, *row[1:]] for row in host["history"]],
     }
 
 
-def _window(window, names):
+def _window(window: Part, names: _Names) -> Part:
     return dict(
         window,
         source=names.word("text", window["source"], SOURCES),
@@ -317,7 +334,7 @@ def _window(window, names):
     )
 
 
-def _plan(plan, names):
+def _plan(plan: Part, names: _Names) -> Part:
     return {
         "changes": [
             {
@@ -335,8 +352,8 @@ def _plan(plan, names):
     }
 
 
-def _syscalls(chosen, names):
-    def rules(items):
+def _syscalls(chosen: Part, names: _Names) -> Part:
+    def rules(items: Iterable[Part]) -> list[Part]:
         return [
             {
                 "rule": names.call("rule", item["rule"]),
@@ -370,7 +387,7 @@ def _syscalls(chosen, names):
     )
 
 
-def _trial(trial, names, shift):
+def _trial(trial: Part, names: _Names, shift: int) -> Part:
     numbers = (
         "state",
         "repair",
@@ -409,16 +426,16 @@ def _trial(trial, names, shift):
     }
 
 
-def _change(change, names, shift):
+def _change(change: Part, names: _Names, shift: int) -> Part:
     evidence = change["evidence"]
-    kept = {name: evidence[name] for name in EVIDENCE if shape.number(evidence.get(name)) is not None}
-    kept["source"] = names.word("text", shape.text(evidence.get("source")), PROOFS)
+    kept = {name: evidence[name] for name in EVIDENCE if _untrusted.number(evidence.get(name)) is not None}
+    kept["source"] = names.word("text", _untrusted.text(evidence.get("source")), PROOFS)
     rings = evidence.get("buffers")
     if isinstance(rings, dict):
         kept["buffers"] = {
-            "bytes_each": shape.count(rings.get("bytes_each")),
-            "count": shape.count(rings.get("count")),
-            "source": names.word("text", shape.text(rings.get("source")), PROOFS),
+            "bytes_each": _untrusted.count(rings.get("bytes_each")),
+            "count": _untrusted.count(rings.get("count")),
+            "source": names.word("text", _untrusted.text(rings.get("source")), PROOFS),
         }
     return {
         "at": None if change["at"] is None else change["at"] + shift,
@@ -427,7 +444,7 @@ def _change(change, names, shift):
     }
 
 
-def _later(at, shift):
+def _later(at: object, shift: int) -> str | None:
     seconds = shape.unix(at)
     try:
         return None if seconds is None else shape.iso(seconds + shift)

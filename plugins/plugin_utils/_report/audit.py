@@ -1,16 +1,40 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an audit keeps of one host: facts + plan (+ the last audit's counters) → one entry of the report. Pure."""
+"""Facts, plan and the counters of the last audit of one host → its entry of the report. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Buffers,
+    Facts,
+    Plan,
+    Policy,
+    ReportPlan,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, drift, windows
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    buffers,
+    drift,
+    sight,
+    verdicts,
+    windows,
+)
 
-EMPTY = {
+# The parts of the facts that an entry reads.
+PARTS = ("falco", "service", "driver", "config", "metrics", "cpus", "kernel", "memory", "host")
+# The source of a window of windows.between().
+BETWEEN = "between audits"
+Entry = dict[str, Any]
+Snapshot = dict[str, Any]
+
+EMPTY: Entry = {
     "name": None,
     "status": "ok",
     "reason": None,
@@ -27,6 +51,7 @@ EMPTY = {
     "drift": [],
     "change": None,
     "syscalls": None,
+    "sight": None,
     "trial": None,
     "previous": None,
     "history": [],
@@ -34,126 +59,131 @@ EMPTY = {
 }
 
 
-def missing(name, status, reason):
+def missing(name: str, status: str, reason: object) -> Entry:
     """The entry of a host that brought no facts: status 'unreachable' or 'failed'."""
-    return dict(EMPTY, name=name, status=status, reason=str(reason), drift=[], history=[])
+    return {**EMPTY, "name": name, "status": status, "reason": str(reason), "drift": [], "history": []}
 
 
-def tried(name, trial, found):
-    """The entry of a host that brought a trial; found: its other entry. A host that was tried was reached."""
+def tried(name: str, trial: Mapping[str, Any], found: Entry) -> Entry:
+    """The entry of a host that brought a trial; found: its other entry. A host with a trial was reached."""
     if found["status"] == "failed" and found["release"] is None:
-        found = dict(EMPTY, name=name, drift=[], history=[])
-    return dict(found, trial=trial)
+        found = {**EMPTY, "name": name, "drift": [], "history": []}
+    return {**found, "trial": trial}
 
 
-def entry(name, facts, plan, policy, older=None):
-    """The entry of a host. plan: the plan, or {'reason'} where none could be made. policy: min_observation and
-    accepted_drops_percent. older: the snapshot of the last audit, from which a window between the two audits is made
-    where the host's own record is too short."""
+def incomplete(facts: object) -> list[str]:
+    """The parts of the facts that are missing; [] for facts that entry() can read."""
+    found = _untrusted.dictionary(facts)
+    return [part for part in PARTS if not isinstance(found.get(part), dict)]
+
+
+def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object = None) -> Entry:
+    """The entry of a host.
+
+    plan: the plan, {'reason'} where none could be made, or None. policy: min_observation and
+    accepted_drops_percent. older: the snapshot of the last audit, or anything else. It makes a window
+    between the two audits where the host's own record is too short.
+    """
     release = releases.known(facts["falco"]["version"])
-    facts = _with_older(facts, older, release, policy)
-    current = None
-    if (
-        release is not None
-        and facts["driver"].get("kind") in release.drivers
-        and facts["config"].get("effective")
-    ):
-        current = buffers.in_force(Settings(facts["config"]["effective"], release), facts["driver"]["kind"])
-    window = dict(facts.get("metrics") or {})
+    if isinstance(older, dict) and older:
+        facts = _with_older(facts, older, release, policy)
+    made = _untrusted.dictionary(plan)
+    current = _current(facts, release)
+    window: dict[str, Any] = dict(facts["metrics"])
     snapshot = window.pop("snapshot", None)
-    return dict(
-        EMPTY,
-        name=name,
-        release=facts["falco"].get("version"),
-        driver=facts["driver"].get("kind"),
-        cpus=facts["cpus"].get("online"),
-        memory_bytes=facts["memory"].get("total"),
-        kernel=facts["kernel"].get("release"),
-        unit=facts["service"].get("unit"),
-        buffers=_buffers(facts, current),
-        window=window,
-        verdict=_verdict(facts, plan, policy),
-        plan=_plan(plan),
-        drift=drift.find(facts, plan, current),
-        change=_change(facts),
-        syscalls=(plan or {}).get("syscalls"),
-        history=[],
-        snapshot=_snapshot(facts, snapshot),
-    )
+    return {
+        **EMPTY,
+        "name": name,
+        "release": facts["falco"]["version"],
+        "driver": facts["driver"]["kind"],
+        "cpus": facts["cpus"]["online"],
+        "memory_bytes": facts["memory"]["total"],
+        "kernel": facts["kernel"]["release"],
+        "unit": facts["service"]["unit"],
+        "buffers": _buffers(facts, current),
+        "window": window,
+        "verdict": _verdict(facts, made, policy),
+        "plan": _plan(made),
+        "drift": drift.find(facts, cast(Plan, made) if made else None, current),
+        "change": _change(facts),
+        "syscalls": made.get("syscalls"),
+        "sight": sight.in_force(facts),
+        "history": [],
+        "snapshot": _snapshot(facts, snapshot),
+    }
 
 
-def _with_older(facts, older, release, policy):
-    """Counters that were read at two audits make a window where one Falco run spans both; CPU time too."""
-    if not isinstance(older, dict) or not older:
-        return facts
-    facts = dict(facts, falco=dict(facts["falco"]))
-    now = _snapshot(facts, (facts.get("metrics") or {}).get("snapshot"))
-    seconds = (facts.get("metrics") or {}).get("seconds") or 0
-    if now and seconds < policy["min_observation"]:
-        between = windows.between(older, now, release, facts["cpus"].get("online"))
-        if not between["voided"] and between["seconds"] > seconds:
-            facts["metrics"] = between
-    between = _cpu_between(older.get("cpu"), (now or {}).get("cpu"))
-    if between and between["seconds"] >= policy["min_observation"]:
-        facts["falco"]["cpu"] = dict(facts["falco"].get("cpu") or {}, look="between the audits", **between)
-    return facts
-
-
-def _cpu_between(was, now):
-    """{'on', 'waiting', 'throttled', 'seconds'} in percent between two looks at one process, or None."""
-    if not isinstance(was, dict) or not isinstance(now, dict) or was.get("start_ticks") != now["start_ticks"]:
+def _current(facts: Facts, release: Release | None) -> Buffers | None:
+    """The settings of the ring buffers that the configuration on disk asks for."""
+    kind, effective = facts["driver"]["kind"], facts["config"]["effective"]
+    if release is None or kind not in release.drivers or not effective:
         return None
-    took = now["age"] - _number(was.get("age"), now["age"])
-    if took <= 0:
-        return None
-    found = {"seconds": round(took, 1)}
-    for name in ("on", "waiting", "throttled"):
-        then = _number(was.get(name), None)
-        found[name] = (
-            None
-            if then is None or now.get(name) is None or now[name] < then
-            else round(100.0 * (now[name] - then) / took, 2)
-        )
+    return buffers.in_force(Settings(effective, release), kind)
+
+
+def _with_older(facts: Facts, older: Snapshot, release: Release | None, policy: Policy) -> Facts:
+    """The facts with a window and CPU times between two audits, where one Falco run spans both."""
+    found = cast(Facts, {**facts, "falco": {**facts["falco"]}})
+    now = _snapshot(found, found["metrics"]["snapshot"])
+    if now is None:
+        return found
+    seconds = found["metrics"]["seconds"] or 0
+    if seconds < policy["min_observation"]:
+        window = windows.between(older, now, release, facts["cpus"]["online"])
+        if not window["voided"] and (window["seconds"] or 0) > seconds:
+            found["metrics"] = window
+    cpu = _cpu_between(older.get("cpu"), now.get("cpu"))
+    if cpu and cpu["seconds"] >= policy["min_observation"]:
+        known: Any = {**found["falco"]["cpu"], "look": "between the audits", **cpu}
+        found["falco"]["cpu"] = known
     return found
 
 
-def _number(value, instead):
-    return (
-        value
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1 << 64
-        else instead
-    )
+def _cpu_between(was: object, now: object) -> dict[str, Any] | None:
+    """{'on', 'waiting', 'throttled', 'seconds'} in percent between two looks at one process, or None."""
+    if not isinstance(was, dict) or not isinstance(now, dict) or was.get("start_ticks") != now["start_ticks"]:
+        return None
+    age = _untrusted.number(was.get("age"))
+    took = now["age"] - (now["age"] if age is None else age)
+    if took <= 0:
+        return None
+    found: dict[str, Any] = {"seconds": round(took, 1)}
+    for name in ("on", "waiting", "throttled"):
+        then, spent = _untrusted.number(was.get(name)), now.get(name)
+        if then is None or spent is None or spent < then:
+            found[name] = None
+        else:
+            found[name] = round(100.0 * (spent - then) / took, 2)
+    return found
 
 
-def _snapshot(facts, snapshot):
+def _snapshot(facts: Facts, snapshot: Snapshot | None) -> Snapshot | None:
     """What the next audit needs of this one, or None."""
     if not snapshot:
         return None
     falco = facts["falco"]
-    total = (falco.get("cpu") or {}).get("total")
-    if total and falco.get("age"):
-        snapshot = dict(snapshot, cpu=dict(total, start_ticks=falco.get("start_ticks"), age=falco["age"]))
-    return snapshot
+    total = falco["cpu"]["total"]
+    if not total or not falco["age"]:
+        return snapshot
+    return {**snapshot, "cpu": {**total, "start_ticks": falco["start_ticks"], "age": falco["age"]}}
 
 
-def _verdict(facts, plan, policy):
-    """The plan's verdict knows what was tried; one on counters between two audits is made here."""
-    if plan and plan.get("verdict") and (facts.get("metrics") or {}).get("source") != "between audits":
+def _verdict(facts: Facts, plan: dict[str, Any], policy: Policy) -> Any:
+    """The plan's verdict, which knows what was tried before; a new one on counters between two audits."""
+    if plan.get("verdict") and facts["metrics"]["source"] != BETWEEN:
         return plan["verdict"]
     return verdicts.judge(facts, policy)
 
 
-def _buffers(facts, current):
-    online = facts["cpus"].get("online")
-    if not current or not online:
+def _buffers(facts: Facts, current: Buffers | None) -> dict[str, Any] | None:
+    kind, online = facts["driver"]["kind"], facts["cpus"]["online"]
+    if current is None or kind is None or not online:
         return None
-    rings = buffers.layout(
-        facts["driver"]["kind"], online, current["buf_size_preset"], current["cpus_for_each_buffer"]
-    )
-    return dict(current, **{name: rings[name] for name in ("count", "bytes_each", "bytes_total")})
+    rings = buffers.layout(kind, online, current["buf_size_preset"], current["cpus_for_each_buffer"])
+    return {**current, **{name: rings[name] for name in ("count", "bytes_each", "bytes_total")}}
 
 
-def _plan(plan):
+def _plan(plan: dict[str, Any]) -> ReportPlan | None:
     if not plan:
         return None
     return {
@@ -164,8 +194,8 @@ def _plan(plan):
     }
 
 
-def _change(facts):
-    record = (facts.get("host") or {}).get("record")
+def _change(facts: Facts) -> dict[str, Any] | None:
+    record = facts["host"]["record"]
     if not record:
         return None
-    return {"at": record.get("at"), "evidence": record.get("evidence"), "before": record.get("before")}
+    return {name: _untrusted.dictionary(record).get(name) for name in ("at", "evidence", "before")}

@@ -1,11 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Earlier audits, in one SQLite file beside the reports. The only part of the core with input and output.
+"""Earlier audits, in one SQLite file beside the reports. The only module of the core with input and output.
 
-Rows lie by host and time, because that is how they are read: the last result of each host, its latest points, and what is
-older than the retention. With 10 000 hosts and 400 audits each question is still one short walk down one index a host.
-Snapshots are large and only the newest is of use, so there is one a host.
+Rows lie by host and time, because that is how they are read: the last result of each host, its latest
+points, and what is older than the retention. With 10 000 hosts and 400 audits each question is still one
+short walk down one index a host. Snapshots are large and only the newest is of use, so there is one a host.
 """
 
 from __future__ import annotations
@@ -15,129 +15,136 @@ import hashlib
 import json
 import os
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
 
-# "falc" in the file's header: a database of somebody else is not written to.
+# "falc" in the file's header. A database of another program is never written to.
 APPLICATION = 0x66616C63
-# What leads from each version of the file to the next one. Steps that were released are never edited.
+# The statements that lead from each version of the file to the next one. Released steps are never edited.
 STEPS = (
     (
-        "CREATE TABLE audits (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT, collection TEXT, seconds REAL,"
-        " hosts INTEGER NOT NULL, headline TEXT)",
+        "CREATE TABLE audits (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT,"
+        " collection TEXT, seconds REAL, hosts INTEGER NOT NULL, headline TEXT)",
         "CREATE INDEX audits_at ON audits (at)",
         "CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-        "CREATE TABLE results (host INTEGER NOT NULL, at INTEGER NOT NULL, audit INTEGER NOT NULL, status TEXT NOT NULL, state TEXT,"
-        " tier TEXT, drops_percent REAL, rate_per_cpu REAL, rate_per_cpu_guide REAL, seconds REAL, falco_cpu_percent REAL, driver TEXT,"
-        " release TEXT, preset INTEGER, plan TEXT, PRIMARY KEY (host, at, audit)) WITHOUT ROWID",
+        "CREATE TABLE results (host INTEGER NOT NULL, at INTEGER NOT NULL, audit INTEGER NOT NULL,"
+        " status TEXT NOT NULL, state TEXT, tier TEXT, drops_percent REAL, rate_per_cpu REAL,"
+        " rate_per_cpu_guide REAL, seconds REAL, falco_cpu_percent REAL, driver TEXT, release TEXT,"
+        " preset INTEGER, plan TEXT, PRIMARY KEY (host, at, audit)) WITHOUT ROWID",
     ),
     # Counters of the newest audit, for a window between two audits.
     (
-        "CREATE TABLE snapshots (host INTEGER PRIMARY KEY, at INTEGER NOT NULL, release TEXT, cpus INTEGER, snapshot TEXT NOT NULL)",
+        "CREATE TABLE snapshots (host INTEGER PRIMARY KEY, at INTEGER NOT NULL, release TEXT, cpus INTEGER,"
+        " snapshot TEXT NOT NULL)",
     ),
 )
 VERSION = len(STEPS)
 DAY = 86400
-# Seconds to wait for an audit that is just writing. 10 000 hosts take about one.
+# execute() of a transaction.
+Run = Callable[..., sqlite3.Cursor]
+# Seconds to wait for another audit that writes. 10 000 hosts take about one.
 PATIENCE = 30.0
 CACHE_KIB = 64 << 10
 
 
 class HistoryError(ValueError):
-    """The history can't be read or written: says which file, why and what to do."""
+    """The history cannot be read or written: says which file, why and what to do."""
 
 
 class History:
-    """The audits in one file, which is made if it is missing, for its owner only. A context manager.
+    """The audits in one file. A missing file is made, for its owner only. A context manager.
 
-    retention_days:  audits that are older than that, seen from the newest one, are forgotten
+    retention_days:  audits that are so much older than the newest one are removed
     per_host:        at most so many results of one host are kept, the newest
     """
 
-    def __init__(self, path, retention_days=400, per_host=2000):
+    connection: sqlite3.Connection
+
+    def __init__(self, path: object, retention_days: int = 400, per_host: int = 2000) -> None:
         self.path, self.retention, self.per_host = str(path), retention_days * DAY, per_host
-        self.connection = None
-        try:
-            with self._told():
-                self._make()
-                # Transactions are ours: Python's own would begin them late, and without a lock.
-                self.connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        with self._told():
+            self._make()
+            # Transactions are ours: Python's own would begin them late, and without a lock.
+            self.connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            try:
                 self._own()
                 self._faster()
                 self._migrate()
-        except HistoryError:
-            self.close()
-            raise
+            except BaseException:
+                self.close()
+                raise
 
-    def __enter__(self):
+    def __enter__(self) -> History:
         return self
 
-    def __exit__(self, *dummy):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    def close(self):
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
+    def close(self) -> None:
+        self.connection.close()
 
-    def add(self, model):
-        """Remember an audit: all of it or nothing. Forgets what is too old. → the audit's number."""
-        at = shape.unix(model["made_at"])
+    def add(self, model: models.Model) -> int | None:
+        """Keeps an audit, all of it or nothing, and removes what is too old. → the audit's number."""
+        at, hosts = shape.unix(model["made_at"]), model["hosts"]
         with self._written() as run:
             audit = run(
-                "INSERT INTO audits (at, kind, collection, seconds, hosts, headline) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO audits (at, kind, collection, seconds, hosts, headline)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     at,
                     model["kind"],
                     model["collection"],
                     model["seconds"],
-                    len(model["hosts"]),
+                    len(hosts),
                     model["fleet"]["headline"],
                 ),
             ).lastrowid
             self.connection.executemany(
-                "INSERT OR IGNORE INTO hosts (name) VALUES (?)", ((host["name"],) for host in model["hosts"])
+                "INSERT OR IGNORE INTO hosts (name) VALUES (?)", ((host["name"],) for host in hosts)
             )
             known = dict(run("SELECT name, id FROM hosts"))
-            # Two names can become one, where they differ in nothing that UTF-8 can hold.
+            # Two names can become one, where they differ only in what UTF-8 cannot hold.
             self.connection.executemany(
                 "INSERT OR REPLACE INTO results VALUES (%s)" % ", ".join("?" * 15),
-                ((known[host["name"]], at, audit, *_result(host)) for host in model["hosts"]),
+                ((known[host["name"]], at, audit, *_result(host)) for host in hosts),
             )
             # Of two audits that end at once, the one that was made later has the newest counters.
             self.connection.executemany(
-                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET (at, release, cpus, snapshot) ="
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET"
+                " (at, release, cpus, snapshot) ="
                 " (excluded.at, excluded.release, excluded.cpus, excluded.snapshot) WHERE excluded.at >= at",
-                (
-                    (
-                        known[host["name"]],
-                        at,
-                        host["release"],
-                        _whole(host["cpus"]),
-                        json.dumps(host["snapshot"], separators=(",", ":")),
-                    )
-                    for host in model["hosts"]
-                    if host.get("snapshot")
-                ),
+                ((known[host["name"]], at, *_snapshot(host)) for host in hosts if host.get("snapshot")),
             )
-            self._prune(run, [known[host["name"]] for host in model["hosts"]])
+            self._prune(run, [known[host["name"]] for host in hosts])
         return audit
 
-    def prune(self):
-        """Forget what is older than the retention, or more than per_host. add() does so too."""
+    def prune(self) -> None:
+        """Removes what is older than the retention, or more than per_host. add() does so too."""
         with self._written() as run:
             self._prune(run, [host for (host,) in run("SELECT id FROM hosts")])
 
-    def last(self, before=None):
-        """{host: {'at', 'seen', 'state', 'drops_percent', 'rate_per_cpu_guide'}}: of each host its last result with a state.
+    def last(self, before: int | float | str | None = None) -> dict[str, dict[str, Any]]:
+        """Of each host its last result with a state.
 
-        before: Unix time or ISO 8601; only audits before it. at is the time of that result, seen that of the last audit which
-        knew the host, reachable or not; so an audit of one group does not hide what the whole fleet's said before. A host
-        that never had a state has None everywhere but in seen.
+        {host: {'at', 'seen', 'state', 'drops_percent', 'rate_per_cpu_guide'}}. at is the time of that
+        result, seen that of the last audit which knew the host, reachable or not; so an audit of one group
+        does not hide what the whole fleet's said before. A host that never had a state has None everywhere
+        but in seen.
+
+        before: Unix time or ISO 8601; only audits before it.
         """
         limit = shape.unix(before) if isinstance(before, str) else before
         limit = (1 << 62) if limit is None else int(limit)
-        newest = "SELECT at FROM results WHERE host = hosts.id AND at < :limit %s ORDER BY at DESC, audit DESC LIMIT 1"
+        newest = (
+            "SELECT at FROM results WHERE host = hosts.id AND at < :limit %s"
+            " ORDER BY at DESC, audit DESC LIMIT 1"
+        )
         with self._told():
             rows = self.connection.execute(
                 "SELECT name, seen, results.at, state, drops_percent, rate_per_cpu_guide FROM"
@@ -158,25 +165,29 @@ class History:
                 for name, seen, at, state, drops, rate in rows
             }
 
-    def series(self, hosts=None, limit=shape.MAX_HISTORY):
-        """{host: [[unix, state, drops_percent, rate_per_cpu_guide, seconds], …]}, the newest so many with a state, oldest first.
+    def series(
+        self, hosts: Iterable[str] | None = None, limit: int = shape.MAX_HISTORY
+    ) -> dict[str, list[list[Any]]]:
+        """{host: [[unix, state, drops_percent, rate_per_cpu_guide, seconds], …]}, oldest first.
 
-        hosts: names; None for all. A host without results has [].
+        The newest so many results with a state. hosts: names; None for all. A host without results has [].
         """
         with self._told():
             return {
                 name: [
                     list(row)
                     for row in self.connection.execute(
-                        "SELECT at, state, drops_percent, rate_per_cpu_guide, seconds FROM results WHERE host = ? AND state IS NOT NULL"
-                        " ORDER BY at DESC, audit DESC LIMIT ?",
+                        "SELECT at, state, drops_percent, rate_per_cpu_guide, seconds FROM results"
+                        " WHERE host = ? AND state IS NOT NULL ORDER BY at DESC, audit DESC LIMIT ?",
                         (number, limit),
                     )
                 ][::-1]
                 for name, number in self._numbers(hosts)
             }
 
-    def snapshots(self, hosts=None):
+    def snapshots(
+        self, hosts: Iterable[str] | None = None
+    ) -> dict[str, tuple[str | None, int | None, dict[str, Any]]]:
         """{host: (release, cpus, snapshot)}: the newest counters, where there are any."""
         found = {}
         with self._told():
@@ -188,14 +199,14 @@ class History:
                     found[name] = (row[0], row[1], json.loads(row[2]))
         return found
 
-    def _numbers(self, hosts):
+    def _numbers(self, hosts: Iterable[str] | None) -> list[tuple[str, int | None]]:
         """[(name, number or None)] of these hosts, or of all."""
         known = dict(self.connection.execute("SELECT name, id FROM hosts ORDER BY name"))
         if hosts is None:
             return list(known.items())
-        return [(name, known.get(shape.text(name))) for name in hosts]
+        return [(name, known.get(_untrusted.text(name))) for name in hosts]
 
-    def _prune(self, run, hosts):
+    def _prune(self, run: Run, hosts: Sequence[int]) -> None:
         (newest,) = run("SELECT max(at) FROM audits").fetchone()
         oldest = (newest or 0) - self.retention
         if run("SELECT 1 FROM audits WHERE at < ? LIMIT 1", (oldest,)).fetchone():
@@ -203,23 +214,26 @@ class History:
             run("DELETE FROM audits WHERE at < ?", (oldest,))
             run("DELETE FROM hosts WHERE NOT EXISTS (SELECT 1 FROM results WHERE host = hosts.id)")
             run("DELETE FROM snapshots WHERE host NOT IN (SELECT id FROM hosts)")
-        # No host can have more results than there are audits, and mostly that is all there is to know.
+        # No host can have more results than there are audits, so this is rarely needed.
         if run("SELECT count(*) FROM audits").fetchone()[0] > self.per_host:
             for host in hosts:
                 row = run(
-                    "SELECT at, audit FROM results WHERE host = ? ORDER BY at DESC, audit DESC LIMIT 1 OFFSET ?",
+                    "SELECT at, audit FROM results WHERE host = ?"
+                    " ORDER BY at DESC, audit DESC LIMIT 1 OFFSET ?",
                     (host, self.per_host),
                 ).fetchone()
                 if row:
                     run("DELETE FROM results WHERE host = ? AND (at, audit) <= (?, ?)", (host, *row))
 
-    def _make(self):
+    def _make(self) -> None:
         """An empty file for its owner only; SQLite gives its log and lock beside it the same mode."""
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
-    def _own(self):
-        # In this order: another process may be making the tables, and it gives them and the number in one transaction.
+    def _own(self) -> None:
+        """Raises HistoryError for a database of another program."""
+        # In this order: another process may be making the tables, and it gives them and the number in one
+        # transaction.
         (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = self.connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION and (application or tables):
@@ -227,24 +241,24 @@ class History:
                 "%s is a database of another program, not a history of audits: name another file" % self.path
             )
 
-    def _faster(self):
-        """Readers and a writer at once, where the file system can (NFS can't: there they wait for each other)."""
+    def _faster(self) -> None:
+        """Readers and a writer at once, where the file system allows it. On NFS they wait for each other."""
         # An audit of 10 000 hosts touches as many pages.
         self.connection.execute("PRAGMA cache_size = -%d" % CACHE_KIB)
         with contextlib.suppress(sqlite3.OperationalError):
             if self.connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",):
                 self.connection.execute("PRAGMA synchronous = NORMAL")
 
-    def _migrate(self):
+    def _migrate(self) -> None:
         if self._version() == VERSION:
             return
         with self._written() as run:
-            # Somebody else may have done it while we waited for the lock.
+            # Another process may have done it while this one waited for the lock.
             version = self._version()
             if version > VERSION:
                 raise HistoryError(
-                    "%s was written by a newer falcotune.fleet (its version is %d, this one knows up to %d): upgrade the "
-                    "collection here, or name another file" % (self.path, version, VERSION)
+                    "%s was written by a newer falcotune.fleet (version %d of the file, known up to %d): "
+                    "upgrade the collection here, or name another file" % (self.path, version, VERSION)
                 )
             for step in STEPS[version:]:
                 for statement in step:
@@ -252,12 +266,12 @@ class History:
             run("PRAGMA application_id = %d" % APPLICATION)
             run("PRAGMA user_version = %d" % VERSION)
 
-    def _version(self):
-        return self.connection.execute("PRAGMA user_version").fetchone()[0]
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
     @contextlib.contextmanager
-    def _written(self):
-        """One transaction: yields execute(). Waits for others first, so that it can't fail half-way for their sake."""
+    def _written(self) -> Iterator[Run]:
+        """One transaction; yields execute(). Waits for the lock first, so that it cannot fail half-way."""
         with self._told():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -269,22 +283,22 @@ class History:
                 raise
 
     @contextlib.contextmanager
-    def _told(self):
-        """SQLite's errors in words that help."""
+    def _told(self) -> Iterator[None]:
+        """Makes errors of SQLite errors that say what to do."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             raise HistoryError("%s: %s" % (self.path, _said(error))) from None
 
 
-def _result(host):
+def _result(host: models.Host) -> tuple[Any, ...]:
     """What is kept of a host, after host, time and audit."""
-    verdict, window, rings = host["verdict"] or {}, host["window"] or {}, host["buffers"] or {}
+    verdict = _untrusted.dictionary(host["verdict"])
     reals = (
         verdict.get("drops_percent"),
         verdict.get("rate_per_cpu"),
         verdict.get("rate_per_cpu_guide"),
-        window.get("seconds"),
+        _untrusted.dictionary(host["window"]).get("seconds"),
         verdict.get("cost", {}).get("falco_cpu_percent"),
     )
     return (
@@ -294,44 +308,50 @@ def _result(host):
         *(None if item is None else float(item) for item in reals),
         host["driver"],
         host["release"],
-        _whole(rings.get("buf_size_preset")),
+        _whole(_untrusted.dictionary(host["buffers"]).get("buf_size_preset")),
         digest(host["plan"]),
     )
 
 
-def _whole(value):
+def _snapshot(host: models.Host) -> tuple[Any, ...]:
+    """What is kept of a host for the next audit, after host and time."""
+    return host["release"], _whole(host["cpus"]), json.dumps(host["snapshot"], separators=(",", ":"))
+
+
+def _whole(value: int | None) -> int | None:
     """A whole number that SQLite can hold, or None."""
     return value if value is None or value < 1 << 63 else None
 
 
-def digest(plan):
-    """16 hexadecimal digits that are the same where a plan asks for the same changes; None where it asks for none."""
+def digest(plan: dict[str, Any] | None) -> str | None:
+    """16 hexadecimal digits, the same for plans with the same changes; None for a plan without changes."""
     if not plan or not plan["changes"]:
         return None
     asked = [[change["kind"], change["key"], change["to"]] for change in plan["changes"]]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()[:16]
 
 
-def _said(error):
+# A part of SQLite's or the system's message, and what to do.
+_HELP = (
+    ("not a database", "this is not an SQLite database: name another file, or move this one away"),
+    ("malformed", "the database is damaged: restore it, or move it away and start with an empty one"),
+    ("disk is full", "the disk is full: nothing of this audit was kept"),
+    ("No space left", "the disk is full: nothing of this audit was kept"),
+    ("readonly", "it cannot be written: check its owner and mode, and those of its directory"),
+    ("locked", "another process has kept it locked for %d s: run the audit again later" % PATIENCE),
+    ("Permission denied", "it may not be written: check its owner and mode, and those of its directory"),
+    ("No such file", "its directory does not exist: make it, or name another file"),
+    (
+        "unable to open",
+        "it cannot be opened: check that it is a file, its owner and mode, and those of its directory",
+    ),
+    ("Is a directory", "this is a directory: name a file in it"),
+)
+
+
+def _said(error: Exception) -> str:
     text = str(error)
-    for part, words in (
-        ("not a database", "this is no SQLite database: name another file, or move this one away"),
-        ("malformed", "the database is damaged: restore it, or move it away and start anew"),
-        ("disk is full", "the disk is full: nothing of this audit was kept"),
-        ("No space left", "the disk is full: nothing of this audit was kept"),
-        ("readonly", "it can't be written: check its owner and mode, and those of its directory"),
-        (
-            "locked",
-            "another process has kept it locked for %d s: run the audit again when that is done" % PATIENCE,
-        ),
-        ("Permission denied", "it may not be written: check its owner and mode, and those of its directory"),
-        ("No such file", "its directory does not exist: make it, or name another file"),
-        (
-            "unable to open",
-            "it can't be opened: check that it is a file, its owner and mode, and those of its directory",
-        ),
-        ("Is a directory", "this is a directory: name a file in it"),
-    ):
+    for part, words in _HELP:
         if part in text:
             return "%s (%s)" % (words, text.partition(":")[0] if isinstance(error, OSError) else text)
     return text

@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report model → one self-contained HTML page.
 
-The page asks no network for anything: style, script and the report are inside, and a Content-Security-Policy with their
-hashes forbids everything else. The same model gives the same page, byte for byte.
+The page makes no network requests: style, script and the report are in it, and a Content-Security-Policy
+with their hashes forbids everything else. The same model gives the same page, byte for byte.
 
-Nothing of a host is ever markup. The report is JSON in a script element that is not run, with every character escaped that
-could end it, and the script builds text nodes from it. Neither does the page hold any {{, {% or {#, so that it stays what it
-is where somebody passes it through Ansible's templating.
+No text of a host is ever markup. The report is JSON in a script element that does not run, with every
+character escaped that could end the element, and the script makes text nodes of it. The page also holds no
+{{, {% or {#, so Ansible's templating leaves it as it is.
 
-What the page leaves out of a large fleet, so that 10 000 hosts stay below 15 MB: of more than WHOLE_HISTORIES hosts, the worst so
-many keep their history and the others only its latest RECENT points; so it is with the names of the system calls that were chosen,
-which the others have not. Numbers of the history have four digits. snapshot is never in it, texts beyond MOST_CHARACTERS are cut,
-and so is what is nested deeper than MOST_DEPTH. The JSON report has it all.
+The page leaves out parts of a large fleet, so that 10 000 hosts stay below 15 MB: of more than
+WHOLE_HISTORIES hosts, only the worst keep their whole history and the names of their chosen system calls;
+the others keep the latest RECENT points of the history. Numbers of the history have four digits. snapshot is
+never in the page, texts are cut after MOST_CHARACTERS, and so are values nested deeper than MOST_DEPTH. The
+JSON report has everything.
 """
 
 from __future__ import annotations
@@ -26,9 +27,17 @@ import math
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from importlib import resources
+from typing import Any
 
-SCHEMA_VERSION = 1
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
+
+Host = dict[str, Any]
+# Parts of the packed report; see model.js.
+Packed = Any
+
 STYLES = ("page.css",)
 # In this order they make one script.
 SCRIPTS = (
@@ -55,36 +64,34 @@ MOST_DEPTH = 24
 # What JavaScript keeps exactly of a whole number.
 MOST_BITS = 53
 
-# Worst first: who keeps a whole history in a large fleet.
-ORDER = ("blind", "dropping", "overloaded", "failed", "unreachable", "unmeasured", "acceptable", "healthy")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
-def render(model):
+def render(model: dict[str, Any]) -> str:
     """The page as a string that UTF-8 can hold. model: schema_version 1; raises ValueError for any other."""
-    if not isinstance(model, dict) or model.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError("this page shows reports of schema_version %d" % SCHEMA_VERSION)
-    # A file of the collection itself, wherever and however that is installed: a part of the program, not input.
+    if not isinstance(model, dict) or model.get("schema_version") != shape.SCHEMA_VERSION:
+        raise ValueError("this page shows reports of schema_version %d" % shape.SCHEMA_VERSION)
+    # Files of the collection itself, wherever it is installed: a part of the program, not input.
     folder = resources.files(__package__).joinpath("page")
-    page, parts = folder.joinpath("page.html").read_text("utf-8"), {}
+    page = folder.joinpath("page.html").read_text("utf-8")
+    parts: dict[str, str] = {}
     for kind, names in (("style", STYLES), ("script", SCRIPTS)):
         parts[kind] = "\n".join(folder.joinpath(name).read_text("utf-8") for name in names)
-    # Of its own scope, or its names would be the window's: name, status and history are taken there.
+    # In a scope of its own, because window has a name, a status and a history already.
     parts["script"] = '"use strict";\n(() => {\n%s})();\n' % parts["script"]
     parts["policy"] = html.escape(policy(parts["style"], parts["script"]))
-    fleet = model.get("fleet") if isinstance(model.get("fleet"), dict) else {}
-    kind = model.get("kind")
-    parts["brand"] = (BRANDS.get(kind) if isinstance(kind, str) else None) or "Falco fleet audit"
+    fleet = _untrusted.dictionary(model.get("fleet"))
+    parts["brand"] = BRANDS.get(str(model.get("kind")), "Falco fleet audit")
     parts["headline"] = _outside_scripts(fleet.get("headline") or parts["brand"])
     parts["title"] = _outside_scripts("%s, %s" % (parts["brand"], model.get("made_at")))
     parts["report"] = in_script(pack(model))
-    # In one pass, so that what was put in is not looked at again.
+    # In one pass: what was put in is not searched again.
     return re.sub("@@([a-z]+)@@", lambda found: parts[found.group(1)], page)
 
 
-def policy(style, script):
-    """The Content-Security-Policy: these two texts and nothing else, and no text may become markup."""
+def policy(style: str, script: str) -> str:
+    """The Content-Security-Policy: only these two texts, and no text becomes markup."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -98,20 +105,20 @@ def policy(style, script):
     )
 
 
-def _hash(text):
+def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def in_script(value):
-    """JSON as it may stand in a script element: ASCII, and nothing that ends the element or begins a comment or a template."""
+def in_script(value: object) -> str:
+    """JSON for a script element: ASCII, and nothing that ends the element or begins a comment or template."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    # JSON itself never has these pairs outside of a string.
+    # JSON has these pairs in strings only.
     return re.sub(r"\{(?=[{%#])", r"\\u007b", text)
 
 
-def _outside_scripts(value, most=300):
-    """Text of the model in the static part of the page: escaped, and what can't be seen is named."""
+def _outside_scripts(value: object, most: int = 300) -> str:
+    """Text of the model in the static part of the page: escaped, with invisible characters named."""
     shown = "".join(
         "[U+%04X]" % ord(character) if unicodedata.category(character) in INVISIBLE else character
         for character in str(value)[:most]
@@ -119,65 +126,64 @@ def _outside_scripts(value, most=300):
     return re.sub(r"\{(?=[{%#])", "&#123;", html.escape(shown))
 
 
-def pack(model):
-    """{'strings', 'lists', 'shapes', 'report', 'hosts', 'history_cut'}: the model without repeated keys, texts and lists; see model.js.
+def pack(model: dict[str, Any]) -> dict[str, Packed]:
+    """The model without repeated keys, texts and lists, as model.js reads it.
 
-    history_cut: how many points of a history most hosts keep, or None where all keep all.
+    {'strings', 'lists', 'shapes', 'report', 'hosts', 'history_cut'}; history_cut: how many points of a
+    history most hosts keep, or None where all keep all.
     """
     hosts = [host for host in model.get("hosts") or [] if isinstance(host, dict)]
     longer = [index for index, host in enumerate(hosts) if len(host.get("history") or []) > RECENT]
-    keepers = _worst(hosts, longer)
-    choosers = _worst(
-        hosts, [index for index, host in enumerate(hosts) if isinstance(host.get("syscalls"), dict)]
-    )
-    hosts = [_slim(host, index in keepers, index in choosers) for index, host in enumerate(hosts)]
+    chosen = [index for index, host in enumerate(hosts) if isinstance(host.get("syscalls"), dict)]
+    whole, named = _worst(hosts, longer), _worst(hosts, chosen)
+    slim = [_slim(host, index in whole, index in named) for index, host in enumerate(hosts)]
     report = plain({key: value for key, value in model.items() if key != "hosts"})
-    packer = _Packer([report, *hosts])
+    packer = _Packer([report, *slim])
     return {
         "report": packer.pack(report),
-        "hosts": [packer.pack(host) for host in hosts],
+        "hosts": [packer.pack(host) for host in slim],
         "shapes": packer.shapes,
         "strings": packer.strings,
         "lists": packer.lists,
-        "history_cut": RECENT if len(longer) > len(keepers) else None,
+        "history_cut": RECENT if len(longer) > len(whole) else None,
     }
 
 
-def _worst(hosts, numbers):
-    """So many of these hosts as keep everything."""
-    return set(sorted(numbers, key=lambda index: _need(hosts[index]) + (index,))[:WHOLE_HISTORIES])
+def _worst(hosts: Sequence[Host], numbers: Iterable[int]) -> set[int]:
+    """The numbers of the WHOLE_HISTORIES hosts that need somebody most."""
+    return set(sorted(numbers, key=lambda index: (*_need(hosts[index]), index))[:WHOLE_HISTORIES])
 
 
-def _need(host):
-    """Small for a host that somebody will look at."""
-    verdict = host.get("verdict") if isinstance(host.get("verdict"), dict) else {}
+def _need(host: Host) -> tuple[int, float]:
+    """Small for a host that needs somebody."""
+    verdict = _untrusted.dictionary(host.get("verdict"))
     state = verdict.get("state") if host.get("status") == "ok" else host.get("status")
-    drops = verdict.get("drops_percent")
-    return (
-        ORDER.index(state) if state in ORDER else 5,
-        -drops if isinstance(drops, (int, float)) and math.isfinite(drops) else 0.0,
-    )
+    drops = _untrusted.number(verdict.get("drops_percent"))
+    known = state if state in shape.CONDITIONS else "unmeasured"
+    return shape.CONDITIONS.index(known), -(drops or 0.0)
 
 
-def _slim(host, whole, names):
-    if not names and isinstance(host.get("syscalls"), dict):
-        host = dict(host, syscalls=dict(host["syscalls"], selected=None, frontier=None))
-    found = plain({key: value for key, value in host.items() if key not in ("snapshot", "history")})
+def _slim(host: Host, whole: bool, named: bool) -> Host:
+    """The host as the page keeps it. whole: with its whole history; named: with names of its system calls."""
+    if not named and isinstance(host.get("syscalls"), dict):
+        host = {**host, "syscalls": {**host["syscalls"], "selected": None, "frontier": None}}
+    found: Host = plain({key: value for key, value in host.items() if key not in ("snapshot", "history")})
     history = [
         row
         for row in host.get("history") or []
-        if isinstance(row, (list, tuple)) and len(row) == 5 and _is_whole(row[0])
+        if isinstance(row, (list, tuple)) and len(row) == 5 and _is_exact(row[0])
     ]
     found["history"] = _columns(history if whole else history[-RECENT:])
     return found
 
 
-def _is_whole(value):
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << MOST_BITS
+def _is_exact(value: object) -> bool:
+    """A whole number that JavaScript keeps exactly."""
+    return _untrusted.is_whole(value) and abs(value) < 1 << MOST_BITS
 
 
-def _columns(rows):
-    """A history as columns, with the times as steps: a fourth of the size."""
+def _columns(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """A history as columns, with times as differences: a fourth of the size."""
     first = rows[0][0] if rows else 0
     steps = [row[0] - (rows[index - 1][0] if index else first) for index, row in enumerate(rows)]
     drops, rates, seconds = ([_four_digits(row[place]) for row in rows] for place in (2, 3, 4))
@@ -191,37 +197,27 @@ def _columns(rows):
     }
 
 
-def _four_digits(value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+def _four_digits(value: object) -> int | float | None:
+    return _short_number(float("%.4g" % value)) if _untrusted.is_number(value) else None
+
+
+def _short_number(value: float) -> int | float | None:
+    """60.0 is 60 to JavaScript, and shorter; infinities and NaN are not in JSON."""
+    if not math.isfinite(value):
         return None
-    value = float("%.4g" % value)
-    return int(value) if value.is_integer() and abs(value) < 1 << MOST_BITS else value
+    return int(value) if value.is_integer() and abs(value) < 1 << MOST_BITS else float(value)
 
 
-def plain(value, depth=0):
-    """Only what JSON has and JavaScript can read: no NaN, no numbers beyond its own, no endless texts or depths."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """Only what JSON holds and JavaScript reads: no NaN, no larger numbers, no endless texts or depths."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        text = str(value)
-        return (
-            text
-            if len(text) <= MOST_CHARACTERS
-            else "%s\u2026 (%d characters)" % (text[:MOST_CHARACTERS], len(text))
-        )
+        return _plain_text(str(value))
     if isinstance(value, int):
-        if abs(value) < 1 << MOST_BITS:
-            return int(value)
-        return str(value) if value.bit_length() < 1000 else hex(value)[:MOST_CHARACTERS]
+        return int(value) if _is_exact(value) else _large_number(value)
     if isinstance(value, float):
-        # 60.0 is 60 to JavaScript, and shorter.
-        return (
-            None
-            if not math.isfinite(value)
-            else int(value)
-            if value.is_integer() and abs(value) < 1 << MOST_BITS
-            else float(value)
-        )
+        return _short_number(value)
     if depth >= MOST_DEPTH:
         return "\u2026 (nested deeper)"
     if isinstance(value, dict):
@@ -231,41 +227,42 @@ def plain(value, depth=0):
     return plain(str(value))
 
 
+def _plain_text(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return "%s\u2026 (%d characters)" % (text[:MOST_CHARACTERS], len(text))
+
+
+def _large_number(value: int) -> str:
+    return str(value) if value.bit_length() < 1000 else hex(value)[:MOST_CHARACTERS]
+
+
 class _Packer:
-    """Shares the texts and the lists of texts that come more than once, and the keys of objects; the most frequent ones have the
-    shortest numbers. A list is {"@": its number}."""
+    """Shares texts and lists of texts that come more than once, and the keys of objects.
 
-    def __init__(self, values):
-        found, self._lists = Counter(), Counter()
+    The most frequent ones have the shortest numbers. A shared list is {"@": its number}.
+    """
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        texts: Counter[str] = Counter()
+        lists: Counter[tuple[str, ...]] = Counter()
         for value in values:
-            self._count(value, found)
-        shared = [text for text, number in found.items() if number > 1 and len(text) > 3]
-        self.strings = sorted(shared, key=lambda text: (-found[text], text))
-        self.shapes = []
-        lists = [texts for texts, number in self._lists.items() if number > 1 and len(texts) > 2]
-        lists.sort(key=lambda texts: (-self._lists[texts], texts))
+            _count(value, texts, lists)
+        shared = [text for text, number in texts.items() if number > 1 and len(text) > 3]
+        self.strings = sorted(shared, key=lambda text: (-texts[text], text))
+        self.shapes: list[list[str]] = []
+        often = [items for items, number in lists.items() if number > 1 and len(items) > 2]
+        often.sort(key=lambda items: (-lists[items], items))
         self._references = {text: "$" + _base36(number) for number, text in enumerate(self.strings)}
-        self._shapes = {}
-        self._numbers = {texts: number for number, texts in enumerate(lists)}
-        self.lists = [[self.pack(text) for text in texts] for texts in lists]
+        self._shapes: dict[tuple[str, ...], int] = {}
+        self._numbers = {items: number for number, items in enumerate(often)}
+        self.lists = [[self.pack(text) for text in items] for items in often]
 
-    def _count(self, value, found):
-        if isinstance(value, str):
-            found[value] += 1
-        elif isinstance(value, dict):
-            for item in value.values():
-                self._count(item, found)
-        elif isinstance(value, list):
-            if _texts(value):
-                self._lists[tuple(value)] += 1
-            for item in value:
-                self._count(item, found)
-
-    def pack(self, value):
+    def pack(self, value: Any) -> Packed:
         if isinstance(value, str):
             return self._references.get(value) or ("=" + value if value.startswith(("$", "=")) else value)
         if isinstance(value, list):
-            number = self._numbers.get(tuple(value)) if _texts(value) else None
+            number = self._numbers.get(tuple(value)) if _are_texts(value) else None
             return [self.pack(item) for item in value] if number is None else {"@": number}
         if isinstance(value, dict):
             keys = tuple(value)
@@ -276,11 +273,25 @@ class _Packer:
         return value
 
 
-def _texts(values):
+def _count(value: Any, texts: Counter[str], lists: Counter[tuple[str, ...]]) -> None:
+    """Adds the texts and the lists of texts that are somewhere in the value."""
+    if isinstance(value, str):
+        texts[value] += 1
+    elif isinstance(value, dict):
+        for item in value.values():
+            _count(item, texts, lists)
+    elif isinstance(value, list):
+        if _are_texts(value):
+            lists[tuple(value)] += 1
+        for item in value:
+            _count(item, texts, lists)
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
-def _base36(number):
+def _base36(number: int) -> str:
     text = DIGITS[number % 36]
     while number >= 36:
         number //= 36

@@ -1,20 +1,43 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Results of hosts + policy → the report model. Pure: the same input gives the same model, byte for byte.
+"""Results of hosts + policy → the report model. Pure: the same input gives the same bytes.
 
-Percentiles are by nearest rank over the measured hosts: p99 is the smallest value that at least 99 % of them do not
-exceed. It is always the value of a host that exists, so the tail is not smoothed away; there is no mean anywhere.
+Percentiles are by nearest rank over the measured hosts: p99 is the smallest value that at least 99 % of them
+do not exceed. It is always the value of a host that exists, so the tail is not smoothed away; there is no
+mean anywhere.
 """
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import rollouts, trials
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import number_text
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-# What fail_on may name, in the order in which breaches are told. `acceptable` makes any loss a breach.
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Breach,
+    Fleet,
+    Percentiles,
+    ReportPolicy,
+    SinceLast,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import rollouts, shape, trials
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
+    either,
+    hint,
+    number_text,
+    several,
+    value_text,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+
+# A host of the model (_contracts.ReportHost) and the model (_contracts.Report). The forms read their parts
+# by names that are no literals.
+Host = dict[str, Any]
+Model = dict[str, Any]
+Previous = Mapping[str, Mapping[str, Any]]
+
+# What fail_on may name, in the order in which breaches are shown. `acceptable` makes any loss a breach.
 RULES = (
     "blind",
     "dropping",
@@ -26,65 +49,73 @@ RULES = (
     "worse",
     "drift",
     "restart_required",
+    "blind_rules",
 )
 # name in the model: per thousand of the hosts
 PERCENTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999), ("max", 1000))
 
-# What counts as another result than last time. What is lost on a busy host changes from audit to audit: a difference is
-# told when it is larger than both half a percentage point and a fifth of what it was.
+# Drops on a busy host differ from audit to audit. A difference is reported when it is larger than both half a
+# percentage point and a fifth of the earlier value.
 TOLERANCE_POINTS = 0.5
 TOLERANCE_SHARE = 0.2
-# healthy and acceptable are both fine, and overloaded names another cure than dropping, not another loss: between those
-# only the drops decide. Between the groups the state does. unmeasured can't be compared.
+# Between these groups the state decides, within one the drops do: healthy and acceptable are both fine, and
+# overloaded names another remedy than dropping, not another loss. unmeasured cannot be compared.
 _GRADE = {"healthy": 0, "acceptable": 0, "dropping": 1, "overloaded": 1, "blind": 2}
 
 
-def fail_on(given):
-    """The rules of fail_on in the order of RULES. Raises PolicyError for a name that is none."""
-    if isinstance(given, str) or not isinstance(given, (list, tuple)):
+def fail_on(given: object) -> list[str]:
+    """The rules of fail_on in the order of RULES. Raises PolicyError for an unknown name."""
+    if not isinstance(given, (list, tuple)):
         raise policies.PolicyError(
-            "falco_audit_fail_on is %r: expected a list of %s" % (given, ", ".join(RULES))
+            "falco_audit_fail_on is %s: expected a list of %s" % (value_text(given), ", ".join(RULES))
         )
     for name in given:
         if name not in RULES:
             raise policies.PolicyError(
-                "falco_audit_fail_on holds %r, which is no rule%s; the rules are %s"
-                % (name, policies.nearest(str(name), RULES), ", ".join(RULES))
+                "falco_audit_fail_on holds %r, which is not a rule%s; the rules are %s"
+                % (name, hint(name, RULES), ", ".join(RULES))
             )
     return [name for name in RULES if name in given]
 
 
-def assemble(results, policy, meta, previous=None, rollout=None):
-    """The report model (docs/report-1.schema.json). Never raises on host data; PolicyError on a wrong fail_on.
+def assemble(
+    results: Iterable[object],
+    policy: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    previous: Previous | None = None,
+    rollout: object = None,
+) -> Model:
+    """The report model (docs/report-1.schema.json). Host data never makes it fail; a wrong fail_on does.
 
     results:   "hosts" of the model as far as they are known; what is missing or impossible becomes null
-    policy:    {'accepted_drops_percent', 'accepted_hosts_percent', 'min_observation_seconds', 'fail_on'}
+    policy:    accepted_drops_percent, accepted_hosts_percent, min_observation_seconds, fail_on
     meta:      {'kind', 'collection', 'made_at' ISO 8601 in UTC, 'seconds'}
-    rollout:   "rollout" of the model, of a report on one. Its sentence is then the head line; that of the trials is in kind trial
-    previous:  {host: {'at', 'state', 'drops_percent', 'rate_per_cpu_guide'[, 'seen']}}, what History.last() says; at is the
-               audit that last judged the host, seen the last one that knew it (at if missing). None or {} for the first audit
+    previous:  {host: {'at', 'state', 'drops_percent', 'rate_per_cpu_guide'[, 'seen']}}: what
+               History.last() returns. at: the audit that last judged it; seen: the last that knew it (at if
+               missing). None or {} for the first audit
+    rollout:   "rollout" of the model, in a report of kind rollout
 
-    Snapshots stay in the model, for the history database; public() takes them out.
+    Snapshots stay in the model, for the history database; public() removes them.
     """
-    policy = {
+    checked: ReportPolicy = {
         "accepted_drops_percent": float(policy["accepted_drops_percent"]),
         "accepted_hosts_percent": float(policy["accepted_hosts_percent"]),
         "min_observation_seconds": float(policy["min_observation_seconds"]),
         "fail_on": fail_on(policy["fail_on"]),
     }
-    previous = {shape.text(name) or "": item for name, item in (previous or {}).items()}
-    hosts = sorted(map(shape.host, results), key=lambda host: host["name"])
+    earlier = {_untrusted.key(name): item for name, item in (previous.items() if previous else ())}
+    hosts = sorted(map(shape.host, results), key=lambda host: str(host["name"]))
     for host in hosts:
         if host["previous"] is None:
-            host["previous"] = shape.PREVIOUS(previous.get(host["name"]))
-    model = {
+            host["previous"] = shape.PREVIOUS(earlier.get(host["name"]))
+    model: Model = {
         "schema_version": shape.SCHEMA_VERSION,
-        "kind": shape.text(meta["kind"]),
-        "collection": shape.text(meta["collection"]),
-        "made_at": shape.text(meta["made_at"]),
-        "seconds": shape.number(meta["seconds"]),
-        "policy": policy,
-        "fleet": _fleet(hosts, policy, previous),
+        "kind": _untrusted.text(meta["kind"]),
+        "collection": _untrusted.text(meta["collection"]),
+        "made_at": _untrusted.text(meta["made_at"]),
+        "seconds": _untrusted.number(meta["seconds"]),
+        "policy": checked,
+        "fleet": _fleet(hosts, checked, earlier),
         "rollout": shape.ROLLOUT(rollout),
         "hosts": hosts,
     }
@@ -95,42 +126,43 @@ def assemble(results, policy, meta, previous=None, rollout=None):
     return model
 
 
-def public(model):
-    """The model without the snapshots, which only the history database keeps. Hosts are new dicts, their parts are shared."""
-    return dict(
-        model,
-        hosts=[{name: part for name, part in host.items() if name != "snapshot"} for host in model["hosts"]],
-    )
+def public(model: Model) -> Model:
+    """The model without snapshots, which only the history database keeps. Hosts share their parts with it."""
+    hosts = [{name: part for name, part in host.items() if name != "snapshot"} for host in model["hosts"]]
+    return {**model, "hosts": hosts}
 
 
-def state_of(host):
-    """The host's state; None for one that could not be audited. A host that answered without a verdict is unmeasured."""
+def state_of(host: Host) -> str | None:
+    """The host's state; None without an audit. A host that answered without a verdict is unmeasured."""
     if host["verdict"]:
-        return host["verdict"]["state"]
+        return str(host["verdict"]["state"])
     return "unmeasured" if host["status"] == "ok" else None
 
 
-def drops_of(host):
+def drops_of(host: Host) -> float | None:
     """Percent of events that a measured host loses, else None."""
-    return host["verdict"]["drops_percent"] if state_of(host) in shape.MEASURED and host["verdict"] else None
+    return _measured(host, "drops_percent")
 
 
-def rate_of(host):
-    """Events/s per CPU in the guide's terms of a measured host, else None."""
-    return (
-        host["verdict"]["rate_per_cpu_guide"]
-        if state_of(host) in shape.MEASURED and host["verdict"]
-        else None
-    )
+def rate_of(host: Host) -> float | None:
+    """Events/s per CPU of a measured host, as the guide counts them, else None."""
+    return _measured(host, "rate_per_cpu_guide")
 
 
-def worst_first(hosts):
-    """Hosts by state, then by what they lose, then by load, then by name. Those that could not be audited come last."""
+def _measured(host: Host, name: str) -> float | None:
+    if not host["verdict"] or state_of(host) not in shape.MEASURED:
+        return None
+    value: float | None = host["verdict"][name]
+    return value
+
+
+def worst_first(hosts: Iterable[Host]) -> list[Host]:
+    """Hosts by state, then by drops, then by load, then by name. Those without an audit come last."""
     order = {state: number for number, state in enumerate(shape.STATES)}
     return sorted(
         hosts,
         key=lambda host: (
-            order.get(state_of(host), len(order)),
+            order.get(state_of(host) or "", len(order)),
             -(drops_of(host) or 0.0),
             -(rate_of(host) or 0.0),
             host["name"],
@@ -138,28 +170,31 @@ def worst_first(hosts):
     )
 
 
-def percentiles(values):
-    """{'p50', 'p90', 'p99', 'p99.9', 'max'} by nearest rank; None without values."""
-    values = sorted(values)
-    if not values:
-        return {name: None for name, dummy in PERCENTILES}
+def percentiles(values: Iterable[float | None]) -> dict[str, float | None]:
+    """{'p50', 'p90', 'p99', 'p99.9', 'max'} of the known values, by nearest rank; None without any."""
+    known = sorted(value for value in values if value is not None)
+    if not known:
+        return {name: None for name, _share in PERCENTILES}
     # -(-a // b) rounds up in whole numbers: 0.999 * 1000 is not 999 in binary.
-    return {name: values[max(-(-share * len(values) // 1000), 1) - 1] for name, share in PERCENTILES}
+    return {name: known[max(-(-share * len(known) // 1000), 1) - 1] for name, share in PERCENTILES}
 
 
-def compare(host):
+def compare(host: Host) -> str | None:
     """'better', 'worse' or None: this audit against the previous one."""
     state, then = state_of(host), host["previous"]
     if state is None or then is None or then["state"] is None:
         return None
-    now_grade, then_grade = _GRADE.get(state), _GRADE.get(then["state"])
     if state == "blind" and then["state"] != "blind":
         return "worse"
+    now_grade, then_grade = _GRADE.get(state), _GRADE.get(then["state"])
     if now_grade is None or then_grade is None:
         return None
     if now_grade != then_grade:
         return "worse" if now_grade > then_grade else "better"
-    now, was = drops_of(host), then["drops_percent"]
+    return _compare_drops(drops_of(host), then["drops_percent"])
+
+
+def _compare_drops(now: float | None, was: float | None) -> str | None:
     if now is None or was is None:
         return None
     change = now - was
@@ -168,11 +203,11 @@ def compare(host):
     return "worse" if change > 0 else "better"
 
 
-def _names(hosts):
+def _names(hosts: Iterable[Host]) -> list[str]:
     return [host["name"] for host in hosts]
 
 
-def _tally(words, found):
+def _tally(words: Iterable[str], found: Iterable[str]) -> dict[str, int]:
     """{word: number of hosts}, every word, in our order."""
     counted = dict.fromkeys(words, 0)
     for item in found:
@@ -180,37 +215,23 @@ def _tally(words, found):
     return counted
 
 
-def _fleet(hosts, policy, previous):
-    states = {state: [] for state in shape.STATES}
+def _fleet(hosts: Sequence[Host], policy: ReportPolicy, previous: Previous) -> Fleet:
+    states: dict[str, list[str]] = {state: [] for state in shape.STATES}
     for host in hosts:
-        if state_of(host):
-            states[state_of(host)].append(host)
+        state = state_of(host)
+        if state:
+            states[state].append(host["name"])
     judged = [host["verdict"] for host in hosts if host["verdict"]]
-    # Drop alerts tell of bad seconds only, so they belong in no sum with true windows.
-    windows = [
-        host["window"]
-        for host in hosts
-        if drops_of(host) is not None
-        and host["window"]
-        and host["window"]["basis"] == "counters"
-        and host["window"]["events"] is not None
-    ]
-    events, drops = sum(item["events"] for item in windows), sum(item["drops"] or 0 for item in windows)
-    measured = [value for value in map(drops_of, hosts) if value is not None]
-    fleet = {
+    events, drops = _sums(hosts)
+    fleet: Fleet = {
         "hosts": len(hosts),
         "ok": sum(host["status"] == "ok" for host in hosts),
         "unreachable": _names(host for host in hosts if host["status"] == "unreachable"),
         "failed": _names(host for host in hosts if host["status"] == "failed"),
-        "states": {state: len(found) for state, found in states.items()},
+        "states": {state: len(names) for state, names in states.items()},
         "bottlenecks": _tally(shape.BOTTLENECKS, (item["bottleneck"] for item in judged)),
         "next_steps": _tally(shape.NEXT_STEPS, (item["next_step"] for item in judged)),
-        "percentiles": {
-            "method": "nearest-rank",
-            "measured": len(measured),
-            "drops_percent": percentiles(measured),
-            "rate_per_cpu_guide": percentiles(value for value in map(rate_of, hosts) if value is not None),
-        },
+        "percentiles": _percentiles(hosts),
         "lines": list(shape.LINES),
         "events": events,
         "drops": drops,
@@ -220,137 +241,153 @@ def _fleet(hosts, policy, previous):
             host for host in hosts if host["plan"] and host["plan"]["restart_required"]
         ),
         "since_last": _since_last(hosts, previous),
+        "headline": "",
+        "breaches": [],
     }
     fleet["headline"] = _headline(fleet, policy)
-    fleet["breaches"] = _breaches(fleet, states, policy)
+    fleet["breaches"] = _breaches(fleet, states, _blind_rules(hosts), policy)
     return fleet
 
 
-def _since_last(hosts, previous):
-    """What changed. gone is told once: of the hosts that the newest audit before this one knew."""
+def _percentiles(hosts: Sequence[Host]) -> Percentiles:
+    return {
+        "method": "nearest-rank",
+        "measured": sum(drops_of(host) is not None for host in hosts),
+        "drops_percent": percentiles(map(drops_of, hosts)),
+        "rate_per_cpu_guide": percentiles(map(rate_of, hosts)),
+    }
+
+
+def _sums(hosts: Iterable[Host]) -> tuple[int, int]:
+    """(events, drops) of all windows with counters. Drop alerts cover bad seconds only."""
+    windows = [
+        host["window"]
+        for host in hosts
+        if drops_of(host) is not None
+        and host["window"]
+        and host["window"]["basis"] == "counters"
+        and host["window"]["events"] is not None
+    ]
+    return sum(item["events"] for item in windows), sum(item["drops"] or 0 for item in windows)
+
+
+def _since_last(hosts: Sequence[Host], previous: Previous) -> SinceLast:
+    """What changed. A host is in gone once: when the newest audit before this one knew it."""
     seen = {name: shape.moment(item.get("seen") or item.get("at")) or "" for name, item in previous.items()}
     last = max(seen.values(), default=None) or None
     present = set(_names(hosts))
-    found = {"better": [], "worse": []}
-    for host in hosts:
-        if compare(host):
-            found[compare(host)].append(host["name"])
     return {
         "at": last,
-        **found,
+        "better": _names(host for host in hosts if compare(host) == "better"),
+        "worse": _names(host for host in hosts if compare(host) == "worse"),
         "new": [name for name in _names(hosts) if name not in previous] if previous else [],
         "gone": sorted(name for name, at in seen.items() if at == last and name not in present),
     }
 
 
-def _hosts(number):
-    return "%d host%s" % (number, "" if number == 1 else "s")
-
-
-def _headline(fleet, policy):
-    """One sentence: who loses events, how much the worst, and what isn't known."""
-    states, measured = fleet["states"], fleet["percentiles"]["measured"]
-    losing = states["dropping"] + states["overloaded"]
+def _headline(fleet: Fleet, policy: ReportPolicy) -> str:
+    """One sentence: how many hosts lose events, how much the worst loses, and what is not known."""
     if not fleet["hosts"]:
         return "No hosts were audited."
-    worst = fleet["percentiles"]["drops_percent"]["max"]
-    if losing:
-        parts = [
-            "%d of %s %s events%s"
-            % (
-                losing,
-                _hosts(fleet["hosts"]),
-                "loses" if losing == 1 else "lose",
-                ", the worst %s %%" % number_text(worst) if worst else "",
-            )
-        ]
-    elif measured:
-        parts = [
-            "None of %s loses %s"
-            % (
-                _hosts(measured),
-                "events"
-                if not states["acceptable"]
-                else (
-                    "more than the accepted %s %% of events" % number_text(policy["accepted_drops_percent"])
-                ),
-            )
-        ]
-    else:
-        parts = ["Nothing is known about the losses of %s" % _hosts(fleet["hosts"])]
-    if states["acceptable"]:
-        parts.append(
-            "%d %s a little" % (states["acceptable"], "loses" if states["acceptable"] == 1 else "lose")
-        )
-    if states["blind"]:
-        parts.append("%d %s blind" % (states["blind"], "is" if states["blind"] == 1 else "are"))
-    for number, words in (
-        (states["unmeasured"], "could not be measured"),
-        (len(fleet["unreachable"]), "could not be reached"),
-        (len(fleet["failed"]), "failed"),
+    states = fleet["states"]
+    parts = [_losses(fleet, policy)]
+    for number, one, many in (
+        (states["acceptable"], "loses a little", "lose a little"),
+        (states["blind"], "is blind", "are blind"),
+        (states["unmeasured"], "could not be measured", "could not be measured"),
+        (len(fleet["unreachable"]), "could not be reached", "could not be reached"),
+        (len(fleet["failed"]), "failed", "failed"),
     ):
         if number:
-            parts.append("%d %s" % (number, words))
+            parts.append("%d %s" % (number, either(number, one, many)))
     return "; ".join(parts) + "."
 
 
+def _losses(fleet: Fleet, policy: ReportPolicy) -> str:
+    states, measured = fleet["states"], fleet["percentiles"]["measured"]
+    losing = states["dropping"] + states["overloaded"]
+    if losing:
+        worst = fleet["percentiles"]["drops_percent"]["max"]
+        return "%d of %s %s events%s" % (
+            losing,
+            several(fleet["hosts"], "host"),
+            either(losing, "loses", "lose"),
+            ", the worst %s %%" % number_text(worst) if worst else "",
+        )
+    if not measured:
+        return "Nothing is known about the losses of %s" % several(fleet["hosts"], "host")
+    what = "events"
+    if states["acceptable"]:
+        what = "more than the accepted %s %% of events" % number_text(policy["accepted_drops_percent"])
+    return "None of %s loses %s" % (several(measured, "host"), what)
+
+
+# What is said of one host that breaks a rule, and of more.
 _SAID = {
-    "blind": ("is blind: Falco sees nothing there", "are blind: Falco sees nothing there"),
-    "dropping": ("loses more events than policy accepts", "lose more events than policy accepts"),
-    "overloaded": ("is too busy for Falco as it is set up", "are too busy for Falco as it is set up"),
+    "blind": ("is blind: Falco sees no events there", "are blind: Falco sees no events there"),
+    "dropping": ("loses more events than the policy accepts", "lose more events than the policy accepts"),
+    "overloaded": ("is too busy for Falco as configured", "are too busy for Falco as configured"),
     "acceptable": ("loses some events", "lose some events"),
     "unmeasured": ("could not be measured", "could not be measured"),
     "unreachable": ("could not be reached", "could not be reached"),
     "failed": ("could not be audited", "could not be audited"),
-    "worse": ("does worse than at the last audit", "do worse than at the last audit"),
-    "drift": ("is not as it was set up", "are not as they were set up"),
+    "worse": ("is worse than at the last audit", "are worse than at the last audit"),
+    "drift": ("differs from its last proven state", "differ from their last proven state"),
     "restart_required": ("needs a change that restarts Falco", "need a change that restarts Falco"),
+    "blind_rules": (
+        "has rules that see less than by default, as system calls are left out",
+        "have rules that see less than by default, as system calls are left out",
+    ),
 }
 
 
-def _breaches(fleet, states, policy):
+def _blind_rules(hosts: list[Host]) -> list[str]:
+    """Names of the hosts on which rules are known to see less than by default."""
+    return [
+        host["name"]
+        for host in hosts
+        if host["sight"] and (host["sight"]["blind"] or host["sight"]["half_blind"])
+    ]
+
+
+def _breaches(
+    fleet: Fleet, states: Mapping[str, list[str]], blind_rules: list[str], policy: ReportPolicy
+) -> list[Breach]:
+    """states: {state: names of the hosts in it}. blind_rules: of _blind_rules()."""
     found = {
         "unreachable": fleet["unreachable"],
         "failed": fleet["failed"],
         "worse": fleet["since_last"]["worse"],
         "drift": fleet["drifting"],
         "restart_required": fleet["restart_required"],
-        **{state: _names(hosts) for state, hosts in states.items()},
+        "blind_rules": blind_rules,
+        **states,
     }
-    breaches = []
+    breaches: list[Breach] = []
     for rule in policy["fail_on"]:
-        if found[rule]:
-            breaches.append(
-                {
-                    "rule": rule,
-                    "hosts": found[rule],
-                    "text": "%s %s." % (_hosts(len(found[rule])), _SAID[rule][len(found[rule]) != 1]),
-                }
-            )
+        hosts = found[rule]
+        if hosts:
+            text = "%s %s." % (several(len(hosts), "host"), either(len(hosts), *_SAID[rule]))
+            breaches.append({"rule": rule, "hosts": hosts, "text": text})
         if rule == "dropping":
-            breaches.extend(
-                _too_many(found["acceptable"], sum(len(states[state]) for state in shape.MEASURED), policy)
-            )
+            measured = sum(len(states[state]) for state in shape.MEASURED)
+            breaches.extend(_too_many(states["acceptable"], measured, policy))
     return breaches
 
 
-def _too_many(accepted, measured, policy):
-    """A little loss is acceptable on a small part of the fleet, and on no more."""
+def _too_many(accepted: list[str], measured: int, policy: ReportPolicy) -> list[Breach]:
+    """A little loss is acceptable on a small part of the fleet only."""
     if not accepted or 100.0 * len(accepted) <= policy["accepted_hosts_percent"] * measured:
         return []
-    return [
-        {
-            "rule": "dropping",
-            "hosts": accepted,
-            "text": "%d of %s (%s %%) %s up to %s %% of events; that little is acceptable on a small part of the fleet, by policy on at most "
-            "%s %% of the measured hosts, not on so many."
-            % (
-                len(accepted),
-                "%d measured host%s" % (measured, "" if measured == 1 else "s"),
-                number_text(100.0 * len(accepted) / measured),
-                "loses" if len(accepted) == 1 else "lose",
-                number_text(policy["accepted_drops_percent"]),
-                number_text(policy["accepted_hosts_percent"]),
-            ),
-        }
-    ]
+    text = (
+        "%d of %s (%s %%) %s up to %s %% of events; the policy accepts that on at most %s %% of the measured "
+        "hosts."
+    ) % (
+        len(accepted),
+        several(measured, "measured host"),
+        number_text(100.0 * len(accepted) / measured),
+        either(len(accepted), "loses", "lose"),
+        number_text(policy["accepted_drops_percent"]),
+        number_text(policy["accepted_hosts_percent"]),
+    )
+    return [{"rule": "dropping", "hosts": accepted, "text": text}]

@@ -1,54 +1,71 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which hosts of a fleet are changed when: waves that never leave more than the allowed share of a failure domain blind. Pure.
+"""Which hosts of a fleet are changed when. Pure.
 
-A *wave* is what is changed at one time. A wave is planned first, admitted again when its turn has come (by then hosts may be
-lost), and judged afterwards. A host counts as blind from the moment its wave begins until it has proven itself; a host that is
-down, or was lost on the way, counts as blind for the whole rollout.
+No batch leaves more than the allowed share of a failure domain blind.
 
-    hosts    {name: {'state', 'class', 'domain', 'blind_seconds', 'bytes', 'rules_lost', 'healthy', 'reason'}}, in the inventory's order
-             state: changing, converged, refused, unreachable or waiting (it may not be restarted now)
-             class: [driver, the size class's least number of CPUs, release], or None where nothing is known
+A batch holds the hosts that are changed at one time. It is planned first, admitted again when its turn has
+come (by then hosts may be lost), and judged afterwards. A host counts as blind from the moment its batch
+begins until it has proven itself; a host that is down, or was lost on the way, counts as blind for the whole
+rollout.
+
+    hosts    {name: {'state', 'class', 'domain', 'blind_seconds', 'bytes', 'rules_lost', 'healthy',
+             'reason'}}, in the order of the inventory
+             state: one of HOST_STATES; waiting: the host needs a restart and may not be restarted now
+             class: [driver, least number of CPUs of its size class, release], or None where nothing is known
              domain: text, or None where no failure domains are told apart
-             blind_seconds, bytes, rules_lost: what the change is expected to cost
-             healthy: it sees events now
+             blind_seconds, bytes, rules_lost: the expected cost of the change
+             healthy: Falco sees events now
     outcomes {name: {'outcome', 'blind'}} of the hosts whose turn is over
-             outcome: done, reverted, failed (nothing was touched), lost, staged, skipped or planned; blind: it may see nothing now
+             outcome: one of OUTCOMES; blind: Falco may see nothing now
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Batch,
+    Outcome,
+    Policy,
+    RolloutDomain,
+    RolloutHost,
+    RolloutPlan,
+)
+
+HOST_STATES = ("changing", "converged", "refused", "unreachable", "waiting")
+STAGES = ("canary", "batch")
+# What a change can come to. failed: nothing was touched; lost: nobody knows; staged: kept for the next
+# restart.
+OUTCOMES = ("done", "reverted", "failed", "lost", "staged", "skipped", "planned")
+# Of those, what counts against the failure budget.
 BAD = ("reverted", "failed", "lost")
 
 
 class RolloutError(ValueError):
-    """This rollout can't begin: says what was found, what was expected and what to do."""
+    """This rollout cannot begin: says what was found, what was expected and what to do."""
 
 
-def share(value, total, least):
-    """A number, or a percentage of the total rounded down, and never less than `least`."""
-    match = re.match(r"^([0-9]+)(%?)\Z", str(value))
-    number = int(match.group(1))
-    return max(least, total * number // 100 if match.group(2) else number)
+def share(value: int | str, total: int, least: int) -> int:
+    """A number ('3'), or a percentage of the total rounded down ('10%'); never less than `least`."""
+    number, percent, _rest = str(value).partition("%")
+    return max(least, total * int(number) // 100 if percent else int(number))
 
 
-def plan(hosts, policy):
+def plan(hosts: Mapping[str, RolloutHost], policy: Policy) -> RolloutPlan:
     """The whole rollout before it begins; the same input gives the same plan.
 
     policy: canaries, serial, max_parallel, domain_share_percent, failure_budget.
-    → {'waves': [{'number', 'stage': 'canary' or 'batch', 'hosts': []}], 'left': {name: reason}, 'down': {name: reason},
-       'domains': {name: {'hosts', 'allowed'}}, 'home': {host: domain}, 'allowed_failures', 'totals': {…}}
     """
     if not hosts:
         raise RolloutError(
-            "no host was looked at: expected at least one; look at the inventory, falco_tune_hosts and --limit"
+            "no host was examined: expected at least one; check the inventory, falco_tune_hosts and --limit"
         )
     changing = [name for name, host in hosts.items() if host["state"] == "changing"]
-    found = {
-        "waves": [],
+    found: RolloutPlan = {
+        "batches": [],
         "left": {},
         "home": {name: host["domain"] for name, host in hosts.items()},
         "down": {name: _why_down(host) for name, host in hosts.items() if not host["healthy"]},
@@ -57,25 +74,25 @@ def plan(hosts, policy):
         "totals": _totals(hosts, changing),
     }
     canaries = _canaries(hosts, changing, policy["canaries"])
-    _pack(found, "canary", canaries, [len(canaries) or 1], policy["max_parallel"])
+    _fill(found, "canary", canaries, [len(canaries) or 1], policy["max_parallel"])
     chosen = set(canaries)
     sizes = [share(item, len(changing), 1) for item in policy["serial"]]
-    _pack(found, "batch", [name for name in changing if name not in chosen], sizes, policy["max_parallel"])
+    _fill(found, "batch", [name for name in changing if name not in chosen], sizes, policy["max_parallel"])
     waiting = [name for name, host in hosts.items() if host["state"] == "waiting"]
     if waiting:
-        # Nothing is interrupted there: the change is validated and kept until it may be made.
-        _wave(found, "batch", waiting)
+        # Nothing is interrupted on these hosts: the change is validated and kept until a restart is allowed.
+        _add_batch(found, "batch", waiting)
     return found
 
 
-def _why_down(host):
-    return host.get("reason") or {"unreachable": "it can't be reached"}.get(
-        host["state"], "its Falco sees no events"
+def _why_down(host: RolloutHost) -> str:
+    return host.get("reason") or (
+        "the host cannot be reached" if host["state"] == "unreachable" else "Falco sees no events"
     )
 
 
-def _domains(hosts, policy):
-    sizes = {}
+def _domains(hosts: Mapping[str, RolloutHost], policy: Policy) -> dict[str, RolloutDomain]:
+    sizes: dict[str, int] = {}
     for host in hosts.values():
         if host["domain"] is not None:
             sizes[host["domain"]] = sizes.get(host["domain"], 0) + 1
@@ -85,7 +102,7 @@ def _domains(hosts, policy):
     }
 
 
-def _totals(hosts, changing):
+def _totals(hosts: Mapping[str, RolloutHost], changing: list[str]) -> dict[str, int | float]:
     states = [host["state"] for host in hosts.values()]
     return {
         "hosts": len(hosts),
@@ -101,10 +118,10 @@ def _totals(hosts, changing):
     }
 
 
-def _canaries(hosts, changing, number):
-    """The first hosts of each class of which none is converged and healthy; healthy ones where there are any."""
+def _canaries(hosts: Mapping[str, RolloutHost], changing: list[str], number: int) -> list[str]:
+    """The first hosts, healthy ones if possible, of each class without a converged and healthy host."""
     proven = {_class(host) for host in hosts.values() if host["state"] == "converged" and host["healthy"]}
-    taken = {}
+    taken: dict[tuple[Any, ...], list[str]] = {}
     for name in sorted(changing, key=lambda name: not hosts[name]["healthy"]):
         if _class(hosts[name]) not in proven:
             taken.setdefault(_class(hosts[name]), []).append(name)
@@ -112,22 +129,24 @@ def _canaries(hosts, changing, number):
     return [name for name in changing if name in chosen]
 
 
-def _class(host):
-    """Of the same class, or alone: a list from a task's result can't be looked up."""
+def _class(host: RolloutHost) -> tuple[Any, ...]:
+    """The class as a key of a dict: a task's result holds it as a list."""
     return tuple(host["class"] or ())
 
 
-def _wave(found, stage, names):
-    found["waves"].append({"number": len(found["waves"]) + 1, "stage": stage, "hosts": names})
+def _add_batch(found: RolloutPlan, stage: str, names: list[str]) -> None:
+    found["batches"].append({"number": len(found["batches"]) + 1, "stage": stage, "hosts": names})
 
 
-def _pack(found, stage, queue, sizes, max_parallel):
-    """Fill waves in the queue's order, each with the hosts that its domains have room for; who never fits is left."""
+def _fill(found: RolloutPlan, stage: str, queue: list[str], sizes: list[int], max_parallel: int) -> None:
+    """Fill batches in the order of the queue with hosts that their domains have room for. Others are left."""
     turn = 0
     while queue:
         size = sizes[min(turn, len(sizes) - 1)]
         size = min(size, max_parallel) if max_parallel else size
-        blind, taken, rest = Blind(found, found["down"]), [], []
+        blind = Blind(found, found["down"])
+        taken: list[str] = []
+        rest: list[str] = []
         for position, name in enumerate(queue):
             if len(taken) == size:
                 rest.extend(queue[position:])
@@ -140,43 +159,51 @@ def _pack(found, stage, queue, sizes, max_parallel):
         if not taken:
             found["left"].update({name: blind.full(name) for name in rest})
             return
-        _wave(found, stage, taken)
+        _add_batch(found, stage, taken)
         queue, turn = rest, turn + 1
 
 
 class Blind:
     """The hosts that see nothing at one moment, counted by failure domain."""
 
-    def __init__(self, plan_, names):
-        self.home, self.domains = plan_["home"], plan_["domains"]
-        self.names, self.count = set(), dict.fromkeys(plan_["domains"], 0)
+    def __init__(self, plan: RolloutPlan, names: Iterable[str]) -> None:
+        self.home, self.domains = plan["home"], plan["domains"]
+        self.names: set[str] = set()
+        self.count = dict.fromkeys(plan["domains"], 0)
         for name in names:
             self.add(name)
 
-    def add(self, name):
+    def add(self, name: str) -> None:
         if name not in self.names:
             self.names.add(name)
-            if self.home.get(name) is not None:
-                self.count[self.home[name]] += 1
+            domain = self.home.get(name)
+            if domain is not None:
+                self.count[domain] += 1
 
-    def admits(self, name):
-        """Whether this host may become blind too. One that is blind already may: nobody becomes blind by it."""
+    def admits(self, name: str) -> bool:
+        """Whether this host may become blind too. A host that is blind already may be changed."""
         domain = self.home.get(name)
         return domain is None or name in self.names or self.count[domain] < self.domains[domain]["allowed"]
 
-    def full(self, name):
+    def full(self, name: str) -> str:
+        """Why admits() says no."""
         domain = self.home[name]
+        assert domain is not None  # a host without a domain is always admitted
         return (
-            "of failure domain %s %d of %d hosts are down or blind, and %d may be: bring them back and run again"
+            "failure domain %s: %d of %d hosts are down or blind, and at most %d may be: repair them "
+            "and run again"
             % (domain, self.count[domain], self.domains[domain]["hosts"], self.domains[domain]["allowed"])
         )
 
 
-def admit(plan_, outcomes, wave):
-    """What of a wave may begin now: ([names], {name: why not}). Hosts that were lost on the way keep their place in their domain."""
-    blind = Blind(plan_, list(plan_["down"]) + [name for name, item in outcomes.items() if item["blind"]])
-    admitted, deferred = [], {}
-    for name in wave["hosts"]:
+def admit(
+    plan: RolloutPlan, outcomes: Mapping[str, Outcome], batch: Batch
+) -> tuple[list[str], dict[str, str]]:
+    """The hosts of a batch that may begin now, and why others may not. Lost hosts count as blind."""
+    blind = Blind(plan, list(plan["down"]) + [name for name, item in outcomes.items() if item["blind"]])
+    admitted: list[str] = []
+    deferred: dict[str, str] = {}
+    for name in batch["hosts"]:
         if blind.admits(name):
             blind.add(name)
             admitted.append(name)
@@ -185,48 +212,43 @@ def admit(plan_, outcomes, wave):
     return admitted, deferred
 
 
-def halt(plan_, outcomes, wave):
-    """Why the rollout must not go on after this wave, or None."""
-    bad = [name for name in wave["hosts"] if outcomes.get(name, {}).get("outcome") in BAD]
-    if wave["stage"] == "canary" and bad:
-        return "the canary %s %s" % (
-            bad[0],
-            "was lost"
-            if outcomes[bad[0]]["outcome"] == "lost"
-            else "was reverted"
-            if outcomes[bad[0]]["outcome"] == "reverted"
-            else "failed",
-        )
+def halt(plan: RolloutPlan, outcomes: Mapping[str, Outcome], batch: Batch) -> str | None:
+    """Why the rollout must not go on after this batch, or None."""
+    bad = [name for name in batch["hosts"] if name in outcomes and outcomes[name]["outcome"] in BAD]
+    if batch["stage"] == "canary" and bad:
+        outcome = outcomes[bad[0]]["outcome"]
+        return "the canary %s %s" % (bad[0], "failed" if outcome == "failed" else "was " + outcome)
     used = budget_used(outcomes)
-    if used > plan_["allowed_failures"]:
+    if used > plan["allowed_failures"]:
         return "%d hosts were reverted, failed or lost, and falco_tune_failure_budget allows %d of %d" % (
             used,
-            plan_["allowed_failures"],
-            plan_["totals"]["changing"],
+            plan["allowed_failures"],
+            plan["totals"]["changing"],
         )
-    if len(bad) > 1 and len(bad) == len(wave["hosts"]):
-        return "all %d hosts of batch %d were reverted, failed or lost" % (len(bad), wave["number"])
+    if len(bad) > 1 and len(bad) == len(batch["hosts"]):
+        return "all %d hosts of batch %d were reverted, failed or lost" % (len(bad), batch["number"])
     return None
 
 
-def budget_used(outcomes):
+def budget_used(outcomes: Mapping[str, Outcome]) -> int:
     return sum(item["outcome"] in BAD for item in outcomes.values())
 
 
-def last_canary(plan_, wave):
-    """Whether this wave is the last of the canaries, and hosts follow."""
-    following = [item for item in plan_["waves"] if item["number"] > wave["number"]]
-    return wave["stage"] == "canary" and bool(following) and following[0]["stage"] != "canary"
+def last_canary(plan: RolloutPlan, batch: Batch) -> bool:
+    """Whether this batch is the last of the canaries, and hosts follow."""
+    following = [item for item in plan["batches"] if item["number"] > batch["number"]]
+    return batch["stage"] == "canary" and bool(following) and following[0]["stage"] != "canary"
 
 
-def most_blind(plan_, hosts):
+def most_blind(plan: RolloutPlan, hosts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """{domain: the most hosts of it that were blind at one time}.
 
-    hosts: [{'name', 'began', 'ended', 'blind'}] that were changed; blind: and are still.
+    hosts: [{'name', 'began', 'ended', 'blind'}] of the hosts that were changed; blind: they still are.
     """
-    down, moments = Blind(plan_, plan_["down"]), []
+    down = Blind(plan, plan["down"])
+    moments: list[tuple[float, int, str]] = []
     for host in hosts:
-        domain = plan_["home"].get(host["name"])
+        domain = plan["home"].get(host["name"])
         if domain is not None and host["began"] is not None and host["name"] not in down.names:
             moments.append((host["began"], 1, domain))
             if not host["blind"] and host["ended"] is not None:

@@ -1,33 +1,55 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a rollout is said to be before, while and after it runs: lines for people, and the record that the report shows. Pure."""
+"""A rollout in lines for people, before, while and after it runs, and its record for the report. Pure."""
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, hosts
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.buffers import human
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Batch,
+    BegunBatch,
+    Outcome,
+    RolloutHost,
+    RolloutPlan,
+    RolloutProgress,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout.hosts import class_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text, several, some
 
 # Names in one line.
 MANY = 8
+# Of a plan's totals, what the record keeps.
+PLANNED = (
+    "hosts",
+    "changing",
+    "converged",
+    "refused",
+    "unreachable",
+    "restarts",
+    "blind_seconds",
+    "bytes",
+    "rules_lost",
+)
+SAID = {
+    "finished": "the rollout is finished",
+    "stopped": "the rollout stopped",
+    "awaiting_promotion": "the rollout waits for promotion",
+}
 
 
-def some(names):
-    names = list(names)
-    return ", ".join(names[:MANY]) + (" and %d more" % (len(names) - MANY) if len(names) > MANY else "")
-
-
-def _s(number, noun):
-    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
-
-
-def summary(plan, hosts):
-    """Lines: what the rollout would do and cost, wave by wave, and who is left out."""
+def summary(plan: RolloutPlan, hosts: Mapping[str, RolloutHost]) -> list[str]:
+    """Lines: what the rollout would do and cost, batch by batch, and which hosts are left out."""
     totals = plan["totals"]
     lines = [
-        "%s: %d to change, %d as planned already, %d refused, %d unreachable, %d waiting for consent to a restart"
+        "%s: %d to change, %d as planned already, %d refused, %d unreachable, %d waiting for consent to a "
+        "restart"
         % (
-            _s(totals["hosts"], "host"),
+            several(totals["hosts"], "host"),
             totals["changing"],
             totals["converged"],
             totals["refused"],
@@ -36,34 +58,45 @@ def summary(plan, hosts):
         )
     ]
     if totals["changing"]:
-        size = totals["bytes"]
-        lines.append(
-            "cost: %s, %.1f blind seconds expected in all, %s%s for ring buffers, %s lost"
-            % (
-                _s(totals["restarts"], "restart"),
-                totals["blind_seconds"],
-                "-" if size < 0 else "+",
-                human(abs(size)),
-                _s(totals["rules_lost"], "rule"),
-            )
-        )
-        allowed = plan["allowed_failures"]
-        lines.append(
-            "failure budget: %s may be reverted, failed or lost; %s stops the rollout"
-            % (_s(allowed, "host") if allowed else "no host", "one more" if allowed else "the first one")
-        )
-    for wave in plan["waves"]:
-        what = "canaries" if wave["stage"] == "canary" else "batch"
-        if hosts[wave["hosts"][0]]["state"] == "waiting":
-            what = "staged only"
-        lines.append(
-            "%d, %s: %s (%s)" % (wave["number"], what, _s(len(wave["hosts"]), "host"), some(wave["hosts"]))
-        )
-    lines.extend(
-        "left: %s: %s" % (some([name for name, why in plan["left"].items() if why == reason]), reason)
-        for reason in dict.fromkeys(plan["left"].values())
-    )
-    for state in ("refused", "unreachable"):
+        lines.extend(_cost(plan))
+    lines.extend(_batch_summary(batch, hosts) for batch in plan["batches"])
+    return lines + _left_out(plan, hosts)
+
+
+def _cost(plan: RolloutPlan) -> list[str]:
+    totals, allowed = plan["totals"], plan["allowed_failures"]
+    size = totals["bytes"]
+    return [
+        "cost: %s, %.1f blind seconds expected in all, %s%s for ring buffers, %s lost"
+        % (
+            several(totals["restarts"], "restart"),
+            totals["blind_seconds"],
+            "" if size < 0 else "+",
+            bytes_text(size),
+            several(totals["rules_lost"], "rule"),
+        ),
+        "failure budget: %s may be reverted, failed or lost; %s stops the rollout"
+        % (several(allowed, "host") if allowed else "no host", "one more" if allowed else "the first one"),
+    ]
+
+
+def _batch_summary(batch: Batch, hosts: Mapping[str, RolloutHost]) -> str:
+    what = "canaries" if batch["stage"] == "canary" else "batch"
+    if hosts[batch["hosts"][0]]["state"] == "waiting":
+        what = "staged only"
+    names = batch["hosts"]
+    return "%d, %s: %s (%s)" % (batch["number"], what, several(len(names), "host"), some(names, MANY))
+
+
+def _left_out(plan: RolloutPlan, hosts: Mapping[str, RolloutHost]) -> list[str]:
+    """Lines: the hosts that are in no batch, or see nothing, or lose events and need no change."""
+    left = plan["left"]
+    lines = [
+        "left: %s: %s" % (some([name for name, why in left.items() if why == reason], MANY), reason)
+        for reason in dict.fromkeys(left.values())
+    ]
+    out = ("refused", "unreachable")
+    for state in out:
         lines.extend(
             "%s: %s: %s" % (state, name, host["reason"])
             for name, host in hosts.items()
@@ -72,31 +105,28 @@ def summary(plan, hosts):
     lines.extend(
         "down: %s: %s" % (name, reason)
         for name, reason in plan["down"].items()
-        if hosts[name]["state"] not in ("refused", "unreachable")
+        if hosts[name]["state"] not in out
     )
     lines.extend(
-        "nothing to change, and yet: %s: %s" % (name, host["loses"])
+        "no change is planned, but events are lost: %s: %s" % (name, host["loses"])
         for name, host in hosts.items()
         if host["loses"]
     )
     return lines
 
 
-def wave_line(plan, wave, outcomes, reason):
-    """'batch 2 of 5: 10 done, 1 reverted (web-03: …); 2 of 10 of the failure budget used'"""
-    counts, worst = {}, []
-    for name in wave["hosts"]:
-        item = outcomes.get(name)
-        kind = item["outcome"] if item else "planned"
-        counts[kind] = counts.get(kind, 0) + 1
-        if kind in batching.BAD:
-            worst.append("%s: %s" % (name, item["reason"]))
-    said = ", ".join("%d %s" % (number, kind) for kind, number in counts.items()) or "no host"
+def batch_line(plan: RolloutPlan, batch: Batch, outcomes: Mapping[str, Outcome], reason: str | None) -> str:
+    """'batch 2 of 5: 10 done, 1 reverted (web-03: …); failure budget: 2 of 10 used'"""
+    known = {name: outcomes[name] for name in batch["hosts"] if name in outcomes}
+    counts = Counter(known[name]["outcome"] if name in known else "planned" for name in batch["hosts"])
+    worst = [
+        "%s: %s" % (name, item["reason"]) for name, item in known.items() if item["outcome"] in batching.BAD
+    ]
     return "%s %d of %d: %s%s; failure budget: %d of %d used%s" % (
-        "canaries," if wave["stage"] == "canary" else "batch",
-        wave["number"],
-        len(plan["waves"]),
-        said,
+        "canaries," if batch["stage"] == "canary" else "batch",
+        batch["number"],
+        len(plan["batches"]),
+        _counted(counts) or "no host",
         " (%s)" % "; ".join(worst[:MANY]) if worst else "",
         batching.budget_used(outcomes),
         plan["allowed_failures"],
@@ -104,123 +134,118 @@ def wave_line(plan, wave, outcomes, reason):
     )
 
 
-def record(plan, hosts, progress):
-    """The record of a rollout as the report takes it.
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join("%d %s" % (number, outcome) for outcome, number in counts.items())
 
-    progress: {'id', 'state', 'reason', 'began', 'ended', 'outcomes': {host: rollout_host.outcome()}, 'waves': [{'number', 'stage',
-               'began', 'ended', 'hosts': [names], 'deferred': {name: reason}}] that began}
-    """
-    outcomes, batches, reached = progress["outcomes"], [], set()
-    for wave in progress["waves"]:
-        entries = [_entry(name, hosts[name], outcomes[name], wave) for name in wave["hosts"]]
-        entries += [
-            dict(
-                _entry(name, hosts[name], {"outcome": "skipped", "reason": reason}, {}),
-                began=None,
-                ended=None,
-            )
-            for name, reason in wave["deferred"].items()
-        ]
-        reached.update(wave["hosts"])
-        ended = [entry["ended"] for entry in entries if entry["ended"]]
-        batches.append(
-            {
-                "number": wave["number"],
-                "stage": wave["stage"],
-                "began": wave["began"],
-                "ended": max([wave["ended"] or 0] + ended) or None,
-                "hosts": entries,
-            }
-        )
-    left = [
-        name
-        for wave in plan["waves"]
-        for name in wave["hosts"]
-        if name not in reached or outcomes[name]["outcome"] == "skipped"
-    ]
-    most = batching.most_blind(
-        plan,
-        [
-            dict(entry, blind=outcomes[entry["name"]]["blind"])
-            for batch in batches
-            for entry in batch["hosts"]
-            if entry["name"] in outcomes and entry["outcome"] not in ("planned", "staged")
-        ],
-    )
+
+def record(plan: RolloutPlan, hosts: Mapping[str, RolloutHost], progress: RolloutProgress) -> dict[str, Any]:
+    """The record of a rollout, as the report takes it ("rollout" in docs/report-1.schema.json)."""
+    outcomes = progress["outcomes"]
+    batches = [_batch(batch, hosts, outcomes) for batch in progress["batches"]]
+    most = batching.most_blind(plan, _changed(batches, outcomes))
     return {
         "id": progress["id"],
         "state": progress["state"],
         "reason": progress["reason"],
         "began": progress["began"],
         "ended": progress["ended"],
-        "planned": {
-            name: plan["totals"][name]
-            for name in (
-                "hosts",
-                "changing",
-                "converged",
-                "refused",
-                "unreachable",
-                "restarts",
-                "blind_seconds",
-                "bytes",
-                "rules_lost",
-            )
-        },
+        "planned": {name: plan["totals"][name] for name in PLANNED},
         "budget": {"allowed": plan["allowed_failures"], "used": batching.budget_used(outcomes)},
         "domains": [
             {"name": name, "hosts": item["hosts"], "allowed": item["allowed"], "most_blind": most[name]}
             for name, item in plan["domains"].items()
         ],
         "batches": batches,
-        "left": list(dict.fromkeys(list(plan["left"]) + left)),
+        "left": _left(plan, progress),
         "down": [{"name": name, "reason": reason} for name, reason in plan["down"].items()],
     }
 
 
-def _entry(name, host, outcome, wave):
+def _batch(
+    batch: BegunBatch, hosts: Mapping[str, RolloutHost], outcomes: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """A batch of the record: the hosts that were admitted, and those that could not begin."""
+    entries = [_entry(name, hosts[name], outcomes[name], batch["began"]) for name in batch["hosts"]]
+    entries += [_deferred(name, hosts[name], reason) for name, reason in batch["deferred"].items()]
+    ended = [entry["ended"] for entry in entries if entry["ended"]]
     return {
-        "name": name,
-        "domain": host["domain"],
-        "class": hosts.class_text(host["class"]),
-        "outcome": outcome["outcome"],
-        "began": outcome.get("began") or wave.get("began"),
-        "ended": outcome.get("ended"),
-        "blind_seconds": outcome.get("blind_seconds"),
-        "evidence": outcome.get("evidence") or "",
-        "reason": outcome.get("reason"),
+        "number": batch["number"],
+        "stage": batch["stage"],
+        "began": batch["began"],
+        "ended": max([batch["ended"] or 0, *ended]) or None,
+        "hosts": entries,
     }
 
 
-def conclusion(record_):
-    """Lines: how a rollout ended."""
-    entries = [entry for batch in record_["batches"] for entry in batch["hosts"]]
-    counts = {}
-    for entry in entries:
-        counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + 1
-    said = {
-        "finished": "the rollout is finished",
-        "stopped": "the rollout stopped",
-        "awaiting_promotion": "the rollout waits for promotion",
-    }[record_["state"]]
+def _entry(name: str, host: RolloutHost, outcome: Outcome, began: float | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "domain": host["domain"],
+        "class": class_text(host["class"]),
+        "outcome": outcome["outcome"],
+        "began": outcome["began"] or began,
+        "ended": outcome["ended"],
+        "blind_seconds": outcome["blind_seconds"],
+        "evidence": outcome["evidence"],
+        "reason": outcome["reason"],
+    }
+
+
+def _deferred(name: str, host: RolloutHost, reason: str) -> dict[str, Any]:
+    outcome: Outcome = {
+        "outcome": "skipped",
+        "blind": False,
+        "began": None,
+        "ended": None,
+        "blind_seconds": None,
+        "evidence": "",
+        "reason": reason,
+    }
+    return _entry(name, host, outcome, None)
+
+
+def _changed(batches: list[dict[str, Any]], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """The entries of hosts that were changed, with whether they are blind now."""
+    return [
+        {**entry, "blind": outcomes[entry["name"]]["blind"]}
+        for batch in batches
+        for entry in batch["hosts"]
+        if entry["name"] in outcomes and entry["outcome"] not in ("planned", "staged")
+    ]
+
+
+def _left(plan: RolloutPlan, progress: RolloutProgress) -> list[str]:
+    """The hosts for the next run: in no batch, in one that did not begin, deferred or skipped."""
+    outcomes = progress["outcomes"]
+    reached = {name for batch in progress["batches"] for name in batch["hosts"]}
+    left = [
+        name
+        for batch in plan["batches"]
+        for name in batch["hosts"]
+        if name not in reached or outcomes[name]["outcome"] == "skipped"
+    ]
+    return list(dict.fromkeys([*plan["left"], *left]))
+
+
+def conclusion(rollout: Mapping[str, Any]) -> list[str]:
+    """Lines: how a rollout ended. rollout: what record() returned."""
+    entries = [entry for batch in rollout["batches"] for entry in batch["hosts"]]
     lines = [
         "%s after %s: %s"
         % (
-            said,
-            _s(len(record_["batches"]), "batch").replace("batchs", "batches"),
-            ", ".join("%d %s" % (number, kind) for kind, number in counts.items())
-            or "nothing was to be done",
+            SAID[rollout["state"]],
+            several(len(rollout["batches"]), "batch", "batches"),
+            _counted(Counter(entry["outcome"] for entry in entries)) or "there was nothing to do",
         )
     ]
-    if record_["reason"]:
-        lines.append("because: %s" % record_["reason"])
+    if rollout["reason"]:
+        lines.append("because: %s" % rollout["reason"])
     lines.extend(
         "%s: %s: %s" % (entry["outcome"], entry["name"], entry["reason"])
         for entry in entries
-        if entry["outcome"] in batching.BAD + ("skipped",)
+        if entry["outcome"] in (*batching.BAD, "skipped")
     )
-    if record_["left"]:
-        lines.append(
-            "left for the next run: %s (%s)" % (some(record_["left"]), _s(len(record_["left"]), "host"))
-        )
+    left = rollout["left"]
+    if left:
+        lines.append("left for the next run: %s (%s)" % (some(left, MANY), several(len(left), "host")))
     return lines

@@ -23,7 +23,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, policies, sight
 
 # Lines of the unit's drop-in whose effect can be read from the process and its cgroup.
 SEEN_AT_THE_PROCESS = ("Nice", "CPUWeight", "CPUQuota")
@@ -248,6 +248,8 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
     if plan["syscalls_before"] and "custom_set" in step["to"]:
         made["replaced"] = plan["syscalls_before"]
         made["profile"] = (plan["syscalls"] or {}).get("shares") or {}
+        # An audit shows what this selection costs without asking the host for its rules.
+        made["coverage"] = sight.digest(plan["coverage"]) if plan["coverage"] else None
     return made
 
 

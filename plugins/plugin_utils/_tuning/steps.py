@@ -485,7 +485,7 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
 def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
     """What follows where the proposed set is in force already: a profile is kept, or the set is taken back, or nothing."""
     reasons = ["no fewer system calls within policy", *made["reasons"]]
-    if made["unproved"]:
+    if made["unproved"] and made["shares"]:
         kept = [item for item in _attempts(case) if item.get("profile")]
         if kept and (case.facts["clock"] or 0.0) - kept[-1]["at"] < case.policy["exclude_hours"] * 3600.0:
             return Step(blocked="; ".join(reasons), syscalls=made)

@@ -333,6 +333,8 @@ def _exclude(choice, entries, repair, volume, steps, target, reasons, allowed):
         "%s would have to be excluded, which needs two profiles of the host, falco_tune_exclude_hours apart, in which it makes "
         "at least 5 %% of what is watched" % ", ".join(lacking)
     )
+    if volume.basis != "profile":
+        why += "; there is none now (falco_tune_profile_seconds)"
     reasons.append("nothing is excluded yet: %s" % why)
     return entries, why
 

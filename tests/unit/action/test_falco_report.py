@@ -96,7 +96,7 @@ def test_check_mode_says_it_and_writes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("given, told", [
-    ({"kind": "rollout"}, "kind is 'rollout' and rollout is not given: kind rollout, and no other, takes the record of a rollout"),
+    ({"kind": "rollout"}, "kind is 'rollout' and rollout is not given: expected the record of a rollout"),
     ({"kind": "rollout", "rollout": ["x"]}, "rollout is a list"),
     ({"kind": "trial", "rollout": {"state": "finished"}}, "kind is 'trial' and rollout is a dict"),
 ])

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import campaigns
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import tests
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
 ROLE = ROOT / "roles" / "trial"
@@ -34,9 +34,9 @@ def test_the_module_takes_the_same(name):
 
 
 def test_the_core_has_the_same_defaults():
-    assert {PREFIX + name: option.default for name, option in campaigns.OPTIONS.items()} == {
+    assert {PREFIX + name: option.default for name, option in tests.OPTIONS.items()} == {
         name: value for name, value in DEFAULTS.items() if name not in (PREFIX + "tests", PREFIX + "report_dir")}
-    assert campaigns.options({}) == {name: option.default for name, option in campaigns.OPTIONS.items()}
+    assert tests.options({}) == {name: option.default for name, option in tests.OPTIONS.items()}
 
 
 def test_tasks_use_no_other_names():

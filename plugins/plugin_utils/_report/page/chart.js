@@ -2,8 +2,8 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Hosts by load and losses. Both axes are logarithmic; hosts that lose nothing have a lane of their own below, in which
-// their height means nothing but that they don't cover each other.
+// Hosts by load and drops. Both axes are logarithmic. Hosts without drops have a lane of their own below, in which the height
+// has no meaning: it only keeps them apart.
 
 const LEAST_DROPS = 0.001;
 const EDGE = { left: 52, right: 14, top: 34, bottom: 40 };
@@ -29,7 +29,7 @@ function setUpChart() {
   canvas.addEventListener("click", (event) => { const index = nearest(event); if (index !== null) location.hash = linkOf(index); });
 }
 
-// Words and a table for those who don't see the picture.
+// Text and a table for readers who do not see the chart.
 function describeChart() {
   let drawnHosts = 0;
   const cells = new Map();
@@ -42,8 +42,8 @@ function describeChart() {
   const bounds = [...LINES.map((line, tier) => [tier, tier ? grouped(LINES[tier - 1]) + " to " + grouped(line) : "below " + grouped(line)])];
   if (LINES.length) bounds.push([LINES.length, "above " + grouped(LINES[LINES.length - 1])]);
   const states = STATES.map(([key]) => key).filter((key) => bounds.some(([tier]) => cells.has(tier + " " + key)));
-  document.getElementById("chart-hint").append("Every measured host by its events/s per CPU in the guide's terms and the share it lost. "
-    + "The lines are the guide's: little trouble below " + grouped(LINES[0] ?? 1000) + ", much above " + grouped(LINES[LINES.length - 1] ?? 3000) + ".");
+  document.getElementById("chart-hint").append("Every measured host by its events/s per CPU, as Falco's guide counts them, and the share that it lost. "
+    + "The lines are the guide's: few drops below " + grouped(LINES[0] ?? 1000) + ", many above " + grouped(LINES[LINES.length - 1] ?? 3000) + ".");
   const words = [several(drawnHosts, "host is", "hosts are") + " drawn"];
   if (drawnHosts < COUNT) words.push(several(COUNT - drawnHosts, "was", "were") + " not measured");
   for (const [tier, says] of bounds) {
@@ -63,7 +63,7 @@ function tierOf(rate) {
   return LINES.filter((line) => rate >= line).length;
 }
 
-// The same for a host each time, and nothing to do with its neighbours: a hash of its number, from 0 to 1.
+// A hash of the host's number, from 0 to 1: the same each time, and unlike its neighbours'.
 function scatter(index) {
   let mixed = Math.imul(index + 1, 0x9e3779b1);
   mixed = Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b);
@@ -102,7 +102,7 @@ function drawChart() {
   }
 }
 
-// By its width; where the other cards stand beside it, as tall as they are together.
+// As tall as its width asks for; beside the other cards, as tall as they are together.
 function heightFor(canvas, width) {
   canvas.style.height = "0";
   const card = canvas.closest(".card").getBoundingClientRect();
@@ -168,7 +168,7 @@ function drawAccepted(pen, colour, right) {
   pen.restore();
 }
 
-// The guide's lines; labels that would touch take turns in two rows.
+// The guide's lines; labels that would touch alternate between two rows.
 function drawLines(pen, colour) {
   pen.textAlign = "center";
   pen.textBaseline = "top";
@@ -195,7 +195,7 @@ function stroke(pen, [fromX, fromY, toX, toY]) {
   pen.stroke();
 }
 
-// Healthy ones first, so that nothing covers those that matter.
+// Healthy hosts first, so that they do not cover others.
 function drawPoints(pen, colour, scale) {
   const shown = chart.shown || Array.from({ length: COUNT }, (unused, index) => index);
   const points = shown.filter(isDrawn);
@@ -226,7 +226,7 @@ function placeOf(index) {
   return [across(COLUMNS.rate[index]), y];
 }
 
-// The names of those that lose most, where they hide neither each other nor another host.
+// The names of the hosts that lose most, where there is room for them.
 function nameWorst(pen, colour, points) {
   const losing = points.filter((index) => COLUMNS.drops[index] > 0);
   const worst = losing.filter((index) => COLUMNS.drops[index] > (POLICY.accepted_drops_percent || 0))

@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // A host's earlier audits as two small charts above each other: drops as points with the shape of their state, and the rate
-// as a line against the guide's lines. Drawn for the width that is there, so that its words keep their size.
+// as a line, with the guide's lines. They are drawn for the available width, so that their text keeps its size.
 
 const PANEL = { left: 58, right: 14, drops: 96, rate: 96, blank: 18, gap: 34, top: 22, bottom: 26 };
 
@@ -27,7 +27,7 @@ function drawHistory(place, rows) {
 function historyWords(rows) {
   const drops = rows.map((row) => row[2]).filter(isNumber);
   const rates = rows.map((row) => row[3]).filter(isNumber);
-  if (!drops.length) return "Nothing was measured in any of them.";
+  if (!drops.length) return "None of these audits has a measurement.";
   return "Drops between " + percent(Math.min(...drops)) + " and " + percent(Math.max(...drops)) + (rates.length
     ? ", events/s per CPU between " + whole(Math.min(...rates)) + " and " + whole(Math.max(...rates)) : "") + ".";
 }
@@ -37,7 +37,8 @@ function level(picture, y, label, width, kind = "grid") {
     drawn("text", { x: PANEL.left - 7, y: y + 4, "text-anchor": "end" }, label));
 }
 
-// Logarithmic, as in the fleet's chart: nothing below, then 0.01 % to 100 %. What wasn't measured has a line of its own.
+// Logarithmic, as in the fleet's chart: zero at the bottom, then 0.01 % to 100 %. Audits without a measurement have a line of
+// their own.
 function dropsPanel(picture, rows, across, width, blanks) {
   const floor = PANEL.top + PANEL.drops;
   const worst = Math.max(1, ...rows.map((row) => row[2]).filter(isNumber));
@@ -58,7 +59,7 @@ function dropsPanel(picture, rows, across, width, blanks) {
   }
 }
 
-// The largest of 1, 2, 5, 10, 20, … that isn't above a number.
+// The largest of 1, 2, 5, 10, 20, … that is not above a number.
 function roundBelow(number) {
   const power = 10 ** Math.floor(Math.log10(number));
   return power * [5, 2, 1].find((step) => step * power <= number);

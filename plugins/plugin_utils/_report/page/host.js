@@ -2,7 +2,7 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// The page of one host: the verdict and its reasons first, then the numbers that they rest on.
+// The page of one host: the verdict and its reasons first, then the numbers behind them.
 
 const CATEGORY_WORDS = {
   open: "open, openat, creat", dir_file: "directories, links, modes", close: "close", execve: "execve", clone_fork: "clone, fork",
@@ -24,7 +24,7 @@ function pairs(entries) {
   return list.children.length ? list : null;
 }
 
-// What may be wider than its card scrolls there, by keyboard too.
+// A part that may be wider than its card scrolls inside it, by keyboard too.
 function wide(label, table) {
   return make("div.scroll", { tabindex: "0", role: "region", "aria-label": label }, table);
 }
@@ -46,7 +46,7 @@ function theHost(index) {
   );
 }
 
-// Back to the table, and to the neighbours in it as it is filtered and sorted now.
+// Links to the table, and to the neighbours in it as it is filtered and sorted now.
 function around(index) {
   const at = listed.indexOf(index);
   const step = (to, word, kind) => (to === undefined ? make("span.off-link", {}, word) : make("a", { href: linkOf(to), rel: kind }, word));
@@ -66,7 +66,7 @@ function verdictCard(host, state) {
   const verdict = host.verdict;
   const box = make("section.verdict.v-" + stateOf(state).key);
   if (!verdict) {
-    box.append(make("h2", {}, shapeOf(state), state === "unreachable" ? "This host could not be reached" : "There is no verdict"),
+    box.append(make("h2", {}, shapeOf(state), state === "unreachable" ? "This host could not be reached" : "No verdict"),
       put(make("p.lines"), isThere(host.reason) ? host.reason : "No reason was given.", 4000, true));
     return box;
   }
@@ -82,20 +82,20 @@ function verdictCard(host, state) {
 function measuredCard(host) {
   const verdict = host.verdict || {};
   const window = host.window;
-  if (!window) return host.verdict ? card("What was measured", hint("Nothing.")) : null;
-  if (isThere(window.voided)) return card("What was measured", make("p.lines", {}, "Nothing: ", foreign(window.voided, "span", 1000)), pairs([["Source", isThere(window.source) && foreign(window.source)]]));
+  if (!window) return host.verdict ? card("Measurement", hint("Nothing was measured.")) : null;
+  if (isThere(window.voided)) return card("Measurement", make("p.lines", {}, "Nothing was measured: ", foreign(window.voided, "span", 1000)), pairs([["Source", isThere(window.source) && foreign(window.source)]]));
   const guide = verdict.rate_per_cpu_guide;
-  return card("What was measured", pairs([
+  return card("Measurement", pairs([
     ["Events lost", percent(window.drops_percent) + " (" + whole(window.drops) + " of " + whole(window.events) + ")"],
     ["Events/s per CPU", whole(window.rate_per_cpu)],
-    ["In the guide's terms", isNumber(guide) ? whole(guide) + (isThere(verdict.tier) ? " (" + visible(verdict.tier, 20) + ")" : "") : null,
-      "Falco 0.42 ceased to count enter events; this is what the guide's lines are held against"],
+    ["As the guide counts", isNumber(guide) ? whole(guide) + (isThere(verdict.tier) ? " (" + visible(verdict.tier, 20) + ")" : "") : null,
+      "the guide's lines count enter events, which Falco 0.42 and newer do not; this is the rate with them"],
     ["Events/s", whole(window.rate)], ["Lost/s", isNumber(window.drop_rate) ? short(window.drop_rate) : null],
     ["Reached the rules", isNumber(window.engine_rate) ? whole(window.engine_rate) + "/s" : null],
     ["Alerts lost", window.outputs_queue_drops ? whole(window.outputs_queue_drops) : null, "in a full outputs queue"],
     ["Observed for", duration(window.seconds)], ["Ended", isNumber(window.age) ? duration(window.age) + " before it was read" : null],
     ["Source", isThere(window.source) ? [foreign(window.source), window.basis === "counters" || !isThere(window.basis) ? null : [" (", foreign(window.basis), ")"]] : null],
-  ]), window.basis === "drop alerts" ? hint("Drop alerts come in bad seconds only: there were at least this many drops, and at most this share.") : null);
+  ]), window.basis === "drop alerts" ? hint("Falco sends drop alerts only for seconds with drops: the number of drops is at least this one, and the share is at most this one.") : null);
 }
 
 function lossesCard(host) {
@@ -110,7 +110,7 @@ function lossesCard(host) {
     list.append(make("li", {}, make("div.row", {}, make("span.what", { title: wordOf(CATEGORY_WORDS, key) }, foreign(key, "bdi", 60)), make("span.track", {}, length),
       make("span.number", {}, whole(number)), make("span.share", {}, share(100 * number / sum)))));
   }
-  return card("What was lost", list, hint("By Falco's classes of system calls. Uncategorised is the rest: mostly sockets."));
+  return card("Drops by category", list, hint("Falco's categories of system calls. Uncategorised are all others, mostly on sockets."));
 }
 
 function costCard(host) {
@@ -128,7 +128,7 @@ function costCard(host) {
     ["Memory", isNumber(cost.memory_bytes) ? bytes(cost.memory_bytes) : null], ["Resident", isNumber(memory.rss) && memory.rss !== cost.memory_bytes ? bytes(memory.rss) : null],
     ["Of its container", isNumber(memory.container) ? bytes(memory.container) : null],
   ]);
-  return found ? card("What Falco costs", found) : null;
+  return found ? card("Cost of Falco", found) : null;
 }
 
 function settingsCard(host) {
@@ -153,7 +153,7 @@ function labelOf(change) {
 function planCard(host) {
   const plan = host.plan;
   if (!plan) return null;
-  const box = card("Plan", plan.restart_required ? make("p", {}, make("span.note.n-restart", {}, "restart"), "Falco has to be restarted for it.") : null);
+  const box = card("Plan", plan.restart_required ? make("p", {}, make("span.note.n-restart", {}, "restart"), "The change restarts Falco.") : null);
   const changes = isList(plan.changes);
   if (isThere(plan.reason)) box.append(put(make("p.lines"), plan.reason, 2000, true));
   if (changes.length) {
@@ -161,7 +161,7 @@ function planCard(host) {
       make("tbody", {}, changes.map((change) => make("tr", {}, make("th", { scope: "row" }, foreign(labelOf(change), "code", 200)), make("td", {}, make("span.tag", {}, "from "), valueOf(change.from)),
         make("td", {}, make("span.tag", {}, "to "), valueOf(change.to)), put(make("td.lines"), isThere(change.why) ? change.why : DASH, 1000, true))))));
   } else if (!isThere(plan.reason)) {
-    box.append(hint("Nothing would be changed."));
+    box.append(hint("No changes are planned."));
   }
   const warnings = isList(plan.warnings);
   if (warnings.length) box.append(make("h3", {}, "Warnings"), make("ul", {}, warnings.map((warning) => put(make("li.lines"), warning, 1000, true))));
@@ -171,7 +171,7 @@ function planCard(host) {
 function driftCard(host) {
   const drift = isList(host.drift);
   if (!drift.length) return null;
-  return card("Drift", hint("What is on disk, what was planned and what runs are not the same."), make("ul.drift", {}, drift.map((item) => make("li", {},
+  return card("Drift", hint("The configuration on disk, the proven one and the running one differ."), make("ul.drift", {}, drift.map((item) => make("li", {},
     make("p", {}, make("span.note.n-drift", {}, foreign(item.kind, "span", 40)), " ", foreign(item.what, "code", 200), ": found ", valueOf(item.found), ", expected ", valueOf(item.expected)),
     isThere(item.advice) ? put(make("p.lines"), item.advice, 1000, true) : null))));
 }
@@ -200,10 +200,10 @@ function changeCard(host) {
       make("tbody", {}, [["Drops", percent, "drops_percent"], ["Events/s/CPU, as counted", whole, "rate_per_cpu"]].map(([word, say, key]) => make("tr", {},
         make("th", { scope: "row" }, word), make("td", {}, say(before[key])), make("td", {}, say(verdict[key]))))))));
   } else {
-    box.append(hint("It had not been measured before."));
+    box.append(hint("The host was not measured before the change."));
   }
   const proof = pairs(flat(change.evidence).map(([word, value]) => [word, evidenceValue(word, value)]));
-  if (proof) box.append(make("h3", {}, "What proved it"), proof);
+  if (proof) box.append(make("h3", {}, "Evidence"), proof);
   return box;
 }
 
@@ -211,7 +211,7 @@ function beforeCard(host) {
   const before = host.previous;
   if (!before) return null;
   const verdict = host.verdict || {};
-  return card("Since the last audit", hint("It was made at " + when(before.at) + "."), wide("Then and now", make("table.numbers", {}, make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "Then"), make("th", { scope: "col" }, "Now"))),
+  return card("Since the last audit", hint("The last audit was at " + when(before.at) + "."), wide("Then and now", make("table.numbers", {}, make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "Then"), make("th", { scope: "col" }, "Now"))),
     make("tbody", {}, make("tr", {}, make("th", { scope: "row" }, "State"), make("td", {}, isThere(before.state) ? badge(before.state) : DASH), make("td", {}, badge(host.status === "ok" ? verdict.state || "unmeasured" : host.status))),
       make("tr", {}, make("th", { scope: "row" }, "Drops"), make("td", {}, percent(before.drops_percent)), make("td", {}, percent(verdict.drops_percent))),
       make("tr", {}, make("th", { scope: "row" }, "Events/s/CPU, guide's"), make("td", {}, whole(before.rate_per_cpu_guide)), make("td", {}, whole(verdict.rate_per_cpu_guide)))))));
@@ -225,7 +225,7 @@ function historyCard(host) {
   if (rows.length && verdict && now > rows[rows.length - 1][0]) {
     rows.push([now, verdict.state, verdict.drops_percent, verdict.rate_per_cpu_guide, (host.window || {}).seconds]);
   }
-  if (!rows.length) return card("History", hint("This is the first audit that is remembered of this host."));
+  if (!rows.length) return card("History", hint("This is the first audit of this host in the history."));
   const measured = rows.some((row) => isNumber(row[2]) || isNumber(row[3]));
   const place = measured ? make("div.plot.past") : null;
   const box = card("History", place, hint(historyWords(rows)), make("details", {}, make("summary", {}, "The same as a table"), wide("History", historyTable(rows))));

@@ -2,10 +2,9 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// The report as report_html.py packed it. Strings are "$" + the number of a shared one in base 36, or "=" + themselves
+// The report as html.pack() packed it. Strings are "$" + the number of a shared one in base 36, or "=" + themselves
 // where they begin with either sign; an object is {"number of its shape": [its values]}, and a list of texts that is there more
-// than once is {"@": its number}. Hosts stay packed until they are
-// looked at: the table takes its columns out of the packed form.
+// than once is {"@": its number}. Hosts stay packed until they are shown: the table reads its columns from the packed form.
 
 const PACKED = JSON.parse(document.getElementById("report").textContent);
 
@@ -108,7 +107,7 @@ const COLUMNS = (() => {
 const NUMBER_OF = new Map();
 COLUMNS.name.forEach((name, index) => { if (!NUMBER_OF.has(name)) NUMBER_OF.set(name, index); });
 
-// The link of a host. A name that no address can hold, or that two hosts bear, goes by its number.
+// The link of a host. Where no address can hold the name, or two hosts have it, the link has the host's number.
 function linkOf(index) {
   const name = COLUMNS.name[index];
   try {

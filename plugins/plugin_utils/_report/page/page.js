@@ -2,8 +2,8 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Which page is shown: the address after # says it. "#host=NAME" is a host, anything else the fleet with the table as
-// "q=…&state=…&sort=…" has it, so that links can be passed on and the back button works.
+// The address after # says which page is shown: "#host=NAME" is a host; "#q=…&state=…&sort=…" is the fleet with its table
+// filtered and sorted like that. So links can be shared, and the back button works.
 
 const TITLE = document.title;
 let scrolled = 0;
@@ -15,7 +15,7 @@ function fleetHash() {
   return "#" + (String(told) || "all");
 }
 
-// The address follows the table without an entry in the history for every letter typed.
+// The address follows the table. Typing does not add an entry a letter to the browser's history.
 function remember() {
   try {
     history.replaceState(null, "", fleetHash());
@@ -23,7 +23,7 @@ function remember() {
 }
 
 function route() {
-  // "+" is a plus in a name: only what we encoded is decoded.
+  // "+" is a plus sign in a name: only what this page encoded is decoded.
   const text = location.hash.slice(1);
   const index = text.startsWith("host=") ? NUMBER_OF.get(decoded(text.slice(5))) : text.startsWith("number=") ? Number(text.slice(7)) : null;
   const problem = document.getElementById("problem");
@@ -34,7 +34,7 @@ function route() {
   }
   if (index !== null) {
     problem.hidden = false;
-    problem.replaceChildren("This report has no host ", make("b", {}, foreign(text.startsWith("host=") ? decoded(text.slice(5)) : "number " + text.slice(7))), ". These are the hosts that it has.");
+    problem.replaceChildren("This report has no host ", make("b", {}, foreign(text.startsWith("host=") ? decoded(text.slice(5)) : "number " + text.slice(7))), ". It has these hosts:");
   }
   const asked = new URLSearchParams(index === null ? text : "");
   openFleet(Object.fromEntries(Object.entries(START).map(([key, value]) => [key, asked.get(key) ?? value])));
@@ -85,7 +85,7 @@ function redraw() {
   for (const box of document.querySelectorAll("#host section")) box.redraw?.();
 }
 
-// On paper: light, without what can't be pressed there, and more than one page of the table.
+// In print: light, without controls, and with more than one page of the table.
 function setUpPrinting() {
   addEventListener("beforeprint", () => {
     document.documentElement.classList.add("printing");
@@ -106,7 +106,7 @@ function start() {
   drawStates();
   drawRules();
   drawPercentiles();
-  drawCounts("steps", "step", STEPS, "Nothing has to be done.");
+  drawCounts("steps", "step", STEPS, "No host needs a next step.");
   drawCounts("bottlenecks", "bottleneck", BOTTLENECKS, "No host has a bottleneck.");
   drawSince();
   setUpChart();
@@ -114,7 +114,7 @@ function start() {
   setUpPrinting();
   drawTrials();
   document.getElementById("looked").hidden = !["trial", "rollout"].includes(REPORT.kind);
-  // Of hosts that nobody measured there is nothing to say but what the rollout or the trial did.
+  // Hosts that were not measured have only the results of the rollout or the trial.
   document.getElementById("measured").hidden = ["trial", "rollout"].includes(REPORT.kind) && !(FLEET.percentiles || {}).measured;
   listed = sorted(filtered());
   document.getElementById("skip").addEventListener("click", (event) => {

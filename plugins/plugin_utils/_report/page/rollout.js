@@ -2,7 +2,7 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// What a rollout came to: where it stands on one line, the timeline, and the same as tables.
+// A rollout: where it stands in one line, the timeline, and the same as tables.
 
 const MOST_LISTED = 300;
 const ENDS = { finished: ["healthy", "finished"], stopped: ["blind", "stopped"], awaiting_promotion: ["overloaded", "waits for promotion"] };
@@ -47,7 +47,7 @@ function standing(rollout, hosts) {
   const box = make("section.card.standing", { "aria-label": "Where the rollout stands" }, make("dl.tiles", {},
     tile("Rollout", signOf(ENDS, rollout.state, saysOf(ENDS, rollout.state))),
     tile("Changed", whole(found.get("done") || 0) + " of " + whole(isNumber(planned.changing) ? planned.changing : hosts.length)),
-    tile("Went wrong", wrong.length ? wrong.join(", ") : "none"), tile("Left", whole(isList(rollout.left).length)),
+    tile("Failures", wrong.length ? wrong.join(", ") : "none"), tile("Left", whole(isList(rollout.left).length)),
     tile("Failures", whole(budget.used) + " of " + whole(budget.allowed) + " allowed"), tile("Blind in all", duration(sum(hosts.map(([host]) => host.blind_seconds)))),
     tile("Most blind at once", blind ? [whole(blind.most_blind) + " of " + whole(blind.allowed) + " allowed in ", foreign(blind.name, "bdi", 40)] : DASH)));
   if (isThere(rollout.reason)) box.append(put(make("p.lines"), rollout.reason, 2000, true));
@@ -58,20 +58,20 @@ function standing(rollout, hosts) {
 function plannedCard(rollout, hosts) {
   const planned = isPacked(rollout.planned) ? rollout.planned : {};
   const found = pairs([
-    ["Hosts", whole(planned.hosts)], ["Need a change", whole(planned.changing)], ["Are as they should be", whole(planned.converged)], ["Refused", whole(planned.refused)],
+    ["Hosts", whole(planned.hosts)], ["Need a change", whole(planned.changing)], ["Already as planned", whole(planned.converged)], ["Refused", whole(planned.refused)],
     ["Not reached", whole(planned.unreachable)], ["Restarts", whole(planned.restarts)],
-    ["Blind, expected", isNumber(planned.blind_seconds) ? duration(planned.blind_seconds) + "; it was " + duration(sum(hosts.map(([host]) => host.blind_seconds))) : null],
+    ["Blind, expected", isNumber(planned.blind_seconds) ? duration(planned.blind_seconds) + "; measured " + duration(sum(hosts.map(([host]) => host.blind_seconds))) : null],
     ["Memory", isNumber(planned.bytes) ? (planned.bytes > 0 ? "+" : "") + bytes(planned.bytes) : null], ["Rules lost", whole(planned.rules_lost)],
   ]);
-  return found && card("What was planned", found);
+  return found && card("Plan", found);
 }
 
 function wrongCard(hosts) {
   const wrong = hosts.filter(([host]) => WRONG.includes(host.outcome));
-  if (!wrong.length) return card("What went wrong", hint("Nothing."));
-  const box = card("What went wrong", make("ul.drift", {}, wrong.slice(0, 50).map(([host, batch]) => make("li", {}, make("p", {}, hostLink(host.name), " ",
+  if (!wrong.length) return card("Failed hosts", hint("No host failed."));
+  const box = card("Failed hosts", make("ul.drift", {}, wrong.slice(0, 50).map(([host, batch]) => make("li", {}, make("p", {}, hostLink(host.name), " ",
     signOf(OUTCOMES, host.outcome), make("span.soft", {}, " in batch ", foreign(batch.number, "span", 20))), put(make("p.lines"), isThere(host.reason) ? host.reason : "No reason was given.", 1000, true)))));
-  if (wrong.length > 50) box.append(hint("and " + grouped(wrong.length - 50) + " more; the CSV file has them all."));
+  if (wrong.length > 50) box.append(hint("and " + grouped(wrong.length - 50) + " more; the CSV file has all."));
   return box;
 }
 
@@ -117,7 +117,7 @@ function restCard(rollout) {
       down.length > 20 ? hint("and " + grouped(down.length - 20) + " more") : null) : null);
 }
 
-// Made when it is opened: of 5 000 hosts nobody reads all.
+// Made when it is opened: nobody reads all of 5 000 hosts.
 function everyHost(hosts) {
   const place = make("div");
   const box = make("details", { toggle: () => { if (box.open && !place.firstChild) place.append(hostTable(hosts)); } }, make("summary", {}, "Every host of the rollout"), place);
@@ -137,7 +137,7 @@ function tookOf(host) {
   return isNumber(host.began) && isNumber(host.ended) ? duration(Math.max(0, host.ended - host.began)) : DASH;
 }
 
-// On the page of a host that was part of it.
+// On the page of a host of the rollout.
 function rolloutCard(name) {
   const found = rolled.hosts.get(name);
   if (!found) return null;

@@ -2,38 +2,38 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// What the words of a verdict look like. A state has a shape besides its colour; the shapes are drawn around 0,0, about ten
-// wide, by SVG and canvas alike.
+// How the words of a verdict look. A state has a shape besides its colour. SVG and canvas draw the shapes around 0,0,
+// about ten units wide.
 
 const CIRCLE = "M-4.2 0a4.2 4.2 0 1 0 8.4 0a4.2 4.2 0 1 0-8.4 0Z";
 const RING = CIRCLE + "M-2.2 0a2.2 2.2 0 1 1 4.4 0a2.2 2.2 0 1 1-4.4 0Z";
 
 // Worst first.
 const STATES = [
-  ["blind", "Falco sees nothing", "M-4.8-2.6L-2.6-4.8L0-2.2L2.6-4.8L4.8-2.6L2.2 0L4.8 2.6L2.6 4.8L0 2.2L-2.6 4.8L-4.8 2.6L-2.2 0Z"],
-  ["dropping", "loses events, and something can be done", "M-5-4.2H5L0 5Z"],
-  ["overloaded", "loses events, and the load is too much for one Falco", "M-5 4.2H5L0-5Z"],
-  ["failed", "the audit failed there", "M-4.2-4.2H4.2V4.2H-4.2Z"],
+  ["blind", "Falco sees no events", "M-4.8-2.6L-2.6-4.8L0-2.2L2.6-4.8L4.8-2.6L2.2 0L4.8 2.6L2.6 4.8L0 2.2L-2.6 4.8L-4.8 2.6L-2.2 0Z"],
+  ["dropping", "loses events; a next step can help", "M-5-4.2H5L0 5Z"],
+  ["overloaded", "loses events; the load is too high for one Falco", "M-5 4.2H5L0-5Z"],
+  ["failed", "the audit failed on this host", "M-4.2-4.2H4.2V4.2H-4.2Z"],
   ["unreachable", "could not be reached", "M-5-1.7H5V1.7H-5Z"],
-  ["unmeasured", "nothing can be said yet", RING],
-  ["acceptable", "loses a little, within the policy", "M0-5.2L5.2 0L0 5.2L-5.2 0Z"],
-  ["healthy", "loses nothing", CIRCLE],
+  ["unmeasured", "not measured yet", RING],
+  ["acceptable", "loses some events, within the policy", "M0-5.2L5.2 0L0 5.2L-5.2 0Z"],
+  ["healthy", "loses no events", CIRCLE],
 ];
 const STATE = new Map(STATES.map(([key, says, path], rank) => [key, { key, says, path, rank }]));
-const STRANGE = { key: "unmeasured", says: "a state that this page doesn't know", path: RING, rank: 5 };
+const STRANGE = { key: "unmeasured", says: "a state that this page does not know", path: RING, rank: 5 };
 
 const BOTTLENECKS = {
-  none: "none", buffer: "buffers run over", starved: "starved of CPU", consumer: "thread is full", cpu_quota: "CPU quota",
-  kernel: "in the kernel", outputs: "slow outputs", thread_table: "thread table full", unknown: "unknown",
+  none: "none", buffer: "buffers overflow", starved: "starved of CPU", consumer: "Falco's thread is saturated", cpu_quota: "CPU quota",
+  kernel: "in the kernel", outputs: "slow outputs", thread_table: "thread table is full", unknown: "unknown",
 };
 const STEPS = {
-  none: "nothing", measure: "switch on metrics", observe: "measure longer", priority: "CPU priority", quota: "lift CPU quota",
+  none: "nothing", measure: "enable metrics", observe: "measure longer", priority: "CPU priority", quota: "raise CPU quota",
   buffers: "larger buffers", syscalls: "fewer system calls", outputs: "faster outputs", thread_table: "larger thread table",
-  upgrade: "upgrade Falco", accept: "accept the loss", overloaded: "less load", start: "start Falco", look: "look closer", kernel: "look at the kernel",
+  upgrade: "upgrade Falco", accept: "accept the loss", overloaded: "reduce the load", start: "start Falco", look: "investigate", kernel: "investigate the kernel",
 };
 const TIERS = ["low", "moderate", "high", "extreme"];
 
-// A word that isn't in the table is shown as it came.
+// A word that is not in the table is shown as it is.
 function wordOf(table, key) {
   return Object.hasOwn(table, key) ? table[key] : visible(key, 60);
 }
@@ -57,19 +57,19 @@ function badge(key) {
   return make("span.state.s-" + stateOf(key).key, { title: stateOf(key).says }, shapeOf(key), foreign(key, "span", 24));
 }
 
-// What a test, a trial and a host of a rollout came to: the state whose look it has, and what it says.
+// Results of a test, of a trial and of a host in a rollout: the state whose shape they have, and their words.
 const TESTS = {
-  clean: ["healthy", "lost nothing"], accepted: ["acceptable", "lost a little, within what is accepted"], dropping: ["dropping", "lost events"],
-  aborted: ["unreachable", "was stopped before its time"], failed: ["failed", "could not be run"], skipped: ["unmeasured", "was not run"],
+  clean: ["healthy", "lost no events"], accepted: ["acceptable", "lost some events, within the accepted share"], dropping: ["dropping", "lost events"],
+  aborted: ["unreachable", "was stopped early"], failed: ["failed", "could not run"], skipped: ["unmeasured", "was not run"],
 };
 const VERDICTS = {
-  failed: ["failed", "the trial failed"], aborted: ["unreachable", "the trial was stopped"], too_busy: ["overloaded", "too busy even for the smallest set"],
-  none: ["dropping", "no set is kept"], largest: ["healthy", "the largest set without losses, or with what is accepted"],
+  failed: ["failed", "the trial failed"], aborted: ["unreachable", "the trial was stopped early"], too_busy: ["overloaded", "too busy even for the smallest set"],
+  none: ["dropping", "no set passed"], largest: ["healthy", "the largest set that loses no more than accepted"],
 };
 const OUTCOMES = {
-  lost: ["blind", "no word since its change began"], failed: ["failed", "the change could not be made"], reverted: ["dropping", "the previous state was put back"],
-  staged: ["acceptable", "the change is written and waits for a restart"], skipped: ["unmeasured", "was left out"], planned: ["unreachable", "has not begun"],
-  done: ["healthy", "changed, and proven"],
+  lost: ["blind", "no result since its change began"], failed: ["failed", "the change failed; nothing was touched"], reverted: ["dropping", "the previous state was put back"],
+  staged: ["acceptable", "the change is written and waits for a restart"], skipped: ["unmeasured", "was skipped"], planned: ["unreachable", "has not begun"],
+  done: ["healthy", "changed and proven"],
 };
 const WRONG = ["lost", "failed", "reverted"];
 

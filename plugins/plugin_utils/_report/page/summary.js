@@ -2,7 +2,7 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// The head of the page: what the fleet is like, before any host is looked at.
+// The head of the page: the state of the whole fleet.
 
 const MOST_NAMES = 12;
 
@@ -30,7 +30,7 @@ function hostLinks(names, most = MOST_NAMES) {
 function drawHead() {
   put(document.getElementById("headline"), isThere(FLEET.headline) ? FLEET.headline : several(COUNT, "host", "hosts"), 600);
   document.getElementById("made").append(make("time", { datetime: visible(REPORT.made_at) }, when(REPORT.made_at)));
-  const parts = [several(COUNT, "host", "hosts") + (isNumber(REPORT.seconds) ? " asked in " + duration(REPORT.seconds) : "")];
+  const parts = [several(COUNT, "host", "hosts") + (isNumber(REPORT.seconds) ? " audited in " + duration(REPORT.seconds) : "")];
   if (isNumber(FLEET.events)) {
     parts.push(whole(FLEET.events) + " events seen, " + whole(FLEET.drops) + " of them lost (" + percent(FLEET.drops_percent) + " of all)");
   }
@@ -40,7 +40,7 @@ function drawHead() {
     about.push("Policy: up to " + share(POLICY.accepted_drops_percent) + " drops are accepted on up to "
       + share(POLICY.accepted_hosts_percent) + " of the hosts; no verdict on less than " + duration(POLICY.min_observation_seconds) + ".");
   }
-  about.push("Everything is in this one file; it asks no network for anything.");
+  about.push("This file is complete and makes no network requests.");
   const foot = document.getElementById("foot");
   for (const part of about) add(foot, [part, " "]);
 }
@@ -50,7 +50,7 @@ function drawBreaches() {
   const rules = isList(POLICY.fail_on).map((rule) => visible(rule, 40));
   const breaches = isList(FLEET.breaches);
   if (!breaches.length) {
-    if (rules.length) place.append(make("p.verdict.fine", {}, shapeOf("healthy"), make("span", {}, "The policy holds: none of " + rules.join(", ") + ".")));
+    if (rules.length) place.append(make("p.verdict.fine", {}, shapeOf("healthy"), make("span", {}, "Passed: no host breaks " + rules.join(", ") + ".")));
     return;
   }
   const list = make("ul");
@@ -64,7 +64,7 @@ function drawBreaches() {
     list));
 }
 
-// The bar and the legend under it; a legend's entry is a switch of the table's filter.
+// The bar and its legend; an entry of the legend switches the table's filter.
 function drawStates() {
   const bar = document.getElementById("bar");
   const chips = document.getElementById("chips");
@@ -90,10 +90,10 @@ function drawPercentiles() {
   const found = FLEET.percentiles || {};
   const rows = [["Drops, %", found.drops_percent, short], ["Events/s/CPU", found.rate_per_cpu_guide, (value) => isNumber(value) && value >= 100 ? whole(value) : short(value)]];
   if (!found.measured) {
-    place.append(make("p.hint", {}, "No host was measured, so there is nothing to compute them from."));
+    place.append(make("p.hint", {}, "No host was measured."));
     return;
   }
-  // A mark a row: rates of six digits would not fit five times into the width of a phone.
+  // One percentile a row: five rates of six digits do not fit into the width of a phone.
   const table = make("table.numbers", {}, make("thead", {}, make("tr", {}, make("td"), rows.map(([label]) => make("th", { scope: "col" }, label)))));
   const body = make("tbody");
   for (const mark of MARKS) {
@@ -102,7 +102,7 @@ function drawPercentiles() {
   table.append(body);
   place.append(make("div.scroll", { tabindex: "0", role: "region", "aria-label": "Percentiles" }, table),
     make("p.hint", {}, "Of " + several(found.measured, "measured host", "measured hosts")
-      + ": at most one in a hundred exceeds p99. Events/s/CPU in the terms of Falco's guide."));
+      + ": at most one in a hundred exceeds p99. Events/s/CPU as Falco's guide counts them."));
 }
 
 function drawCounts(id, column, words, empty) {

@@ -2,11 +2,11 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Which system calls a host watches and why: what could be left out, in order, with what it saves and which rules it costs.
+// The system calls that a host watches, and why: possible exclusions in order, what each saves and which rules it costs.
 
 const FRONTIER = { left: 40, right: 14, top: 24, tall: 130, bottom: 36 };
 const BASES = {
-  profile: "calls that were counted on the host", drops: "what Falco lost, by category", none: "no measurement: nothing says what would be saved",
+  profile: "calls that were counted on the host", drops: "what Falco lost, by category", none: "no measurement: savings are unknown",
 };
 
 function nameList(names, most = 400) {
@@ -32,7 +32,7 @@ function volume(part) {
   return (isNumber(found.events_per_second) ? whole(found.events_per_second) + " events/s" : "unknown") + (isNumber(found.syscalls) ? " by " + several(found.syscalls, "system call", "system calls") : "");
 }
 
-// The share of the events that a rate is without; null where either isn't known.
+// The share of the events that is saved; null where either rate is unknown.
 function savedBy(before, rate) {
   return isNumber(before) && before > 0 && isNumber(rate) ? Math.max(0, 100 * (1 - rate / before)) : null;
 }
@@ -43,12 +43,12 @@ function syscallsCard(host) {
   const [before, after, coverage] = [chosen.before, chosen.after, chosen.coverage].map((part) => (isPacked(part) ? part : {}));
   const saved = savedBy(before.events_per_second, after.events_per_second);
   const box = card("System calls", pairs([
-    ["Selected by", howChosen(chosen)], ["Rests on", wordOf(BASES, chosen.basis)], ["Before", volume(before)],
+    ["Selected by", howChosen(chosen)], ["Based on", wordOf(BASES, chosen.basis)], ["Before", volume(before)],
     ["With the selection", volume(after) + (isNumber(saved) ? ", " + share(saved) + " saved" : "")],
     ["Target", isNumber(chosen.target_events_per_second) ? whole(chosen.target_events_per_second) + " events/s" + (chosen.reached === true ? ", reached"
-      : chosen.reached === false ? ", not reached: no further call may be left out" : "") : null],
-    ["Left out", isList(chosen.removed).length ? nameList(chosen.removed) : null], ["Taken in", isList(chosen.added).length ? nameList(chosen.added) : null],
-    ["Rules that see all", rulesLeft(coverage)],
+      : chosen.reached === false ? ", not reached: the policy allows no further exclusions" : "") : null],
+    ["Excluded", isList(chosen.removed).length ? nameList(chosen.removed) : null], ["Added", isList(chosen.added).length ? nameList(chosen.added) : null],
+    ["Rules with all their events", rulesLeft(coverage)],
   ]));
   box.append(...dimmedRules("Blind rules", "They see none of their system calls.", coverage.blind), ...dimmedRules("Half blind rules", "They see some of their system calls.", coverage.half_blind));
   addFrontier(box, chosen, before.events_per_second);
@@ -73,20 +73,20 @@ function dimmedRules(title, says, items) {
 }
 
 function addFrontier(box, chosen, rate) {
-  if (chosen.frontier === null) box.append(hint("What else could be left out is in the JSON report; this page keeps it of the " + grouped(1000) + " worst hosts."));
+  if (chosen.frontier === null) box.append(hint("Further exclusions are in the JSON report; this page has them for the " + grouped(1000) + " worst hosts."));
   const steps = isList(chosen.frontier).filter(isPacked);
   if (!steps.length) return;
   const excluded = isList(chosen.custom_set).map(asText).filter((name) => name.startsWith("!")).map((name) => name.slice(1));
   const rows = steps.map((step, index) => ({ ...step, blind: isNumber(step.rules_blind) ? step.rules_blind : 0, half: isNumber(step.rules_half_blind) ? step.rules_half_blind : 0,
     saved: savedBy(rate, step.events_per_second), fresh: isList(step.exclude).filter((name) => index === 0 || !isList(steps[index - 1].exclude).includes(name)),
     taken: sameSet(step.exclude, excluded) }));
-  box.append(make("h3", {}, "What could be left out"), hint("Each step leaves out one more: what it saves, and the rules that lose sight by it."));
+  box.append(make("h3", {}, "Possible exclusions"), hint("Each step excludes one more system call: what it saves, and the rules that lose events."));
   if (rows.filter((row) => isNumber(row.saved)).length > 1) {
     const place = make("div.plot.past");
     box.append(place);
     box.redraw = () => drawFrontier(place, rows, savedBy(rate, chosen.target_events_per_second));
   }
-  box.append(wide("What could be left out", make("table.numbers.frontier", {}, make("thead", {}, make("tr", {}, headsOf(["Left out too", "Events/s", "Saved", "Blind", "Half blind", "*Rules lost by it"]))),
+  box.append(wide("Possible exclusions", make("table.numbers.frontier", {}, make("thead", {}, make("tr", {}, headsOf(["Also excluded", "Events/s", "Saved", "Blind", "Half blind", "*Rules that lose events"]))),
     make("tbody", {}, rows.map((row) => make("tr", {}, make("th", { scope: "row" }, nameList(row.fresh, 12), row.taken ? make("span.note.n-better", {}, "chosen") : null),
       make("td", {}, whole(row.events_per_second)), make("td", {}, share(row.saved)), make("td", {}, whole(row.rules_blind)), make("td", {}, whole(row.rules_half_blind)),
       make("td.words", {}, isList(row.lost).length ? foreign(isList(row.lost).map(asText).join(", "), "bdi", 400) : DASH)))))));
@@ -97,7 +97,7 @@ function sameSet(one, other) {
   return first.size > 0 && first.size === second.size && [...first].every((name) => second.has(name));
 }
 
-// Across what is saved of the events, up the rules that it costs: the blind ones as a line, the half blind ones above it.
+// To the right the share of events saved, upwards the rules that it costs: blind ones as a line, half blind ones above it.
 function drawFrontier(place, rows, target) {
   const width = Math.max(260, Math.min(640, Math.floor(place.clientWidth)));
   const height = FRONTIER.top + FRONTIER.tall + FRONTIER.bottom;
@@ -135,7 +135,7 @@ function drawFrontier(place, rows, target) {
     rows.some((row) => row.taken) ? make("span.l-taken", {}, "chosen") : null));
 }
 
-// On the fleet's page: which rules, on how many hosts.
+// On the fleet's page: the rules, and on how many hosts.
 function drawRules() {
   const found = new Map();
   let hosts = 0;
@@ -154,6 +154,6 @@ function drawRules() {
     length.style.width = Math.max(100 * number / order[0][1], 1) + "%";
     list.append(make("li", {}, make("div.row", {}, foreign(rule, "bdi", 100), make("span.track", {}, length), make("span.number", {}, whole(number)))));
   }
-  place.append(hint("On " + several(hosts, "host", "hosts") + " the plan's system calls leave out all that these rules need."), list);
+  place.append(hint("On " + several(hosts, "host", "hosts") + " the plan excludes all system calls that these rules need."), list);
   if (order.length > MOST_NAMES) place.append(hint("and " + grouped(order.length - MOST_NAMES) + " more"));
 }

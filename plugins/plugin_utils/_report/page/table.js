@@ -25,12 +25,12 @@ const HEADS = [
   ["release", "Release", "release of Falco", "word", 1],
   ["cpus", "CPUs", "CPUs online", "figure", -1],
   ["cpu", "Falco CPU", "percent of one CPU", "figure", -1],
-  ["notes", "Notes", "what else is to be known", "notes", -1],
+  ["notes", "Notes", "other findings", "notes", -1],
 ];
 
 const collator = new Intl.Collator("en", { numeric: true });
 
-// Where each of a column's texts would stand in order: comparing numbers is quicker than comparing texts.
+// The rank of each text of a column: comparing numbers is quicker than comparing texts.
 function rankOf(key) {
   if (!RANKS.has(key)) {
     const texts = COLUMNS[key];
@@ -41,7 +41,7 @@ function rankOf(key) {
   return RANKS.get(key);
 }
 
-// Unknown is last, whichever way it is sorted.
+// Unknown values are last in both orders.
 function compare(values, way) {
   return (one, other) => {
     const [first, second] = [values[one], values[other]];
@@ -146,7 +146,7 @@ function pageNumber() {
   return Math.min(Math.max(1, Math.floor(Number(view.page)) || 1), pageCount());
 }
 
-// A new view of the table: what isn't about the page itself begins at its first page.
+// A new view of the table. Any change but that of the page number shows the first page.
 function change(changes) {
   const next = { ...view, ...changes };
   if (!("page" in changes)) next.page = "1";
@@ -206,13 +206,13 @@ function drawRows(everything = false) {
   empty.hidden = rows.length > 0;
   if (!rows.length) {
     empty.replaceChildren(COUNT ? make("p", {}, "No host matches these filters. ", make("button.link", { type: "button", click: () => document.getElementById("clear").click() }, "Clear them"))
-      : make("p", {}, "The audit covered no hosts. Is the inventory empty, or its limit too narrow?"));
+      : make("p", {}, "The audit covered no hosts. Check the inventory and --limit."));
   }
 }
 
 function rowOf(index) {
   const link = make("a", { href: linkOf(index) }, foreign(COLUMNS.name[index] || "(no name)", "bdi", 80));
-  // That a host breaks the policy follows from its state.
+  // The state says already that a host breaks the policy.
   const notes = NOTES.filter(([key]) => key !== "breach" && COLUMNS.notes[index].includes(key));
   const word = (table, key) => (key ? put(make("span"), wordOf(table, key)) : DASH);
   const cells = {

@@ -2,8 +2,8 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Words and numbers for people. What comes from a host reaches the document as text nodes only, and what would be
-// invisible or change the direction of a line is shown by its number instead.
+// Words and numbers for people. Text of a host reaches the document as text nodes only. Characters that are invisible or
+// change the direction of a line are shown by their number.
 
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\u2028\u2029\u115f\u1160\u2800\u3164\uffa0]/gu;
 const MOST_CHARACTERS = 300;
@@ -26,7 +26,7 @@ function isList(value) {
   return Array.isArray(value) ? value : [];
 }
 
-// What is no text is shown as JSON: a value that a host made up may have any type.
+// A value that is not text is shown as JSON: a hostile host may send any type.
 function asText(value) {
   return typeof value === "string" ? value : JSON.stringify(value) ?? "";
 }
@@ -52,7 +52,7 @@ function put(node, value, most = MOST_CHARACTERS, lines = false) {
     const mark = document.createElement("span");
     mark.className = "mark";
     mark.textContent = codeOf(found[0]);
-    mark.title = "a character that can't be seen";
+    mark.title = "an invisible character";
     node.append(mark);
     from = found.index + found[0].length;
   }
@@ -82,7 +82,7 @@ function add(node, children) {
   }
 }
 
-// Text of a host in an element of its own, so that its direction can't change what stands around it.
+// Text of a host in an element of its own, so that its direction does not change the text around it.
 function foreign(value, kind = "bdi", most = MOST_CHARACTERS) {
   return put(document.createElement(kind), value, most);
 }
@@ -107,7 +107,7 @@ function several(number, one, many) {
   return whole(number) + " " + (number === 1 ? one : many);
 }
 
-// Three digits that matter, and never "0" for what is more than nothing.
+// Three significant digits, and never "0" for a number above zero.
 function short(number) {
   if (!isNumber(number)) return isThere(number) ? visible(number, 40) : DASH;
   const size = Math.abs(number);

@@ -3,8 +3,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // A rollout in time: a row a batch, a bar a host. Each row begins when its batch began, and all have one scale, so that what
-// took long stands out wherever it is. Of a large rollout not every bar is drawn: those that went wrong come first, then
-// those that were blind for longest.
+// took long stands out. Of a large rollout not every bar is drawn: failures come first, then the hosts that were blind for
+// longest.
 
 const TIME = { label: 20, bar: 8, lane: 10, gap: 8, axis: 24, least: 4, sign: 14 };
 const MOST_BARS = 400;
@@ -62,7 +62,7 @@ function drawAxis(picture, seconds, scale) {
   }
 }
 
-// Each bar into the first lane that is free; what finds none is left out. By importance, then again by time.
+// Each bar goes into the first free lane, and is left out where there is none. By importance, then by time.
 function lanesOf(bars, most) {
   const fill = (order) => {
     const lanes = [];
@@ -134,8 +134,8 @@ function drawTimeline(place, rollout) {
 function timelineWords(shown, rows, rollout) {
   const batches = batchesOf(rollout);
   const total = batches.reduce((found, batch) => found + isList(batch.hosts).length, 0);
-  const words = ["Each row begins when its batch began (UTC). The strip in a bar is as long as the host was blind; when in the bar is not known."];
-  if (shown < total) words.push(grouped(shown) + " of " + several(total, "host is", "hosts are") + " drawn: first what went wrong, then what was blind for longest. The CSV file has them all.");
+  const words = ["Each row begins when its batch began (UTC). The strip in a bar is as long as the host was blind; where in the bar is not known."];
+  if (shown < total) words.push(grouped(shown) + " of " + several(total, "host is", "hosts are") + " drawn: failures first, then those that were blind for longest. The CSV file has all hosts.");
   if (rows < batches.length) words.push(grouped(rows) + " of " + several(batches.length, "batch", "batches") + " are drawn.");
   return words.join(" ");
 }
@@ -165,7 +165,7 @@ function barOf(bar, y, scale) {
   return group;
 }
 
-// One stop for Tab; arrows go from bar to bar. What a bar says is beside it, by mouse and keyboard alike.
+// One stop for Tab; arrows go from bar to bar. The words of a bar are shown beside it, by mouse and keyboard alike.
 function setUpBars(picture, tip, place) {
   const bars = [...picture.querySelectorAll(".host")];
   bars[0]?.setAttribute("tabindex", "0");

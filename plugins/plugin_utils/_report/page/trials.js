@@ -14,7 +14,7 @@ function cellOf(test) {
     ran ? make("span.under", {}, isNumber(test.rate_per_cpu) ? whole(test.rate_per_cpu) + "/s" : DASH) : null);
 }
 
-// Those that stand over words begin with a star.
+// A heading over words begins with a star.
 function headsOf(heads) {
   return heads.map((head) => make(head[0] === "*" ? "th.words" : "th", { scope: "col" }, head.replace("*", "")));
 }
@@ -33,7 +33,7 @@ function drawTrials() {
   const place = document.getElementById("trials");
   place.hidden = false;
   if (!tried.length) {
-    place.append(card("Trials", hint("No host brought a trial.")));
+    place.append(card("Trials", hint("No host has a trial.")));
     return;
   }
   const order = Object.keys(VERDICTS);
@@ -45,7 +45,7 @@ function drawTrials() {
 function matrixCard(tried, names) {
   const shown = names.slice(0, MOST_TESTS);
   const first = tried[0][1];
-  const box = card("Hosts and sets", hint("Share of the events that was lost with each set, and events/s per CPU as they were counted. "
+  const box = card("Hosts and sets", hint("The share of events that each set lost, and events/s per CPU as counted. "
     + (isNumber(first.accepted_drops_percent) ? "Up to " + share(first.accepted_drops_percent) + " is accepted." : "")),
   legend(TESTS, tried.flatMap(([, trial]) => testsOf(trial).map((test) => test.state))),
   wide("Hosts and sets", make("table.numbers.matrix", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Host"), make("th.words", { scope: "col" }, "Verdict"), shown.map((name) => make("th", { scope: "col" }, foreign(name, "bdi", 24))))),
@@ -55,7 +55,7 @@ function matrixCard(tried, names) {
         make("td.words", {}, trial.verdict === "largest" && isThere(trial.largest) ? signOf(VERDICTS, trial.verdict, make("span", {}, "largest ", foreign(trial.largest, "bdi", 24))) : signOf(VERDICTS, trial.verdict)),
         shown.map((name) => cellOf(tests.get(name))));
     })))));
-  if (tried.length > MOST_TRIED) box.append(hint("The first " + grouped(MOST_TRIED) + " of " + several(tried.length, "host", "hosts") + ", worst first; the CSV file has them all."));
+  if (tried.length > MOST_TRIED) box.append(hint("The first " + grouped(MOST_TRIED) + " of " + several(tried.length, "host", "hosts") + ", worst first; the CSV file has all."));
   if (names.length > MOST_TESTS) box.append(hint("The first " + MOST_TESTS + " of " + several(names.length, "set", "sets") + "."));
   return box;
 }
@@ -71,9 +71,9 @@ function greatest(values) {
 }
 
 function setsCard(tried, names) {
-  const heads = ["Set", "*Selected by", "Kept on", "Most lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
-  return card("What each set costs", hint("The most that any host showed. A set is kept where it lost nothing, or no more than is accepted."),
-    wide("What each set costs", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(heads))),
+  const heads = ["Set", "*Selected by", "Passed on", "Most lost", "Falco's CPU", "Memory", "System calls", "Blind", "Half blind"];
+  return card("Cost of each set", hint("The largest value of any host. A set passes on a host where it loses no more than accepted."),
+    wide("Cost of each set", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(heads))),
       make("tbody", {}, names.slice(0, MOST_TESTS).map((name) => {
         const tests = tried.flatMap(([, trial]) => testsOf(trial).filter((test) => asText(test.name) === name));
         const ran = tests.filter((test) => ["clean", "accepted", "dropping"].includes(test.state));

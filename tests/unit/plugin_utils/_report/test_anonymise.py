@@ -9,7 +9,7 @@ import re
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import anonymise, forms, models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import anonymise, json_csv, models, shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import drift
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
@@ -46,7 +46,7 @@ EMPTY = {"name": "", "status": "ok", "window": {"kernel": {}, "since_start": {}}
          "plan": {"changes": [{}]}, "drift": [{}], "change": {"before": {}}, "previous": {},
          "syscalls": {"coverage": {"blind": [{}]}, "frontier": [{}]}, "trial": {"tests": [{}]}}
 # What may be in any bundle: our own words, and what stands in for others.
-OURS = set(texts_of(json.loads(forms.to_json(assembled(EMPTY)))))
+OURS = set(texts_of(json.loads(json_csv.to_json(assembled(EMPTY)))))
 OURS |= {*shape.STATES, *shape.STATUSES, *shape.BOTTLENECKS, *shape.NEXT_STEPS, *shape.TIERS,
          *shape.DRIFTS, *models.RULES, *shape.BASES, *shape.TRIALS, *shape.MODES, *shape.TESTS}
 OURS |= {*anonymise.DRIVERS, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.BASES, *anonymise.CATEGORIES, *anonymise.MEMORIES,
@@ -128,7 +128,7 @@ def test_no_original_text_survives(hosts, collection):
     # These two are sentences of ours, about numbers and stand-ins.
     assert bundle["fleet"].pop("headline") == model["fleet"]["headline"]
     assert [item.pop("text") for item in bundle["fleet"]["breaches"]] == [item["text"] for item in model["fleet"]["breaches"]]
-    inside = "\n".join(texts_of(json.loads(forms.to_json(bundle))))
+    inside = "\n".join(texts_of(json.loads(json_csv.to_json(bundle))))
     for original in originals(hosts) | {collection}:
         # What may stay may; pieces of our own words and digits say nothing.
         if not is_ours(original) and not any(original in ours for ours in OURS) and not re.fullmatch(r"[-0-9.:TZ\n]*", original):
@@ -283,12 +283,12 @@ def test_a_host_that_is_called_like_a_stand_in_is_not_taken_for_another():
 
 def test_the_same_report_makes_the_same_bundle_and_stays_as_it_was():
     model = copy.deepcopy(MODEL)
-    assert forms.to_json(anonymise.bundle(model)) == forms.to_json(anonymise.bundle(MODEL))
+    assert json_csv.to_json(anonymise.bundle(model)) == json_csv.to_json(anonymise.bundle(MODEL))
     assert model == MODEL
 
 
 def test_a_report_that_was_read_from_a_file_makes_the_same_bundle():
-    assert anonymise.bundle(json.loads(forms.to_json(MODEL))) == anonymise.bundle(MODEL)
+    assert anonymise.bundle(json.loads(json_csv.to_json(MODEL))) == anonymise.bundle(MODEL)
 
 
 @pytest.mark.parametrize("hosts, told", [

@@ -313,7 +313,7 @@ def test_a_newer_file_is_refused_and_not_touched(path):
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to have a header" * 20, b"{}", b"\x00" * 4096])
 def test_a_file_that_is_no_database(path, content):
     path.write_bytes(content)
-    refused(path, "no SQLite database", "another file")
+    refused(path, "not an SQLite database", "another file")
     assert path.read_bytes() == content
 
 

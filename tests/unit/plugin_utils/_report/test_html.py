@@ -12,8 +12,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import html
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import html, models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile_page as hostile
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
@@ -290,7 +290,7 @@ def test_in_a_large_fleet_the_worst_keep_their_history(monkeypatch):
     given = {host["name"]: host for host in made["hosts"]}
     whole = [name for name, history in kept.items() if len(history) == 40]
     assert packed["history_cut"] == html.RECENT and len(whole) == 10
-    rank = {name: html.ORDER.index(given[name]["verdict"]["state"]) for name, history in kept.items() if history}
+    rank = {name: shape.CONDITIONS.index(given[name]["verdict"]["state"]) for name, history in kept.items() if history}
     assert len(set(rank.values())) > 2 and max(rank[name] for name in whole) <= min(rank[name] for name in rank if name not in whole)
     for name, history in kept.items():
         assert [row[0] for row in history] == [row[0] for row in given[name]["history"]][-len(history):]
@@ -338,6 +338,26 @@ def test_every_state_has_a_shape_and_a_colour_of_its_own():
     script, style = (SOURCES / "states.js").read_text(), (SOURCES / "page.css").read_text()
     table = re.search(r"const STATES = \[\n(.*?)\n\];", script, re.DOTALL).group(1)
     states = re.findall(r'\["(\w+)", "[^"]*", ("[^"]*"|[A-Z]+)\]', table)
-    assert [state for state, dummy in states] == list(html.ORDER)
+    assert [state for state, dummy in states] == list(shape.CONDITIONS)
     assert len({shape for dummy, shape in states}) == len(states)
     assert {state for state, dummy in states} == set(re.findall(r"\.part\.s-(\w+)", style))
+
+
+def keys_of(name, script):
+    """The keys of one of the page's tables of words."""
+    table = re.search(r"const %s = \{\n(.*?)\n\};" % name, script, re.DOTALL).group(1)
+    return set(re.findall(r"(\w+): (?=[\"\[])", table))
+
+
+@pytest.mark.parametrize("name, words", [
+    ("BOTTLENECKS", shape.BOTTLENECKS), ("STEPS", shape.NEXT_STEPS), ("TESTS", shape.TESTS), ("VERDICTS", shape.TRIALS),
+    ("OUTCOMES", shape.OUTCOMES),
+])
+def test_the_page_has_words_for_what_the_report_says_and_no_other(name, words):
+    assert keys_of(name, (SOURCES / "states.js").read_text()) == set(words)
+
+
+def test_the_pages_lists_are_those_of_the_report():
+    script = (SOURCES / "states.js").read_text()
+    for name, words in (("TIERS", shape.TIERS), ("WRONG", batching.BAD)):
+        assert set(json.loads(re.search(r"const %s = (\[.*?\]);" % name, script).group(1))) == set(words)

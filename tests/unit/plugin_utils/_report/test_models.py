@@ -6,9 +6,12 @@
 import copy
 import itertools
 import random
+import typing
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, shape, trials
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, progress, records
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, verdicts, windows
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout
 from ansible_collections.falcotune.fleet.tests.unit import hostile
@@ -148,9 +151,9 @@ def tried(*verdicts):
 
 @pytest.mark.parametrize("verdicts, expected", [
     ([], "No host was tried."),
-    (["largest"], "1 host was tried: 1 has a set that it can watch."),
+    (["largest"], "1 host was tried: 1 has a set that loses no more than accepted."),
     (["largest", "largest", "too_busy", "nonsense"],
-     "4 hosts were tried: 2 have a set that they can watch; 1 is too busy even for the smallest; 1 failed."),
+     "4 hosts were tried: 2 have a set that loses no more than accepted; 1 is too busy even for the smallest set; 1 failed."),
     (["none", "aborted"], "2 hosts were tried: 1 has none; 1 was aborted."),
 ])
 def test_headline_of_trials(verdicts, expected):
@@ -274,13 +277,13 @@ def test_a_little_loss_is_acceptable_on_few_hosts_only(accepted, measured, breac
 
 
 @pytest.mark.parametrize("given, told", [
-    (["droping"], "'droping', which is no rule (did you mean dropping?); the rules are blind, dropping"),
+    (["droping"], "'droping', which is not a rule (did you mean dropping?); the rules are blind, dropping"),
     (["restart"], "did you mean restart_required?"),
-    (["xyz"], "'xyz', which is no rule; the rules are"),
+    (["xyz"], "'xyz', which is not a rule; the rules are"),
     ("dropping", "expected a list"),
     (None, "expected a list"),
-    ([["dropping"]], "which is no rule"),
-    ([None], "which is no rule"),
+    ([["dropping"]], "which is not a rule"),
+    ([None], "which is not a rule"),
 ])
 def test_a_wrong_rule_is_told_with_the_nearest(given, told):
     with pytest.raises(policies.PolicyError) as caught:
@@ -302,6 +305,13 @@ def test_the_window_is_the_one_of_the_contract():
     assert all(host["window"][name] == value for name, value in windows.EMPTY.items() if name != "snapshot")
 
 
+def test_there_is_one_list_of_each_kind_of_state():
+    assert set(shape.CONDITIONS) == {*shape.STATES, *shape.STATUSES} - {"ok"}
+    assert set(shape.MEASURED) < set(shape.STATES) == set(typing.get_args(_contracts.State))
+    assert set(trials.ORDER) == set(shape.TRIALS) == set(trials.SAID) and set(batching.BAD) < set(shape.OUTCOMES)
+    assert set(rollouts.SAID) == set(records.SAID) == set(shape.ROLLOUTS) and set(progress.ALWAYS_SHOWN) < set(shape.OUTCOMES)
+
+
 def test_words_of_the_verdict_are_known_here():
     known = set(shape.STATES)
     assert {host["verdict"]["state"] for host in assembled(*(judged(state, state) for state in known))["hosts"]} == known
@@ -319,13 +329,6 @@ def test_any_value_anywhere_makes_a_model(seed):
         part[chance.choice(list(part))] = value
         model = assembled(spoiled, host)
         assert len(model["hosts"]) == 2
-
-
-def test_text_keeps_what_it_is_but_for_length_and_half_pairs():
-    assert shape.text("\x1b[2J<b>\x00") == "\x1b[2J<b>\x00"
-    assert shape.text("\ud800x") == "\ufffdx"
-    assert len(shape.text("x" * 9999)) == shape.MAX_TEXT
-    assert shape.text(0.44) == "0.44" and shape.text(True) is None and shape.text(b"x") is None
 
 
 def test_kinds_of_str_and_int_become_plain():

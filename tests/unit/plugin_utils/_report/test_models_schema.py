@@ -8,7 +8,8 @@ import json
 
 import jsonschema
 import pytest
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import anonymise, forms, models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import anonymise, json_csv, models, shape, terminal
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
@@ -16,7 +17,7 @@ from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
 SCHEMA = json.loads((ROOT / "docs" / "report-1.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-MODEL = json.loads(forms.to_json(synthetic_audit.audit_model(150)))
+MODEL = json.loads(json_csv.to_json(synthetic_audit.audit_model(150)))
 
 
 def errors(model):
@@ -66,7 +67,7 @@ def test_words_are_those_of_the_code():
     batch = rollout["batches"]["items"]["properties"]
     assert batch["stage"]["enum"] == list(shape.STAGES)
     assert batch["hosts"]["items"]["properties"]["outcome"]["enum"] == list(shape.OUTCOMES)
-    assert kinds["text"]["maxLength"] == shape.MAX_TEXT
+    assert kinds["text"]["maxLength"] == _untrusted.MAX_TEXT
     assert kinds["host"]["properties"]["history"]["maxItems"] == shape.MAX_HISTORY
     for name, words in (("states", shape.STATES), ("bottlenecks", shape.BOTTLENECKS),
                         ("next_steps", shape.NEXT_STEPS)):
@@ -91,7 +92,7 @@ def test_trials_and_a_rollout_are_valid():
     assert any(host["trial"]["tests"] for host in trials["hosts"] if host["trial"]) and not errors(trials | models.public(trials))
     record = synthetic_rollout.rollout(["host-%d" % number for number in range(200)], wrong=0.1, stop=5)
     model = rolled(record)
-    assert not errors(json.loads(forms.to_json(model)))
+    assert not errors(json.loads(json_csv.to_json(model)))
     assert json.loads(json.dumps(model["rollout"])) == json.loads(json.dumps(record)), "and nothing of it is lost"
 
 
@@ -104,7 +105,7 @@ def test_nothing_of_a_trial_or_a_choice_is_lost():
 
 @pytest.mark.parametrize("kind", ["trial", "rollout"])
 def test_hostile_trials_and_rollouts_are_valid(kind):
-    assert not errors(json.loads(forms.to_json(hostile.model(40, kind=kind))))
+    assert not errors(json.loads(json_csv.to_json(hostile.model(40, kind=kind))))
 
 
 def everywhere(value, put):
@@ -127,15 +128,15 @@ def test_any_value_in_a_rollout_a_trial_or_a_choice_makes_a_valid_report(value):
     host = next(item for item in base if item["syscalls"] and item["trial"]["tests"])
     results = [dict(host, **{name: spoiled}) for name in ("syscalls", "trial") for spoiled in everywhere(host[name], value)]
     model = models.assemble(results, synthetic_audit.POLICY, dict(synthetic_audit.META, kind="trial"))
-    assert len(results) > 60 and not errors(json.loads(forms.to_json(model)))
-    for form in (forms.to_csv, forms.to_terminal):
+    assert len(results) > 60 and not errors(json.loads(json_csv.to_json(model)))
+    for form in (json_csv.to_csv, terminal.to_terminal):
         assert form(model)
 
 
 @pytest.mark.parametrize("results", [[], [{}], [None], hostile.results(40)], ids=["empty", "nothing", "null", "hostile"])
 def test_whatever_comes_makes_a_valid_report(results):
     model = models.assemble(results, dict(synthetic_audit.POLICY, fail_on=list(models.RULES)), synthetic_audit.META)
-    assert not errors(json.loads(forms.to_json(model)))
+    assert not errors(json.loads(json_csv.to_json(model)))
 
 
 @pytest.mark.parametrize("value", hostile.VALUES, ids=range(len(hostile.VALUES)))
@@ -148,7 +149,7 @@ def test_any_value_in_place_of_any_part_makes_a_valid_report(value):
             if isinstance(host[name], dict):
                 results.extend(dict(copy.deepcopy(host), **{name: dict(host[name], **{part: value})}) for part in host[name])
     model = models.assemble(results, synthetic_audit.POLICY, synthetic_audit.META, {"": {"at": value, "state": value}})
-    assert not errors(json.loads(forms.to_json(model)))
+    assert not errors(json.loads(json_csv.to_json(model)))
 
 
 def test_a_bundle_is_valid():

@@ -28,31 +28,31 @@ def plan(hosts, **given_policy):
 
 
 def shapes(found):
-    return [(wave["stage"], len(wave["hosts"])) for wave in found["waves"]]
+    return [(batch["stage"], len(batch["hosts"])) for batch in found["batches"]]
 
 
 def test_a_canary_first_and_then_growing_batches():
     found = plan(fleet(100), serial=[1, "10%", "50%"])
     assert shapes(found) == [("canary", 1), ("batch", 1), ("batch", 10), ("batch", 50), ("batch", 38)]
-    assert [wave["number"] for wave in found["waves"]] == [1, 2, 3, 4, 5]
-    assert [name for wave in found["waves"] for name in wave["hosts"]] == list(fleet(100))
+    assert [batch["number"] for batch in found["batches"]] == [1, 2, 3, 4, 5]
+    assert [name for batch in found["batches"] for name in batch["hosts"]] == list(fleet(100))
 
 
 def test_a_canary_for_each_class_that_has_no_proven_host():
     hosts = {"a": host(), "b": host(kind=KMOD), "c": host(kind=KMOD), "d": host(), "e": host("converged", kind=MODERN)}
-    assert plan(hosts)["waves"][0] == {"number": 1, "stage": "canary", "hosts": ["b"]}
+    assert plan(hosts)["batches"][0] == {"number": 1, "stage": "canary", "hosts": ["b"]}
     del hosts["e"]
-    assert plan(hosts)["waves"][0]["hosts"] == ["a", "b"]
-    assert plan(hosts, canaries=2)["waves"][0]["hosts"] == ["a", "b", "c", "d"]
-    assert plan(hosts, canaries=0)["waves"][0]["stage"] == "batch"
+    assert plan(hosts)["batches"][0]["hosts"] == ["a", "b"]
+    assert plan(hosts, canaries=2)["batches"][0]["hosts"] == ["a", "b", "c", "d"]
+    assert plan(hosts, canaries=0)["batches"][0]["stage"] == "batch"
 
 
 def test_a_converged_host_that_is_blind_proves_nothing():
-    assert plan({"a": host("converged", healthy=False), "b": host()})["waves"][0]["stage"] == "canary"
+    assert plan({"a": host("converged", healthy=False), "b": host()})["batches"][0]["stage"] == "canary"
 
 
 def test_a_healthy_canary_is_preferred():
-    assert plan({"a": host(healthy=False), "b": host()})["waves"][0]["hosts"] == ["b"]
+    assert plan({"a": host(healthy=False), "b": host()})["batches"][0]["hosts"] == ["b"]
 
 
 def test_never_more_than_max_parallel():
@@ -60,10 +60,10 @@ def test_never_more_than_max_parallel():
     assert shapes(found) == [("canary", 2), ("canary", 1)] + [("batch", 2)] * 8 + [("batch", 1)]
 
 
-def test_a_wave_takes_the_share_of_each_domain_and_no_more():
+def test_a_batch_takes_the_share_of_each_domain_and_no_more():
     hosts = {"%s%d" % (rack, index): host(domain=rack) for rack in "ab" for index in range(9)}
     found = plan(hosts, canaries=0, serial="100%", domain_share_percent=34)
-    assert [sorted(name[0] for name in wave["hosts"]) for wave in found["waves"]] == [list("aaabbb")] * 3
+    assert [sorted(name[0] for name in batch["hosts"]) for batch in found["batches"]] == [list("aaabbb")] * 3
     assert found["domains"] == {"a": {"hosts": 9, "allowed": 3}, "b": {"hosts": 9, "allowed": 3}}
 
 
@@ -76,19 +76,19 @@ def test_hosts_that_are_down_are_named_and_take_their_domains_share():
     hosts["a0"] = host("unreachable", "a")
     hosts["a1"] = host("refused", "a", reason="Falco is not running")
     found = plan(hosts, canaries=0, serial="100%", domain_share_percent=50)
-    assert found["down"] == {"a0": "it can't be reached", "a1": "Falco is not running"}
+    assert found["down"] == {"a0": "the host cannot be reached", "a1": "Falco is not running"}
     assert shapes(found) == [("batch", 1)] * 4  # 3 may be blind, 2 are
     hosts["a2"] = host("converged", "a", healthy=False)
     found = plan(hosts, canaries=0, serial="100%", domain_share_percent=50)
-    assert found["waves"] == [] and list(found["left"]) == ["a3", "a4", "a5"]
-    assert found["left"]["a3"] == ("of failure domain a 3 of 6 hosts are down or blind, and 3 may be: bring them back and run again")
+    assert found["batches"] == [] and list(found["left"]) == ["a3", "a4", "a5"]
+    assert found["left"]["a3"] == ("failure domain a: 3 of 6 hosts are down or blind, and at most 3 may be: repair them and run again")
 
 
 def test_a_blind_host_may_be_changed_in_a_full_domain():
     """Nobody becomes blind by it, and it may be what cures it."""
     hosts = {"a": host("unreachable", "a"), "b": host(domain="a", healthy=False), "c": host(domain="a")}
     found = plan(hosts, canaries=0)
-    assert found["waves"] == [{"number": 1, "stage": "batch", "hosts": ["b"]}] and list(found["left"]) == ["c"]
+    assert found["batches"] == [{"number": 1, "stage": "batch", "hosts": ["b"]}] and list(found["left"]) == ["c"]
 
 
 def test_a_refused_host_that_sees_events_is_not_down():
@@ -97,7 +97,7 @@ def test_a_refused_host_that_sees_events_is_not_down():
 
 def test_hosts_without_consent_are_staged_together_at_the_end():
     found = plan({**fleet(2), "w1": host("waiting"), "w2": host("waiting")})
-    assert found["waves"][-1]["hosts"] == ["w1", "w2"] and found["totals"]["waiting"] == 2
+    assert found["batches"][-1]["hosts"] == ["w1", "w2"] and found["totals"]["waiting"] == 2
     assert found["totals"]["restarts"] == 2
 
 
@@ -108,11 +108,11 @@ def test_totals():
 
 
 def test_nothing_to_do():
-    assert plan({"a": host("converged")})["waves"] == []
+    assert plan({"a": host("converged")})["batches"] == []
 
 
 def test_no_hosts_are_refused_with_a_sentence():
-    with pytest.raises(batching.RolloutError, match="no host was looked at: expected at least one; look at the inventory"):
+    with pytest.raises(batching.RolloutError, match="no host was examined: expected at least one; check the inventory"):
         plan({})
 
 
@@ -134,46 +134,46 @@ def test_a_lost_host_keeps_its_place_and_what_no_longer_fits_is_deferred():
     found = plan(hosts, canaries=0, serial="100%", domain_share_percent=34, failure_budget="100%")
     assert shapes(found) == [("batch", 2)] * 3
     outcomes = {**done(["a0"], "lost"), **done(["a1"])}
-    admitted, deferred = batching.admit(found, outcomes, found["waves"][1])
+    admitted, deferred = batching.admit(found, outcomes, found["batches"][1])
     assert admitted == ["a2"] and list(deferred) == ["a3"] and "2 of 6 hosts are down or blind" in deferred["a3"]
     outcomes.update(done(["a2"], "lost"))
-    assert batching.admit(found, outcomes, found["waves"][2])[0] == []
+    assert batching.admit(found, outcomes, found["batches"][2])[0] == []
 
 
 def test_a_reverted_host_gives_its_place_back():
     hosts = {"a%d" % index: host(domain="a") for index in range(3)}
     found = plan(hosts, canaries=0)
-    assert batching.admit(found, done(["a0"], "reverted"), found["waves"][1]) == (["a1"], {})
+    assert batching.admit(found, done(["a0"], "reverted"), found["batches"][1]) == (["a1"], {})
 
 
 @pytest.mark.parametrize("outcome, said", [("reverted", "the canary h000 was reverted"), ("failed", "the canary h000 failed"),
                                            ("lost", "the canary h000 was lost"), ("done", None)])
 def test_a_canary_that_fails_stops_the_rollout(outcome, said):
     found = plan(fleet(10), failure_budget="100%")
-    assert batching.halt(found, done(["h000"], outcome), found["waves"][0]) == said
+    assert batching.halt(found, done(["h000"], outcome), found["batches"][0]) == said
 
 
 def test_the_budget_counts_over_the_whole_rollout():
     found = plan(fleet(40), canaries=0, serial=10, failure_budget=2)
-    outcomes = {**done(found["waves"][0]["hosts"]), "h000": {"outcome": "reverted", "blind": False}}
-    assert batching.halt(found, outcomes, found["waves"][0]) is None
-    outcomes.update(done(found["waves"][1]["hosts"]), h010={"outcome": "lost", "blind": True})
-    assert batching.halt(found, outcomes, found["waves"][1]) is None
+    outcomes = {**done(found["batches"][0]["hosts"]), "h000": {"outcome": "reverted", "blind": False}}
+    assert batching.halt(found, outcomes, found["batches"][0]) is None
+    outcomes.update(done(found["batches"][1]["hosts"]), h010={"outcome": "lost", "blind": True})
+    assert batching.halt(found, outcomes, found["batches"][1]) is None
     outcomes.update(h011={"outcome": "failed", "blind": False})
-    assert batching.halt(found, outcomes, found["waves"][1]) == (
+    assert batching.halt(found, outcomes, found["batches"][1]) == (
         "3 hosts were reverted, failed or lost, and falco_tune_failure_budget allows 2 of 40")
 
 
 def test_a_whole_batch_that_fails_stops_it_and_one_host_alone_does_not():
     found = plan(fleet(40), canaries=0, serial=[1, 3], failure_budget="100%")
-    assert batching.halt(found, done(["h000"], "reverted"), found["waves"][0]) is None
-    assert batching.halt(found, done(found["waves"][1]["hosts"], "reverted"), found["waves"][1]) == (
+    assert batching.halt(found, done(["h000"], "reverted"), found["batches"][0]) is None
+    assert batching.halt(found, done(found["batches"][1]["hosts"], "reverted"), found["batches"][1]) == (
         "all 3 hosts of batch 2 were reverted, failed or lost")
 
 
 def test_the_last_canary():
     found = plan(fleet(6), canaries=2, max_parallel=1, serial="100%")
-    assert [batching.last_canary(found, wave) for wave in found["waves"]] == [False, True] + [False] * 4
+    assert [batching.last_canary(found, batch) for batch in found["batches"]] == [False, True] + [False] * 4
     assert not batching.last_canary(plan(fleet(1)), {"number": 1, "stage": "canary", "hosts": ["h000"]})
 
 
@@ -183,10 +183,10 @@ def test_the_last_canary():
 def simulate(hosts, policy, chance):
     """Run a planned rollout with chance failures. → (plan, [(began, ended or None, host)] of every host that was touched)."""
     found, now, spans, outcomes = batching.plan(hosts, policy), 0.0, [], {}
-    for wave in found["waves"]:
-        if any(batching.halt(found, outcomes, earlier) for earlier in found["waves"][:wave["number"] - 1]):
+    for batch in found["batches"]:
+        if any(batching.halt(found, outcomes, earlier) for earlier in found["batches"][:batch["number"] - 1]):
             break
-        admitted, dummy = batching.admit(found, outcomes, wave)
+        admitted, dummy = batching.admit(found, outcomes, batch)
         ends = []
         for name in admitted:
             if hosts[name]["state"] == "waiting":
@@ -213,7 +213,7 @@ def check(hosts, policy, chance):
             allowed = max(1, int(len(members) * policy["domain_share_percent"] // 100))
             # What was down before is not ours; nobody may be added to it.
             assert len(blind & members) <= max(allowed, len(down & members)), (domain, moment)
-    said = {name for wave in found["waves"] for name in wave["hosts"]}
+    said = {name for batch in found["batches"] for name in batch["hosts"]}
     assert said | set(found["left"]) == {name for name, item in hosts.items() if item["state"] in ("changing", "waiting")}
     assert len(spans) == len({name for dummy, dummy2, name in spans})  # each host's turn comes once
     most = batching.most_blind(found, [
@@ -265,4 +265,4 @@ def test_the_same_input_gives_the_same_plan(seed):
 def test_5000_hosts_are_planned_at_once():
     hosts = {"h%d" % index: host(domain="r%d" % (index % 100)) for index in range(5000)}
     found = plan(hosts, serial=[1, "1%"])
-    assert sum(len(wave["hosts"]) for wave in found["waves"]) == 5000
+    assert sum(len(batch["hosts"]) for batch in found["batches"]) == 5000

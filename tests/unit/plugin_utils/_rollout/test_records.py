@@ -24,12 +24,12 @@ def outcome(kind, began=1.0, ended=5.0, **more):
             "reason": None, **more}
 
 
-def made(outcomes, waves, state="stopped", reason="because"):
+def made(outcomes, batches, state="stopped", reason="because"):
     return records.record(PLAN, HOSTS, {"id": "x-1", "state": state, "reason": reason, "began": 0.0, "ended": 9.0,
-                                               "outcomes": outcomes, "waves": waves})
+                                               "outcomes": outcomes, "batches": batches})
 
 
-def wave(number, hosts, **deferred):
+def batch(number, hosts, **deferred):
     return {"number": number, "stage": "canary" if number == 1 else "batch", "began": 1.0, "ended": None, "hosts": hosts,
             "deferred": deferred}
 
@@ -42,13 +42,13 @@ def test_the_summary_says_what_it_costs_and_who_is_left_out():
         "failure budget: 1 host may be reverted, failed or lost; one more stops the rollout",
         "1, batch: 1 host (a)", "2, batch: 1 host (b)", "3, batch: 1 host (c)", "4, staged only: 1 host (w)",
         "unreachable: d: no route",
-        "nothing to change, and yet: e: dropping, bottleneck consumer: watch fewer system calls",
+        "no change is planned, but events are lost: e: dropping, bottleneck consumer: watch fewer system calls",
     ]
 
 
 def test_the_record_has_the_shape_that_the_report_takes():
     outcomes = {"a": outcome("done"), "b": outcome("reverted", 6.0, 8.0, reason="no luck")}
-    found = made(outcomes, [wave(1, ["a"]), wave(2, ["b"], c="no room")])
+    found = made(outcomes, [batch(1, ["a"]), batch(2, ["b"], c="no room")])
     assert json.loads(json.dumps(found)) == found
     assert set(found) == {"id", "state", "reason", "began", "ended", "planned", "budget", "domains", "batches", "left", "down"}
     assert set(found["planned"]) == {"hosts", "changing", "converged", "refused", "unreachable", "restarts", "blind_seconds", "bytes",
@@ -64,25 +64,21 @@ def test_the_record_has_the_shape_that_the_report_takes():
 
 
 def test_a_lost_host_is_blind_until_the_end():
-    found = made({"a": outcome("lost", 1.0, 2.0), "b": outcome("lost", 3.0, 4.0)}, [wave(1, ["a"]), wave(2, ["b"])])
+    found = made({"a": outcome("lost", 1.0, 2.0), "b": outcome("lost", 3.0, 4.0)}, [batch(1, ["a"]), batch(2, ["b"])])
     assert found["domains"][0]["most_blind"] == 3
 
 
 def test_the_conclusion_names_who_failed_and_who_is_left():
-    found = made({"a": outcome("done"), "b": outcome("reverted", reason="no luck")}, [wave(1, ["a"]), wave(2, ["b"])])
+    found = made({"a": outcome("done"), "b": outcome("reverted", reason="no luck")}, [batch(1, ["a"]), batch(2, ["b"])])
     assert records.conclusion(found) == [
         "the rollout stopped after 2 batches: 1 done, 1 reverted", "because: because", "reverted: b: no luck",
         "left for the next run: c, w (2 hosts)"]
-    assert records.conclusion(made({}, [], "finished", None))[0] == "the rollout is finished after 0 batches: nothing was to be done"
+    assert records.conclusion(made({}, [], "finished", None))[0] == "the rollout is finished after 0 batches: there was nothing to do"
 
 
 def test_the_line_of_a_batch():
-    line = records.wave_line(PLAN, PLAN["waves"][0], {"a": outcome("reverted", reason="no luck")}, "the canary a was reverted")
+    line = records.batch_line(PLAN, PLAN["batches"][0], {"a": outcome("reverted", reason="no luck")}, "the canary a was reverted")
     assert line == ("batch 1 of 4: 1 reverted (a: no luck); failure budget: 1 of 1 used. The rollout stops: the canary a was reverted")
-
-
-def test_many_names_are_a_few_and_a_number():
-    assert records.some("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
 
 
 def test_progress_of_a_batch():

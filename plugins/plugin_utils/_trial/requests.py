@@ -1,0 +1,184 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trials of sets of system calls: what the module on the host needs for one test. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, Policy, TrialTest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial.tests import LIMITS
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+
+# It needs the calls of tests.RULE_CALLS and matches nothing, in every release.
+RULES = """\
+- rule: Dummy rule that never alerts
+  desc: Stands in for all rules while a set of system calls is tried.
+  condition: evt.type in (execve, execveat) and proc.name=iShouldNeverAlert
+  output: never (proc=%proc.name)
+  priority: DEBUG
+"""
+# The host replaces it by the path of the trial's private directory.
+PLACE = "{trial}"
+# The parts of the facts that a trial reads.
+PARTS = ("falco", "service", "driver", "config")
+BOUNDS = (("cpu_quota", "CPUQuota %.10g %%"), ("cpu_weight", "CPUWeight %d"), ("memory_max", "MemoryMax %d"))
+
+
+class Impossible(ValueError):
+    """No trial can run on this host; the text is the reason."""
+
+
+def release_of(facts: Facts) -> Release:
+    """The host's release of Falco. Raises Impossible where it has no base_syscalls."""
+    version = facts["falco"]["version"]
+    if not version:
+        raise Impossible(
+            "Falco's release is unknown: %s" % (facts["falco"]["reason"] or "no version was found")
+        )
+    try:
+        release: Release = releases.release_for(version)
+    except releases.UnsupportedRelease as error:
+        raise Impossible(str(error)) from None
+    if not release.has("base_syscalls.custom_set"):
+        raise Impossible(
+            "Falco %s has no base_syscalls (since 0.35), so its system calls cannot be chosen: upgrade Falco"
+            % version
+        )
+    return release
+
+
+def build(
+    test: TrialTest,
+    facts: Facts,
+    plan: object,
+    chosen: Mapping[str, Any],
+    policy: Policy,
+    release: Release,
+    list_rules: bool,
+) -> dict[str, Any]:
+    """The request for one test. Plain data. Raises Impossible.
+
+    plan: of the host, whose buffers are taken where it has some; or None. chosen: what tests.options()
+    returned. policy: the tuning policy. list_rules: the host shall also send what `falco -L` prints.
+    """
+    config = facts["config"]
+    if config["reason"]:
+        raise Impossible(config["reason"])
+    kind = facts["driver"]["kind"]
+    if kind is None or kind not in release.drivers:
+        raise Impossible(
+            "Falco runs with %s: expected a driver that Falco %s can be tried with (%s)"
+            % (kind, release, ", ".join(release.drivers))
+        )
+    if chosen["mode"] == "instead" and not policy["restart_ok"]:
+        raise Impossible(
+            "falco_trial_mode is instead, which stops Falco, and falco_tune_restart_ok is false: use beside"
+        )
+    settings = _untrusted.dictionary(_untrusted.dictionary(plan).get("settings"))
+    effective = {**config["effective"], **settings}
+    old = drivers.old_form(Settings(effective, release))
+    return {
+        "name": test["name"],
+        "host_root": policy["host_root"],
+        "state_dir": policy["state_dir"],
+        "unit": policy["unit"],
+        "mode": chosen["mode"],
+        "seconds": chosen["seconds"],
+        "interval": policies.duration_ms(chosen["metrics_interval"]) / 1000.0,
+        "limits": {name: chosen[name] for name in LIMITS},
+        "config": configuration(test, effective, kind, old, release, chosen["metrics_interval"]),
+        "rules": RULES,
+        "options": ["--modern-bpf"] if old and kind == "modern_ebpf" else [],
+        "main": config["order"][0] if config["order"] else "",
+        "list_rules": list_rules,
+        "watched": _watched(facts, effective),
+    }
+
+
+def _watched(facts: Facts, effective: Mapping[str, Any]) -> list[str]:
+    """The files and directories of the host's own Falco that must not change during a trial."""
+    rules = effective.get("rules_files") or effective.get("rules_file") or []
+    return [
+        *(item["path"] for item in facts["config"]["files"]),
+        *(item["path"] for item in facts["config"]["folders"]),
+        *(str(item) for item in (rules if isinstance(rules, list) else [rules])),
+    ]
+
+
+def unbounded(facts: Facts) -> str | None:
+    """The limits of the host's own unit that a trial's Falco does not have, as a sentence; or None.
+
+    A trial's Falco runs in the session of the task, with the nice value of the host's own Falco.
+    """
+    limits = _untrusted.dictionary(facts["service"].get("limits"))
+    found = [text % limits[name] for name, text in BOUNDS if _untrusted.is_number(limits.get(name))]
+    if not found:
+        return None
+    return (
+        "the trial's Falco runs without %s of the host's own unit: the host's own Falco may lose more events "
+        "than the trial did" % ", ".join(found)
+    )
+
+
+def configuration(
+    test: TrialTest, effective: Mapping[str, Any], kind: str, old: bool, release: Release, interval: str
+) -> dict[str, Any]:
+    """A whole falco.yaml as data: the host's driver and buffers, one set of system calls, no outputs.
+
+    old: the release reads the keys of 0.36 and before. PLACE stands for the private directory.
+    """
+    base = {
+        name: value
+        for name, value in (
+            ("custom_set", test["custom_set"]),
+            ("repair", test["repair"]),
+            ("all", test["all"]),
+        )
+        if release.has("base_syscalls." + name)
+    }
+    off = ["syslog_output", "file_output", "program_output", "http_output", "webserver"]
+    off += [] if release.since(0, 44) else ["grpc", "grpc_output"]
+    found: dict[str, Any] = {
+        "rules_files" if release.since(0, 38) else "rules_file": [PLACE + "/rules.yaml"],
+        "base_syscalls": base,
+        "load_plugins": [],
+        "watch_config_files": False,
+        "priority": "debug",
+        "json_output": False,
+        "stdout_output": {"enabled": True},
+        "log_stderr": True,
+        "log_syslog": False,
+        "log_level": "info",
+        "syscall_event_drops": {"threshold": 1, "actions": ["ignore"], "rate": 0.03333, "max_burst": 1},
+        "metrics": _metrics(release, interval),
+    }
+    found.update({name: {"enabled": False} for name in off})
+    if release.fragments:
+        found["config_files"] = []
+    kept = ("falco_libs", "syscall_buf_size_preset", "modern_bpf")
+    found.update({name: effective[name] for name in kept if name in effective})
+    if release.since(0, 37) and not old:
+        found["engine"] = {**_untrusted.dictionary(effective.get("engine")), "kind": kind}
+    return found
+
+
+def _metrics(release: Release, interval: str) -> dict[str, Any]:
+    wanted = {
+        "enabled": True,
+        "interval": interval,
+        "output_rule": False,
+        "output_file": PLACE + "/metrics.jsonl",
+        "resource_utilization_enabled": True,
+        "kernel_event_counters_enabled": True,
+        "state_counters_enabled": True,
+    }
+    # Switches that are absent are on in Falco's code.
+    names = [key.path.partition(".")[2] for key in release.keys("metrics")]
+    return {name: wanted.get(name, False) for name in names}
