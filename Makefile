@@ -11,7 +11,7 @@ BUILD := $(ROOT)/build
 COLLECTIONS := $(BUILD)/collections
 JOBS ?= 2
 PYTEST_ARGS ?=
-STAGES := lint unit browser conformance integration molecule
+STAGES := lint unit browser conformance parity integration molecule
 
 # The first of these that runs and that the locked ansible-core supports on a controller.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/python3; do \
@@ -82,6 +82,10 @@ browser: setup ## the HTML report in a headless Chromium, which apt-get installs
 .PHONY: conformance
 conformance: setup ## the simulator against recordings of Falco; FALCO_BIN=/usr/bin/falco tests a real one
 	@$(call pytest,tests/conformance,-n $(JOBS))
+
+.PHONY: parity
+parity: setup ## what a real Falco loses under a narrowed selection was named before; FALCO_BIN=/usr/bin/falco, as root
+	@$(call pytest,tests/parity,-s)
 
 .PHONY: integration
 integration: setup ## playbooks and roles on directory hosts, and on containers with systemd
