@@ -105,8 +105,8 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
 def _from_policy(state: str, policy: Policy) -> Request:
     """A request that changes nothing yet.
 
-    stage: the digest under which the change is kept instead of made. evidence: of the change that state proven
-    looks at. proof: what the host must show. reload_paths: a write to them begins a hot reload.
+    stage: the digest under which the change is kept instead of made. evidence: of the change that state
+    proven looks at. proof: what the host must show. reload_paths: a write to them begins a hot reload.
     """
     return {
         "state": state,
