@@ -19,7 +19,8 @@ def syscall_set(given, release, policy=None, current=None, profile=None, drops=N
             given = [given]
         if not isinstance(given, list):
             raise AnsibleFilterError(
-                "syscall_set: expected ansible_facts.falco.syscalls.rules, or the text of one or more rules files"
+                "syscall_set: expected ansible_facts.falco.syscalls.rules, or the text of one or more rules "
+                "files"
             )
         if all(isinstance(item, str) for item in given):
             found = ruleset.resolve(

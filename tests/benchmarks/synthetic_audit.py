@@ -180,7 +180,8 @@ def _history(chance, host, length):
 def _change(chance):
     before = {"drops_percent": round(chance.uniform(0.5, 40), 3), "rate_per_cpu": round(chance.uniform(500, 6000), 1), "seconds": 61.2}
     return {"at": NOW - chance.randrange(1, 60) * DAY,
-            "evidence": {"pid": chance.randrange(400, 90000), "events": chance.randrange(10**4, 10**7), "basis": "counters", "source": "metrics.output_file",
+            "evidence": {"pid": chance.randrange(400, 90000), "events": chance.randrange(10**4, 10**7), "basis": "counters",
+                "source": "metrics.output_file",
                          "restarts": 0,
                          "buffers": {"bytes_each": 64 << 20, "count": 4, "source": "memory map"},
                          "blind_seconds_at_most": round(chance.uniform(1.6, 4.2), 2)},

@@ -21,7 +21,8 @@ FOREIGN = "# A third party's.\n"
 
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
-    hosts = dict.fromkeys(("stopping", "stopped", "swapped", "no-record", "sysctl", "edited-kept", "edited-stopped", "edited-then-killed", "no-journal"), LARGE)
+    hosts = dict.fromkeys(("stopping", "stopped", "swapped", "no-record", "sysctl", "edited-kept", "edited-stopped",
+        "edited-then-killed", "no-journal"), LARGE)
     hosts["deaf"] = {**LARGE, "stop_timeout_seconds": 60, "fault": {"hang_on_term": True}}
     fleet = fleet_of(hosts)
     for host in fleet.hosts:

@@ -230,8 +230,8 @@ class Transaction:
             self.commit(proven)
         except OSError as error:
             proven["notes"].append(
-                "the change is proven, but its record in %s could not be written: %s; the next run proves it anew"
-                % (self.state_dir, error.strerror)
+                "the change is proven, but its record in %s could not be written: %s; the next run proves it "
+                "anew" % (self.state_dir, error.strerror)
             )
 
     def commit(self, proven):

@@ -18,7 +18,8 @@ UNITS = (
 
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,"
-    "CPUQuotaPerSecUSec,MemoryMax,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,Result,"
+    "CPUQuotaPerSecUSec,MemoryMax,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,"
+    "Result,"
     "Environment"
 )
 

@@ -40,7 +40,8 @@ _RUN = ("falco.start_ts", "falco.reload_ts", "falco.version")
 _COUNTER = re.compile(
     r"^(?:falco\.(?:num_evts|outputs_queue_num_drops|n_drops_full_threadtable|n_failed_(?:thread|fd)_lookups"
     r"|n_store_evts_drops|n_retrieve_evts_drops)"
-    r"|scap\.(?:n_evts|n_drops|n_drops_(?:buffer_\w+|scratch_map|page_faults|bug)|sys_exit\.run_cnt|run_time_ns))\Z"
+    r"|scap\.(?:n_evts|n_drops|n_drops_(?:buffer_\w+|scratch_map|page_faults|bug)|sys_exit\.run_cnt"
+    r"|run_time_ns))\Z"
 )
 _BESIDE = re.compile(
     r"^(?:sample|evt\.time|scap\.engine_name|falco\.(?:start_ts|reload_ts|version|host_num_cpus|n_threads"

@@ -1,9 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The YAML of rules files as Falco reads it: texts, not types, with the line of everything; the first of two equal keys counts.
+"""The YAML of rules files as Falco reads it: texts, not types, with the line of everything; the first of two
+equal keys counts.
 
-Pure. What is not YAML, or not a list of mappings, is reported with its line. A hostile file costs at most LIMIT values.
+Pure. What is not YAML, or not a list of mappings, is reported with its line. A hostile file costs at most
+LIMIT values.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ FALSE = ("n", "no", "false", "off")
 def entries(text):
     """The entries of a rules file, all documents in turn.
 
-    → ([Value], problem): an _yaml.Unreadable where reading had to stop, else None. Entries that are not mappings are among them.
+    → ([Value], problem): an _yaml.Unreadable where reading had to stop, else None. Entries that are not
+    mappings are among them.
     """
     found = []
     try:

@@ -35,7 +35,8 @@ def test_a_change_is_one_request():
     half = Half(plan=PLAN, facts=FACTS, content="metrics: {}\n")
     result = half.run(task_vars={})
     assert half.sent == [requests.build("present", PLAN, FACTS, policies.complete({}), "metrics: {}\n")]
-    assert result["changed"] and result["changes"] == PLAN["changes"] + requests.pending(FACTS, policies.complete({}), PLAN) and result["began"] <= result["ended"]
+    assert result["changed"] and result["changes"] == PLAN["changes"] + requests.pending(FACTS, policies.complete({}),
+        PLAN) and result["began"] <= result["ended"]
     assert result["ansible_facts"] == {"falco_tune_restart_required": False}  # it may restart now
 
 

@@ -47,7 +47,8 @@ def proven(monkeypatch, tmp_path, lines, unit=None, **params):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(_line(**{"scap.n_evts": events, "scap.n_drops": drops, "evt.time": 30 * 10**9, "falco.start_ts": 10**9})
                             for events, drops in lines))
-    found = evidence.Proof({"host_root": str(tmp_path), "metrics_file": str(path), "scrape_url": "", "drops_at_most": None, **params}, "x", [0, 0], 0)
+    found = evidence.Proof({"host_root": str(tmp_path), "metrics_file": str(path), "scrape_url": "", "drops_at_most": None, **params},
+        "x", [0, 0], 0)
     found.process = type("Process", (), {"pid": 7})()
     return found._state(unit or {}, *found._counted())
 

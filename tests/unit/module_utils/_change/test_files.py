@@ -25,7 +25,8 @@ def place(tmp_path):
 
 def items(place):
     etc = place / "etc"
-    return [files.Item(str(etc / "falco.yaml"), b"new"), files.Item(str(etc / "linked.yaml"), b"new"), files.Item(str(etc / "gone.yaml"), None),
+    return [files.Item(str(etc / "falco.yaml"), b"new"), files.Item(str(etc / "linked.yaml"), b"new"),
+        files.Item(str(etc / "gone.yaml"), None),
             files.Item(str(etc / "config.d/zz.yaml"), b"made", 0o640)]
 
 

@@ -84,7 +84,8 @@ def test_whether_the_same_process_runs(monkeypatch, unit, pid, found, same):
 
 
 @pytest.mark.parametrize("user, answer, said", [
-    ("", (1, "Error: bad preset\n", ""), "Error: bad preset"), ("root", (1, "", "x\n"), "x"), ("", (0, "", ""), None), ("", (None, "", ""), None),
+    ("", (1, "Error: bad preset\n", ""), "Error: bad preset"), ("root", (1, "", "x\n"), "x"), ("", (0, "", ""), None), ("", (None, "",
+        ""), None),
     ("falco", (1, "Error: bad preset\n", ""), None),  # it would run as root
 ])
 def test_a_start_by_hand_tells_the_error(monkeypatch, unit, user, answer, said):

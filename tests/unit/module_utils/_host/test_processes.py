@@ -74,7 +74,8 @@ def test_a_unit_without_a_process(root, process, unit):
 
 def test_a_command_is_told_by_the_process_and_its_binary_by_the_unit(process):
     assert processes.command(UNIT, process) == {
-        "binary": "/opt/falco", "arguments": ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="], "environment": {"A": "1", "B": "x=y"}}
+        "binary": "/opt/falco", "arguments": ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="], "environment": {"A": "1",
+            "B": "x=y"}}
 
 
 @pytest.mark.parametrize("unit, command", [

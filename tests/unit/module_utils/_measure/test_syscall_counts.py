@@ -172,7 +172,8 @@ def test_tracefs_is_mounted_for_ourselves_where_nobody_has(root, monkeypatch):
     (root / "sys/kernel/tracing/instances").rmdir()
     called = []
     monkeypatch.setattr(syscall_counts, "_alone", lambda: called.append("alone"))
-    monkeypatch.setattr(syscall_counts, "_mount", lambda *arguments: [called.append(arguments[:3]), (Path(arguments[1]) / "instances").mkdir()])
+    monkeypatch.setattr(syscall_counts, "_mount", lambda *arguments: [called.append(arguments[:3]),
+        (Path(arguments[1]) / "instances").mkdir()])
     place = str(root / "sys/kernel/tracing")
     assert syscall_counts.folder(str(root)) == place and called == ["alone", ("tracefs", place, "tracefs")]
     assert syscall_counts.folder(str(root)) == place and len(called) == 2

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 NAMES = names_for("0.44.1")
 ALL = len(NAMES.events)
-SHAPE = {"name", "source", "priority", "tags", "file", "line", "enabled", "disabled_by", "events", "kernel", "other_events", "restricted", "reads"}
+SHAPE = {"name", "source", "priority", "tags", "file", "line", "enabled", "disabled_by", "events", "kernel", "other_events",
+    "restricted", "reads"}
 
 
 def rule(condition, name="r", **keys):

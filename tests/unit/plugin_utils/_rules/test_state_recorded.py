@@ -5,7 +5,8 @@
 
 A prediction: a rule loses a *way* where a call that carries its state is not selected. A scenario is predicted lost where such a
 call is in the history of what its event reads (fixtures/state/matrix.json: followed through an strace of the scenario by
-tests/tools/state_fixture.py, without a look at what Falco said), or where its event is not selected. Explicitly not judged: `flaky`, `flaky-reference` and `artefact` (the recording cannot say), `own-call` (the rule names
+tests/tools/state_fixture.py, without a look at what Falco said), or where its event is not selected. Explicitly not judged: `flaky`,
+`flaky-reference` and `artefact` (the recording cannot say), `own-call` (the rule names
 the call itself) and scenarios that are `gap` (blind on the default selection already).
 """
 

@@ -95,5 +95,6 @@ def test_a_policy_that_asks_for_something_else_now():
 def test_what_evidence_proposes_is_not_drift():
     facts = tuned().facts()
     facts["host"]["files"] = dict(facts["host"]["record"]["files"])
-    plan = dict(planner.make(facts, {}), step={"name": "buffers"}, changes=[{"kind": "config", "key": "engine.x", "from": 1, "to": 2, "why": "y"}])
+    plan = dict(planner.make(facts, {}), step={"name": "buffers"}, changes=[{"kind": "config", "key": "engine.x", "from": 1, "to": 2,
+        "why": "y"}])
     assert drift.find(facts, plan, CURRENT) == []

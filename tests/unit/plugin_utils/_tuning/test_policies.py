@@ -206,5 +206,6 @@ def test_buffer_policy_is_what_choose_reads():
 
 
 def test_a_window_that_is_shorter_than_the_least_observation_would_judge_nobody():
-    with pytest.raises(policies.PolicyError, match=r"falco_tune_window \(30s\) must not be shorter than falco_tune_min_observation \(60 s\)"):
+    with pytest.raises(policies.PolicyError,
+        match=r"falco_tune_window \(30s\) must not be shorter than falco_tune_min_observation \(60 s\)"):
         policies.complete({"window": "30s"})

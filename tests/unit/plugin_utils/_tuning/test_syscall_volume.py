@@ -24,7 +24,8 @@ def test_with_falcos_own_rate_what_is_watched_makes_that_rate():
 
 
 def test_without_a_profile_drops_by_kind_tell_the_shares():
-    found = syscall_volume.measured(NEW, {"openat", "open", "close", "sendto"}, None, {"open": 50, "close": 30, "uncategorised": 20}, 1000.0)
+    found = syscall_volume.measured(NEW, {"openat", "open", "close", "sendto"}, None, {"open": 50, "close": 30, "uncategorised": 20},
+        1000.0)
     assert found.basis == "drops"
     assert found.of({"openat"}) == pytest.approx(250.0) and found.of({"close"}) == pytest.approx(300.0)
     assert found.of({"sendto"}) == pytest.approx(200.0) and found.of({"recvfrom"}) == 0
