@@ -17,8 +17,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_nam
 # kernel names.
 CATEGORIES = {
     "open": "open creat openat openat2 open_by_handle_at",
-    "dir_file": "dup chmod fchmod fchmodat chown fchown fchownat lchown link linkat mkdir mkdirat mount umount "
-    "umount2 rename renameat renameat2 rmdir symlink symlinkat unlink unlinkat",
+    "dir_file": "dup chmod fchmod fchmodat chown fchown fchownat lchown link linkat mkdir mkdirat mount "
+    "umount umount2 rename renameat renameat2 rmdir symlink symlinkat unlink unlinkat",
     "clone_fork": "clone clone3 fork vfork",
     "execve": "execve execveat",
     "connect": "connect",
