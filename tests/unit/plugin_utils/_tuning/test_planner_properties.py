@@ -210,7 +210,7 @@ def test_applying_a_plan_changes_what_it_says_and_nothing_else(host, given):
     for key in releases.KEYS:
         if not key.since <= release.table < key.until or key.path == "engine.kind":
             continue
-        was, now = (configuration.value_in_force(values, key.path, release)["value"] for values in (before, after))
+        was, now = (configuration.Settings(values, release).value(key.path) for values in (before, after))
         assert now == said.get(key.path, was), key.path
     assert {key: value for key, value in after.items() if key not in made["settings"]} == {
         key: value for key, value in before.items() if key not in made["settings"]}
