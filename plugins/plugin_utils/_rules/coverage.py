@@ -149,7 +149,12 @@ def _events_text(item: Mapping[str, Any]) -> str:
 def _ways(unseen: Iterable[state.Need], names: Names) -> list[Way]:
     """The ways of some needs, those of the condition first; ways in the same words are one."""
     made: dict[str, Way] = {}
-    for need in sorted(unseen, key=lambda need: need.only_output):
+    unseen = sorted(unseen, key=lambda need: need.only_output)
+    handles = {need.calls for need in unseen if need.subject == "path"}
+    for need in unseen:
+        # What is not seen of handles is not seen of the directories entered through them either: said once.
+        if need.subject == "fchdir" and need.calls in handles:
+            continue
         way = made.setdefault(need.way, {"way": need.way, "calls": [], "fields": [], "false_alarms": False})
         way["calls"] = sorted(set(way["calls"]) | names.exact_events(need.calls))
         way["fields"] = sorted(set(way["fields"]) | set(need.fields))

@@ -303,7 +303,8 @@ def _costs_text(choice, calls, volume):
     texts = ["%s (%s events/s)" % (name, _short(costs[name])) for name in dear]
     cheap = [name for name in calls if name not in dear]
     if cheap:
-        texts.append("%s (less than 1 event/s each)" % ", ".join(cheap))
+        known = "less than 1 event/s each" if volume.basis == "profile" else "not estimated"
+        texts.append("%s (%s)" % (", ".join(cheap), known))
     return ", ".join(texts)
 
 
