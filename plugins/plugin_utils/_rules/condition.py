@@ -4,8 +4,8 @@
 """The grammar of Falco's conditions: text → tree. Pure; anything that is no condition raises ConditionError.
 
 It reads what the newest release reads (transformers came with 0.38, oneof/anyof/allof with 0.44). Macros stay
-names in the tree; lists must have been put into the text before, as Falco does. What fields mean is nobody's
-business here.
+names in the tree;
+lists must have been put into the text before, as Falco does. What fields mean is nobody's business here.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ VALUE_OF = re.compile(r"val\(")
 # Those in words want a blank behind them, the others do not.
 COMPARES_NUMBERS = re.compile(r"<=|<|>=|>")
 COMPARES_TEXT = re.compile(
-    r"==|=|!=|(?:glob|iglob|contains|icontains|bcontains|startswith|bstartswith|endswith"
-    r"|regex)(?=[ \t\b\r\n])"
+    r"==|=|!=|(?:glob|iglob|contains|icontains|bcontains|startswith|bstartswith|endswith|regex)(?=[ \t\b\r\n])"
 )
 ONE_OF_MANY = re.compile(r"(oneof|anyof|allof)[ \t\b\r\n]+(?=\(|(?!(?:and|or|not)(?![a-zA-Z0-9]))[a-zA-Z])")
 COMPARES_LISTS = re.compile(r"intersects|in|pmatch")
@@ -85,8 +84,9 @@ class Check(NamedTuple):
     """One comparison of a field.
 
     field: its name, or None where a transformer makes the left side. argument: what stands in its brackets,
-    or None. values: texts on the right side; None where that is a field or a transformer. fields: every field
-    named anywhere in the check.
+    or None.
+    values: texts on the right side; None where that is a field or a transformer. fields: every field named
+    anywhere in the check.
     """
 
     field: Optional[str]
@@ -326,10 +326,8 @@ class _Parser:
         return tuple(values)
 
     def transformed(self):
-        """The arguments of a transformer, behind its opening bracket.
-
-        Only the fields in them matter to anybody.
-        """
+        """The arguments of a transformer, behind its opening bracket. Only the fields in them matter to
+        anybody."""
         self.depth += 1
         if self.depth > DEEPEST:
             raise ConditionError("brackets are nested deeper than %d" % DEEPEST, self.at)

@@ -4,8 +4,10 @@
 """What rules need of a selection of system calls, and what they lose under one. Pure.
 
 A rule loses event types that are not selected, and it loses *ways*: its event comes, but the calls that carry
-the state which its fields read do not (see state.py). rules: as ruleset.resolve() and listing.parse() give
-them; only enabled rules for system calls count.
+the state which its
+fields read do not (see state.py). rules: as ruleset.resolve() and listing.parse() give them; only enabled
+rules for system calls
+count.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from typing import Any, TypedDict
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import Names, names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import state
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
 
 Rules = Iterable[Mapping[str, Any]]
 KINDS = ("blind", "half_blind", "wrong_output")
@@ -24,8 +26,8 @@ KINDS = ("blind", "half_blind", "wrong_output")
 
 class Way(TypedDict):
     """A way that a rule does not see. way: in words; calls: event names that would carry it, one of which is
-    enough; fields: those that read it; false_alarms: a wrong value can make the rule fire where it should
-    not."""
+    enough; fields:
+    those that read it; false_alarms: a wrong value can make the rule fire where it should not."""
 
     way: str
     calls: list[str]
@@ -34,10 +36,8 @@ class Way(TypedDict):
 
 
 class Item(TypedDict):
-    """A rule that loses something.
-
-    lost, left: event names; ways: what it does not see of the events that are left.
-    """
+    """A rule that loses something. lost, left: event names; ways: what it does not see of the events that are
+    left."""
 
     rule: str
     lost: list[str]
@@ -47,9 +47,10 @@ class Item(TypedDict):
 
 class Coverage(TypedDict):
     """blind: none of the rule's system calls is selected, and no event of Falco's own can match it either.
-    half_blind: some are not, or a way of its condition is not seen. wrong_output: the rule fires as it
-    should, but fields of its output may be missing or wrong. A rule that is in none of these lists is
-    whole."""
+    half_blind: some are
+    not, or a way of its condition is not seen. wrong_output: the rule fires as it should, but fields of its
+    output may be
+    missing or wrong. A rule that is in none of these lists is whole."""
 
     blind: list[Item]
     half_blind: list[Item]
@@ -118,7 +119,8 @@ def more_lost(before: Coverage, after: Coverage) -> list[str]:
 
 def lines(found: Mapping[str, Any] | None, but: Collection[str] = ()) -> list[str]:
     """The rules that lose something, each in one line and one for each way, without those named in `but`.
-    found: a plan's coverage, or None."""
+    found: a plan's
+    coverage, or None."""
     told = []
     for kind in KINDS:
         for item in _items(found or {}, kind):
@@ -147,7 +149,12 @@ def _events_text(item: Mapping[str, Any]) -> str:
 def _ways(unseen: Iterable[state.Need], names: Names) -> list[Way]:
     """The ways of some needs, those of the condition first; ways in the same words are one."""
     made: dict[str, Way] = {}
-    for need in sorted(unseen, key=lambda need: need.only_output):
+    unseen = sorted(unseen, key=lambda need: need.only_output)
+    handles = {need.calls for need in unseen if need.subject == "path"}
+    for need in unseen:
+        # What is not seen of handles is not seen of the directories entered through them either: said once.
+        if need.subject == "fchdir" and need.calls in handles:
+            continue
         way = made.setdefault(need.way, {"way": need.way, "calls": [], "fields": [], "false_alarms": False})
         way["calls"] = sorted(set(way["calls"]) | names.exact_events(need.calls))
         way["fields"] = sorted(set(way["fields"]) | set(need.fields))

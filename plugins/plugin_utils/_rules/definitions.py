@@ -60,10 +60,8 @@ REQUIRED = ("condition", "output", "desc", "priority")
 
 
 class Definition:
-    """A list, macro or rule.
-
-    index: when it was first defined; changed: when last, both in the order of all entries.
-    """
+    """A list, macro or rule. index: when it was first defined; changed: when last, both in the order of all
+    entries."""
 
     def __init__(self, name, file, line, index):
         self.name, self.file, self.line = name, file, line
@@ -110,10 +108,8 @@ class Rule(Definition):
 
 
 class Definitions:
-    """What the files define so far.
-
-    problems: [{'file', 'line', 'name', 'text'}], each of which keeps Falco from starting.
-    """
+    """What the files define so far. problems: [{'file', 'line', 'name', 'text'}], each of which keeps Falco
+    from starting."""
 
     def __init__(self, release):
         self.release = release

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import entries
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.document import Value
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._yaml import Value
 
 OPERATORS = frozenset(
     """exists <= < >= > == = != glob iglob contains icontains bcontains startswith bstartswith endswith regex
@@ -21,10 +21,8 @@ MODIFIERS = frozenset(["oneof", "anyof", "allof"])
 
 
 class RuleException:
-    """One exception of a rule.
-
-    fields and comparisons: a text or a list of texts; values: texts or lists of texts and lists.
-    """
+    """One exception of a rule. fields and comparisons: a text or a list of texts; values: texts or lists of
+    texts and lists."""
 
     def __init__(self, name, fields, comparisons, values, line):
         self.name, self.fields, self.comparisons, self.values, self.line = (

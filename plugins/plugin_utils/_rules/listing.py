@@ -4,8 +4,8 @@
 """`falco -L -o json_output=true` read into the shape of rules.resolve(). Pure, and safe with any text.
 
 Since 0.37 Falco prints the events of each compiled rule. Before, it printed those of the text with its macros
-left out, which is nearly always everything; there the rules are put together again from what it prints and
-resolved like files.
+left out, which is
+nearly always everything; there the rules are put together again from what it prints and resolved like files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def parse(text, release, priority="debug", selection=()):
     """The rules that Falco has loaded.
 
     text: its standard output. priority, selection: as for rules.resolve(): Falco lists all rules, whatever
-    these say. → {'rules', 'findings', 'ok', 'reason': None, or why there are none}
+    these say.
+    → {'rules', 'findings', 'ok', 'reason': None, or why there are none}
     """
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
@@ -98,8 +99,7 @@ def _rule(one, names, events):
 
 def _tree(compiled):
     """The tree of a compiled condition, or None: Falco prints conditions without the quotes that some of them
-    need.
-    """
+    need."""
     try:
         return condition.parse(str(compiled or ""))
     except (condition.ConditionError, RecursionError):
@@ -125,8 +125,7 @@ def _yes(tree, printed, names, events):
 
 def _reads(tree, details):
     """What a rule reads: by its compiled condition, else by the names of fields that Falco prints or that
-    stand in its text.
-    """
+    stand in its text."""
     output = details.get("output_compiled") or _texts(details.get("output_fields"))
     listed = [
         name for key in ("condition_fields", "exception_fields") for name in _texts(details.get(key)) or []

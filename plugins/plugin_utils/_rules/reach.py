@@ -5,8 +5,8 @@
 Pure.
 
 Only evt.type and syscall.type restrict, and only by =, ==, != and in; every other check holds for all events,
-negated or not. So `spawned_process or proc.name = x` needs everything, and `not evt.type = open` everything
-but open.
+negated or not.
+So `spawned_process or proc.name = x` needs everything, and `not evt.type = open` everything but open.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ DECISIVE = ("=", "==", "!=", "in")
 class Reach(NamedTuple):
     """What a condition comes to.
 
-    yes, no: kernel names and events of Falco's own at which it, or its negation, can hold. types: {(field,
-    name)} compared with; directions: {(operator, value)} of evt.dir; errors: what Falco refuses.
+    yes, no: kernel names and events of Falco's own at which it, or its negation, can hold.
+    types: {(field, name)} compared with; directions: {(operator, value)} of evt.dir; errors: what Falco
+    refuses.
     """
 
     yes: frozenset

@@ -4,13 +4,17 @@
 """Which system calls carry the state that rules' fields read. Pure.
 
 Falco keeps tables of processes and descriptors, and fills them from events. A rule whose own event types are
-selected still falls silent, or reads a wrong value, where a call that changes these tables is not selected:
-`fd.name` of openat is relative to a directory handle that fcntl copied.
+selected still falls
+silent, or reads a wrong value, where a call that changes these tables is not selected: `fd.name` of openat is
+relative to a
+directory handle that fcntl copied.
 
 The model: a field, seen at an event type, reads a *subject* (the table entry behind it). A subject is right
-only if each call that can make or change it is selected. Each such call is a *way*: "descriptors received
-from another process". What Falco itself does not collect by default is no way here: the model says what a
-selection loses against Falco's default selection.
+only if each call that
+can make or change it is selected. Each such call is a *way*: "descriptors received from another process".
+What Falco itself does
+not collect by default is no way here: the model says what a selection loses against Falco's default
+selection.
 
 Entry points: needs(rule, release), unseen(rule, kernel, release) and carrying(rules, release).
 """
@@ -19,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
@@ -32,8 +36,9 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_nam
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import reads
 
 # Evidence of a row, on Falco 0.44.1 unless a note says otherwise (recordings of state dependencies,
-# matrix.csv): the one call was taken away from the default selection, and the scenarios that issue it were
-# lost or read other values
+# matrix.csv):
+# the one call was taken away from the default selection, and the scenarios that issue it were lost or read
+# other values
 MEASURED = "measured"
 # scenarios that issue the call were lost under `repair: true`, which leaves it out; other calls were left out
 # as well
@@ -64,11 +69,14 @@ class Row(NamedTuple):
     """Calls that carry a subject.
 
     subjects, calls: names, separated by blanks; calls are kernel names, of which each is a way of its own;
-    calls joined by | carry the same, so one of them is enough. words: what the calls do, behind SUBJECTS.
-    kinds: for descriptors, the kinds that they make; '' is all. names_only: needed for addresses and names of
-    sockets, not for their type. stale: without the call an old value stays, so that rules fire wrongly. The
-    span of releases for which a row holds is that in which Falco collects the call for its state
-    (syscall_names.STATE_SINCE, STATE_UNTIL).
+    calls joined by | carry
+    the same, so one of them is enough. words: what the calls do, behind SUBJECTS. kinds: for descriptors, the
+    kinds that they
+    make; '' is all. names_only: needed for addresses and names of sockets, not for their type. stale: without
+    the call an old
+    value stays, so that rules fire wrongly. The span of releases for which a row holds is that in which Falco
+    collects the call
+    for its state (syscall_names.STATE_SINCE, STATE_UNTIL).
     """
 
     subjects: str
@@ -218,8 +226,9 @@ TABLE = (
     Row("limits", "setrlimit", "set by setrlimit", SOURCE, stale=True),
 )
 
-# How an event brings its descriptor (kernel names). It opens a path: the name comes from the path, the
-# working directory and, for those in OF_HANDLE, a directory handle.
+# How an event brings its descriptor (kernel names).
+# It opens a path: the name comes from the path, the working directory and, for those in OF_HANDLE, a
+# directory handle.
 OPENS = frozenset(["open", "creat", "openat", "openat2"])
 # It makes the descriptor, and brings all that is known of it.
 MAKES = frozenset(
@@ -270,25 +279,19 @@ OF_NO_DESCRIPTOR = OF_PATH - OPENS | frozenset(
 
 # Fields that need nothing but their own event.
 EVENT_ONLY = re.compile(
-    r"evt\.(type|type\.is|num|time.*|datetime.*|rawtime.*|dir|pluginname|plugininfo|source|hostname|is_async"
-    r"|asynctype|cpu"
-    r"|rawres|res|failed|is_open_\w+|deltatime.*|outputtime|latency.*|reltime.*|buffer|buflen|buflen\.(in"
-    r"|out)|around|count"
-    r"|count\.(error|error\.memory|error\.other|exit|procinfo|threadinfo)|is_io\w*|io_dir|is_wait"
-    r"|wait_latency|infra\..*"
-    r"|arg\.\w+|rawarg\.\w+|rawarg)|syscall\.type|fd\.num|fd\.nameraw|fd\.containername|fs\.path\.\w+raw"
-    r"|rule\..*"
+    r"evt\.(type|type\.is|num|time.*|datetime.*|rawtime.*|dir|pluginname|plugininfo|source|hostname|is_async|asynctype|cpu"
+    r"|rawres|res|failed|is_open_\w+|deltatime.*|outputtime|latency.*|reltime.*|buffer|buflen|buflen\.(in|out)|around|count"
+    r"|count\.(error|error\.memory|error\.other|exit|procinfo|threadinfo)|is_io\w*|io_dir|is_wait|wait_latency|infra\..*"
+    r"|arg\.\w+|rawarg\.\w+|rawarg)|syscall\.type|fd\.num|fd\.nameraw|fd\.containername|fs\.path\.\w+raw|rule\..*"
 )
 # Arguments that Falco prints as a whole path: put together from the working directory or the handle.
 PATH_ARGUMENTS = re.compile(
-    r"evt\.arg\.(name|path|pathname|oldpath|newpath|filename|linkpath|target|dir|source|src|dest|special"
-    r"|linkdirfd|newdir|olddir)"
+    r"evt\.arg\.(name|path|pathname|oldpath|newpath|filename|linkpath|target|dir|source|src|dest|special|linkdirfd|newdir|olddir)"
     r"|evt\.abspath|evt\.args|evt\.info|evt\.arg|fs\.path\.(name|source|target)"
 )
 # What Falco says of an event by the descriptor that it acts on.
 OF_DESCRIPTOR = re.compile(
-    r"evt\.(category|is_syslog|buflen\.(file|net).*|count\.error\.(file|net)|args|info|arg|arg\.\w*fd)"
-    r"|fdlist\.\w+|fd\.types"
+    r"evt\.(category|is_syslog|buflen\.(file|net).*|count\.error\.(file|net)|args|info|arg|arg\.\w*fd)|fdlist\.\w+|fd\.types"
 )
 # Fields of a socket that its type says already.
 OF_TYPE = re.compile(r"(fd|proc\.std(in|out|err))\.(type|typechar|sockfamily|types)")
@@ -318,8 +321,8 @@ class Need(NamedTuple):
     """One way that a rule's fields can come by their value.
 
     subject: of SUBJECTS. calls: kernel names; one of them is enough. way: in words. fields: those that read
-    it. negated: a wrong value can make the condition true. only_output: no field of the condition reads it.
-    stale, evidence: see Row.
+    it. negated: a wrong value can make the
+    condition true. only_output: no field of the condition reads it. stale, evidence: see Row.
     """
 
     subject: str
@@ -336,7 +339,8 @@ def needs(rule: Mapping[str, Any], release: releases.Release | str) -> list[Need
     """The calls that carry what a rule's fields read, beside the rule's own event types.
 
     rule: as ruleset.resolve() and listing.parse() give it: 'kernel' and 'reads' are read. release: a Release
-    or a version, 0.35 or newer.
+    or a version, 0.35
+    or newer.
     """
     read = rule["reads"]
     fields = tuple(
@@ -379,10 +383,8 @@ def _needs(
 
 
 def unseen(rule: Mapping[str, Any], kernel: Iterable[str], release: releases.Release | str) -> list[Need]:
-    """The needs of a rule that a selection (kernel names) does not serve.
-
-    What the rule names itself is no loss of state.
-    """
+    """The needs of a rule that a selection (kernel names) does not serve. What the rule names itself is no
+    loss of state."""
     seen = set(kernel) | set(rule["kernel"])
     return [need for need in needs(rule, release) if not seen & set(need.calls)]
 
@@ -391,8 +393,7 @@ def carrying(
     rules: Iterable[Mapping[str, Any]], kernel: Iterable[str], release: releases.Release | str
 ) -> dict[str, list[Need]]:
     """Kernel names to add to a selection so that it serves the rules as Falco's default selection does:
-    {call: [Need]}.
-    """
+    {call: [Need]}."""
     missing: dict[str, list[Need]] = {}
     selected = set(kernel)
     for rule in rules:
@@ -405,17 +406,15 @@ def carrying(
 
 def unknown_fields(rule: Mapping[str, Any]) -> list[str]:
     """Fields of a rule that the model does not know: they are treated as needing every call of Falco's
-    default selection.
-    """
+    default selection."""
     return sorted({read["field"] for read in rule["reads"]["fields"] if _unknown(read["field"])})
 
 
 def _subjects(
-    read: reads.Read, kernel: frozenset[str], kinds: Mapping[str, list[str]]
+    read: reads.Read, kernel: frozenset[str], kinds: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, frozenset[str], bool]]:
     """(subject, kinds of descriptors, whether names of sockets are read) for a field at the rule's event
-    types.
-    """
+    types."""
     name = read["field"]
     names_too = not OF_TYPE.fullmatch(name)
     found: list[tuple[str, frozenset[str], bool]] = []
@@ -481,8 +480,7 @@ def _ways(subject: str, names: Names) -> tuple[tuple[Row, tuple[str, ...], str],
 
 def _collected(calls: str, names: Names) -> tuple[str, ...]:
     """The kernel names behind calls, as far as this release collects them by default; () where it collects
-    none.
-    """
+    none."""
     group: set[str] = set()
     for call in calls.split("|"):
         event = KERNEL_ONLY.get(call, call)

@@ -21,8 +21,10 @@ class Sight(TypedDict):
     """What is known of the coverage in force.
 
     basis: 'rules' (the host's rules and its Falco's own dry run), 'record' (what the last tune worked out for
-    this very selection), 'default' (nothing is narrowed, so no rule loses anything) or 'unknown'; reason says
-    why it is unknown. The lists hold names of rules.
+    this very selection),
+    'default' (nothing is narrowed, so no rule loses anything) or 'unknown'; reason says why it is unknown.
+    The lists hold names of
+    rules.
     """
 
     basis: Basis

@@ -5,8 +5,8 @@
 was lost. Pure.
 
 Falco has no counter per system call. A profile (falco_syscall_profile) counts them all; Falco's drop
-categories name a few kinds, and as a full ring drops whatever comes, what is lost of each kind is in
-proportion to what there is of it.
+categories name a few kinds,
+and as a full ring drops whatever comes, what is lost of each kind is in proportion to what there is of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_nam
 CATEGORIES = {
     "open": "open creat openat openat2 open_by_handle_at",
     "dir_file": "dup chmod fchmod fchmodat chown fchown fchownat lchown link linkat mkdir mkdirat mount "
-    "umount umount2 rename renameat renameat2 rmdir symlink symlinkat unlink unlinkat",
+    "umount umount2 rename renameat "
+    "renameat2 rmdir symlink symlinkat unlink unlinkat",
     "clone_fork": "clone clone3 fork vfork",
     "execve": "execve execveat",
     "connect": "connect",
@@ -32,8 +33,7 @@ UNCATEGORISED = "uncategorised"
 
 class Volume:
     """basis: 'profile', 'drops' or 'none'; of(kernel names) → their events a second, or None where nothing is
-    known.
-    """
+    known."""
 
     def __init__(self, basis, rates):
         self.basis = basis
@@ -52,8 +52,8 @@ def measured(release, watched, profile=None, drops=None, rate=None):
     """The Volume of a host's system calls, in events a second of this Falco.
 
     release: a Release. watched: kernel names that Falco watches now. profile: {'counts': {kernel name:
-    calls}, 'seconds'}, or None. drops: the window's drops_by_category, or None. rate: events a second that
-    Falco counts now, or None.
+    calls}, 'seconds'}, or None.
+    drops: the window's drops_by_category, or None. rate: events a second that Falco counts now, or None.
 
     With a rate, the volume of what is watched is that rate. Without one a call makes one event, two before
     0.42.

@@ -52,6 +52,7 @@ WRONG = {
     "min_observation": [(0, "a number from 1 to"), ("1m", "a number from 1 to")],
     "accepted_drops_percent": [(-1, "a number from 0 to 100"), (101, "a number from 0 to 100"), ("1%", "a number from 0 to 100")],
     "tolerance_percent": [(0, "a number from 1 to 100"), (101, "a number from 1 to 100")],
+    "exclude_hours": [(-1, "a number from 0 to 8760"), ("day", "a number from 0 to 8760")],
     "quiet_days": [(-1, "a number from 0 to 3650"), ("week", "a number from 0 to 3650")],
     "priority": [("high", "true or false")],
     "nice_ceiling": [(1, "a number from -20 to 0"), (-21, "a number from -20 to 0"), (-1.5, "a number from -20 to 0")],
