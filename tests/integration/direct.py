@@ -73,7 +73,7 @@ def request(host, **policy) -> dict:
     assert "ansible_facts" in gathered, gathered
     found = assembly.assemble(gathered["ansible_facts"]["falco"])
     made = planner.make(found, complete)
-    return requests.build("present", made, found, complete, yaml.safe_dump(made["settings"], sort_keys=False), [])
+    return requests.build("present", made, found, complete, yaml.safe_dump(made["settings"], sort_keys=False))
 
 
 def trial_request(host, test: dict | None = None, **options) -> dict:

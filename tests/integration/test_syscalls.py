@@ -162,13 +162,21 @@ def test_a_protected_rule_and_a_misspelt_call_are_refused_before_anything_is_tou
         assert not (hosts[name].root / "var/lib/falcotune/record.json").exists()
 
 
-def test_the_drops_go_down_and_a_second_run_changes_nothing(fleet, hosts, tuned, tmp_path):
+def test_a_set_that_helped_stays_and_one_that_did_not_is_taken_back_and_not_proposed_again(fleet, hosts, tuned, tmp_path):
     names = ["lean", "fixed"]
     observed([hosts[name] for name in names])
     run = play(TUNE, fleet.inventory, "--limit", ",".join(names), *EVIDENCE)
-    assert run.changed == set() and run.failures == {}, run.output
-    before = plan_of(tuned, "lean")["verdict"]["drops_percent"]
-    assert plan_of(run, "lean")["verdict"]["drops_percent"] < before
+    assert run.failures == {} and "fixed" not in run.changed, run.output
+    before, plan = plan_of(tuned, "lean")["verdict"]["drops_percent"], plan_of(run, "lean")
+    if plan["verdict"]["drops_percent"] < 0.8 * before:
+        assert run.changed == set(), run.output
+    else:
+        # What is left is what rules need: it is more than this Falco can take in, and the narrowing was for nothing.
+        assert run.changed == {"lean"} and plan["step"]["name"] == "give_back", run.output
+        assert "had no effect" in plan["step"]["why"] and written(hosts["lean"])["base_syscalls"]["repair"] is False
+        observed([hosts["lean"]])
+        again = play(TUNE, fleet.inventory, "--limit", "lean", *EVIDENCE)
+        assert again.changed == set() and "had no effect and was taken back" in again.output, again.output
     audit = play(AUDIT, fleet.inventory, "--limit", ",".join(names), "-e", f"falco_audit_report_dir={tmp_path}", *EVIDENCE)
     assert audit.status == 0, audit.output
 

@@ -341,7 +341,7 @@ _SAID = {
 }
 
 
-def _blind_rules(hosts: list[Host]) -> list[str]:
+def _blind_rules(hosts: Sequence[Host]) -> list[str]:
     """Names of the hosts on which rules are known to see less than by default."""
     return [
         host["name"]

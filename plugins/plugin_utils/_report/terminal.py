@@ -98,7 +98,8 @@ def _rules_lines(hosts: Sequence[Host], width: int) -> list[str]:
 
 
 def _sight_lines(hosts: Sequence[Host], width: int) -> list[str]:
-    """The rules that see less than by default with what is in force now, and the hosts where that is not known."""
+    """The rules that see less than by default with what is in force now, and the hosts where that is not
+    known."""
     known = [(host["name"], host["sight"]) for host in hosts if host["sight"]]
     short = {name: [*seen["blind"], *seen["half_blind"]] for name, seen in known}
     found = Counter(rule for rules in short.values() for rule in rules)

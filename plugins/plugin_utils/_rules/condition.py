@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The grammar of Falco's conditions: text → tree. Pure; anything that is no condition raises ConditionError.
 
-It reads what the newest release reads (transformers came with 0.38, oneof/anyof/allof with 0.44). Macros stay names in the tree;
+It reads what the newest release reads (transformers came with 0.38, oneof/anyof/allof with 0.44). Macros stay
+names in the tree;
 lists must have been put into the text before, as Falco does. What fields mean is nobody's business here.
 """
 
@@ -82,8 +83,10 @@ class Macro(NamedTuple):
 class Check(NamedTuple):
     """One comparison of a field.
 
-    field: its name, or None where a transformer makes the left side. argument: what stands in its brackets, or None.
-    values: texts on the right side; None where that is a field or a transformer. fields: every field named anywhere in the check.
+    field: its name, or None where a transformer makes the left side. argument: what stands in its brackets,
+    or None.
+    values: texts on the right side; None where that is a field or a transformer. fields: every field named
+    anywhere in the check.
     """
 
     field: Optional[str]
@@ -323,7 +326,8 @@ class _Parser:
         return tuple(values)
 
     def transformed(self):
-        """The arguments of a transformer, behind its opening bracket. Only the fields in them matter to anybody."""
+        """The arguments of a transformer, behind its opening bracket. Only the fields in them matter to
+        anybody."""
         self.depth += 1
         if self.depth > DEEPEST:
             raise ConditionError("brackets are nested deeper than %d" % DEEPEST, self.at)

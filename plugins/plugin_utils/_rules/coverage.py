@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What rules need of a selection of system calls, and what they lose under one. Pure.
 
-A rule loses event types that are not selected, and it loses *ways*: its event comes, but the calls that carry the state which its
-fields read do not (see state.py). rules: as ruleset.resolve() and listing.parse() give them; only enabled rules for system calls
+A rule loses event types that are not selected, and it loses *ways*: its event comes, but the calls that carry
+the state which its
+fields read do not (see state.py). rules: as ruleset.resolve() and listing.parse() give them; only enabled
+rules for system calls
 count.
 """
 
@@ -15,15 +17,16 @@ from typing import Any, TypedDict
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import Names, names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import state
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
 
 Rules = Iterable[Mapping[str, Any]]
 KINDS = ("blind", "half_blind", "wrong_output")
 
 
 class Way(TypedDict):
-    """A way that a rule does not see. way: in words; calls: event names that would carry it, one of which is enough; fields:
+    """A way that a rule does not see. way: in words; calls: event names that would carry it, one of which is
+    enough; fields:
     those that read it; false_alarms: a wrong value can make the rule fire where it should not."""
 
     way: str
@@ -33,7 +36,8 @@ class Way(TypedDict):
 
 
 class Item(TypedDict):
-    """A rule that loses something. lost, left: event names; ways: what it does not see of the events that are left."""
+    """A rule that loses something. lost, left: event names; ways: what it does not see of the events that are
+    left."""
 
     rule: str
     lost: list[str]
@@ -42,8 +46,10 @@ class Item(TypedDict):
 
 
 class Coverage(TypedDict):
-    """blind: none of the rule's system calls is selected, and no event of Falco's own can match it either. half_blind: some are
-    not, or a way of its condition is not seen. wrong_output: the rule fires as it should, but fields of its output may be
+    """blind: none of the rule's system calls is selected, and no event of Falco's own can match it either.
+    half_blind: some are
+    not, or a way of its condition is not seen. wrong_output: the rule fires as it should, but fields of its
+    output may be
     missing or wrong. A rule that is in none of these lists is whole."""
 
     blind: list[Item]
@@ -80,7 +86,8 @@ def coverage(rules: Rules, selected: Any, release: releases.Release | str) -> Co
             continue
         item: Item = {
             "rule": rule["name"],
-            # In the names in which the loss is a loss: of accept and accept4, losing accept alone is losing accept.
+            # In the names in which the loss is a loss: of accept and accept4, losing accept alone is losing
+            # accept.
             "lost": sorted(names.exact_events(lost)),
             "left": sorted(left),
             "ways": _ways(unseen, names),
@@ -111,7 +118,8 @@ def more_lost(before: Coverage, after: Coverage) -> list[str]:
 
 
 def lines(found: Mapping[str, Any] | None, but: Collection[str] = ()) -> list[str]:
-    """The rules that lose something, each in one line and one for each way, without those named in `but`. found: a plan's
+    """The rules that lose something, each in one line and one for each way, without those named in `but`.
+    found: a plan's
     coverage, or None."""
     told = []
     for kind in KINDS:

@@ -1,9 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules, macros and lists of several rules files as Falco collects them: later definitions, append, override, exceptions. Pure.
+"""Rules, macros and lists of several rules files as Falco collects them: later definitions, append, override,
+exceptions. Pure.
 
-Falco stops at the first error and does not start; here the rest is read all the same, so that one look shows all errors.
+Falco stops at the first error and does not start; here the rest is read all the same, so that one look shows
+all errors.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ REQUIRED = ("condition", "output", "desc", "priority")
 
 
 class Definition:
-    """A list, macro or rule. index: when it was first defined; changed: when last, both in the order of all entries."""
+    """A list, macro or rule. index: when it was first defined; changed: when last, both in the order of all
+    entries."""
 
     def __init__(self, name, file, line, index):
         self.name, self.file, self.line = name, file, line
@@ -105,7 +108,8 @@ class Rule(Definition):
 
 
 class Definitions:
-    """What the files define so far. problems: [{'file', 'line', 'name', 'text'}], each of which keeps Falco from starting."""
+    """What the files define so far. problems: [{'file', 'line', 'name', 'text'}], each of which keeps Falco
+    from starting."""
 
     def __init__(self, release):
         self.release = release

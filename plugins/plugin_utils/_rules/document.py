@@ -1,9 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The YAML of rules files as Falco reads it: texts, not types, with the line of everything; the first of two equal keys counts.
+"""The YAML of rules files as Falco reads it: texts, not types, with the line of everything; the first of two
+equal keys counts.
 
-Pure. What is no YAML, or no list of mappings, is told with its line; a hostile file costs no more than LIMIT values.
+Pure. What is no YAML, or no list of mappings, is told with its line; a hostile file costs no more than LIMIT
+values.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class RulesFileError(ValueError):
 def entries(text):
     """The entries of a rules file, all documents in turn.
 
-    → ([Value], problem): a RulesFileError where reading had to stop, else None. Entries that are no mappings are among them.
+    → ([Value], problem): a RulesFileError where reading had to stop, else None. Entries that are no mappings
+    are among them.
     """
     found = []
     try:
@@ -76,7 +79,8 @@ def flag(text):
 
 
 class _Open:
-    """A list or mapping that is being read. key: the key of a mapping whose value comes next; size: values in it so far."""
+    """A list or mapping that is being read. key: the key of a mapping whose value comes next; size: values in
+    it so far."""
 
     def __init__(self, event, data):
         self.line = event.start_mark.line + 1

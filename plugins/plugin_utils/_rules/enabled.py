@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which rules Falco evaluates: what the files say, then the `priority` of its configuration, then its `rules`. Pure."""
+"""Which rules Falco evaluates: what the files say, then the `priority` of its configuration, then its
+`rules`. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions
 def apply(rules, release, priority="debug", selection=()):
     """Set 'enabled' and 'disabled_by' of rules (the shape of rules.resolve()).
 
-    priority: less urgent rules are not loaded, whatever `rules` says. selection: Falco's list `rules`, since 0.38:
+    priority: less urgent rules are not loaded, whatever `rules` says. selection: Falco's list `rules`, since
+    0.38:
     {'enable' or 'disable': {'rule': a name with wildcards} or {'tag': a tag}}, in turn.
     → findings of settings that do nothing
     """
@@ -56,7 +58,8 @@ def apply(rules, release, priority="debug", selection=()):
 
 
 def fits(pattern, name):
-    """Whether a name fits a pattern in which * stands for anything, as Falco compares them: first fit, no second try."""
+    """Whether a name fits a pattern in which * stands for anything, as Falco compares them: first fit, no
+    second try."""
     parts = pattern.split("*")
     if len(parts) == 1:
         return pattern == name
@@ -99,7 +102,8 @@ def _told(entry):
 
 
 def as_printed(rules, names):
-    """Set 'enabled' of rules to what Falco itself printed: names are the 'enabled_rules' of dry_run.parse()."""
+    """Set 'enabled' of rules to what Falco itself printed: names are the 'enabled_rules' of
+    dry_run.parse()."""
     printed = set(names)
     for rule in rules:
         if (rule["name"] in printed) != rule["enabled"]:

@@ -21,7 +21,8 @@ MODIFIERS = frozenset(["oneof", "anyof", "allof"])
 
 
 class RuleException:
-    """One exception of a rule. fields and comparisons: a text or a list of texts; values: texts or lists of texts and lists."""
+    """One exception of a rule. fields and comparisons: a text or a list of texts; values: texts or lists of
+    texts and lists."""
 
     def __init__(self, name, fields, comparisons, values, line):
         self.name, self.fields, self.comparisons, self.values, self.line = (

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`falco -L -o json_output=true` read into the shape of rules.resolve(). Pure, and safe with any text.
 
-Since 0.37 Falco prints the events of each compiled rule. Before, it printed those of the text with its macros left out, which is
+Since 0.37 Falco prints the events of each compiled rule. Before, it printed those of the text with its macros
+left out, which is
 nearly always everything; there the rules are put together again from what it prints and resolved like files.
 """
 
@@ -25,7 +26,8 @@ ORIGIN = "falco -L"
 def parse(text, release, priority="debug", selection=()):
     """The rules that Falco has loaded.
 
-    text: its standard output. priority, selection: as for rules.resolve(): Falco lists all rules, whatever these say.
+    text: its standard output. priority, selection: as for rules.resolve(): Falco lists all rules, whatever
+    these say.
     → {'rules', 'findings', 'ok', 'reason': None, or why there are none}
     """
     if not isinstance(release, releases.Release):
@@ -96,7 +98,8 @@ def _rule(one, names, events):
 
 
 def _tree(compiled):
-    """The tree of a compiled condition, or None: Falco prints conditions without the quotes that some of them need."""
+    """The tree of a compiled condition, or None: Falco prints conditions without the quotes that some of them
+    need."""
     try:
         return condition.parse(str(compiled or ""))
     except (condition.ConditionError, RecursionError):
@@ -104,7 +107,8 @@ def _tree(compiled):
 
 
 def _yes(tree, printed, names, events):
-    """Kernel names and other events: by the compiled condition where that agrees with the printed names, as it is more exact.
+    """Kernel names and other events: by the compiled condition where that agrees with the printed names, as
+    it is more exact.
 
     Falco prints accept4 as accept, accept4.
     """
@@ -120,7 +124,8 @@ def _yes(tree, printed, names, events):
 
 
 def _reads(tree, details):
-    """What a rule reads: by its compiled condition, else by the names of fields that Falco prints or that stand in its text."""
+    """What a rule reads: by its compiled condition, else by the names of fields that Falco prints or that
+    stand in its text."""
     output = details.get("output_compiled") or _texts(details.get("output_fields"))
     listed = [
         name for key in ("condition_fields", "exception_fields") for name in _texts(details.get(key)) or []

@@ -15,7 +15,8 @@ LONGEST = 4000000
 
 
 def expand(text, lists):
-    """A condition with every list's name replaced by its items, as Falco does: in the text, one list after the other.
+    """A condition with every list's name replaced by its items, as Falco does: in the text, one list after
+    the other.
 
     lists: [(name, items)]. A name counts where blanks, brackets, commas or '=' surround it, wherever that is.
     Raises ConditionError where the text gets out of hand.

@@ -1,9 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The events at which a condition can be true, by set arithmetic over its tree, as Falco works them out. Pure.
+"""The events at which a condition can be true, by set arithmetic over its tree, as Falco works them out.
+Pure.
 
-Only evt.type and syscall.type restrict, and only by =, ==, != and in; every other check holds for all events, negated or not.
+Only evt.type and syscall.type restrict, and only by =, ==, != and in; every other check holds for all events,
+negated or not.
 So `spawned_process or proc.name = x` needs everything, and `not evt.type = open` everything but open.
 """
 
@@ -22,7 +24,8 @@ class Reach(NamedTuple):
     """What a condition comes to.
 
     yes, no: kernel names and events of Falco's own at which it, or its negation, can hold.
-    types: {(field, name)} compared with; directions: {(operator, value)} of evt.dir; errors: what Falco refuses.
+    types: {(field, name)} compared with; directions: {(operator, value)} of evt.dir; errors: what Falco
+    refuses.
     """
 
     yes: frozenset

@@ -17,11 +17,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import cond
 # What stands for a descriptor in a field's name.
 OPERANDS = ("fd", "proc.stdin", "proc.stdout", "proc.stderr")
 KINDS = frozenset(
-    "file directory tcp udp unix netlink pipe event signalfd timerfd inotify eventpoll userfaultfd io_uring pidfd memfd bpf "
-    "other".split()
+    "file directory tcp udp unix netlink pipe event signalfd timerfd inotify eventpoll userfaultfd io_uring "
+    "pidfd memfd bpf other".split()
 )
 NETWORK = frozenset(["tcp", "udp"])
-# Values of fd.type and fd.typechar (libs 0.25.4, fd_type_to_char and get_typestring). Raw sockets count with udp.
+# Values of fd.type and fd.typechar (libs 0.25.4, fd_type_to_char and get_typestring). Raw sockets count with
+# udp.
 BY_TYPE = {
     "ipv4": NETWORK,
     "ipv6": NETWORK,
@@ -51,8 +52,10 @@ TAIL = frozenset(["endswith"])
 class Read(TypedDict):
     """One field as a rule reads it.
 
-    field: its name; the argument of evt.arg[…] and evt.rawarg[…] is put behind it (evt.arg.name). place: 'condition' or
-    'output'. negated: a missing or wrong value can make the condition true. tail: only the end of the value is compared.
+    field: its name; the argument of evt.arg[…] and evt.rawarg[…] is put behind it (evt.arg.name). place:
+    'condition' or
+    'output'. negated: a missing or wrong value can make the condition true. tail: only the end of the value
+    is compared.
     """
 
     field: str
@@ -62,7 +65,8 @@ class Read(TypedDict):
 
 
 class Reads(TypedDict):
-    """What a rule reads. kinds: {operand: kinds of descriptors for which the condition can hold}; an operand that the
+    """What a rule reads. kinds: {operand: kinds of descriptors for which the condition can hold}; an operand
+    that the
     condition does not restrict is absent."""
 
     fields: list[Read]
@@ -108,7 +112,8 @@ def of_names(names: Iterable[str], output: object) -> Reads:
 
 
 def fields_in(text: str) -> list[str]:
-    """Names in a text that look like fields: for conditions that Falco prints in a form that cannot be parsed."""
+    """Names in a text that look like fields: for conditions that Falco prints in a form that cannot be
+    parsed."""
     return sorted({match[0] for match in condition.FIELD.finditer(text)})
 
 
@@ -183,7 +188,8 @@ def _kinds(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[fr
 
 
 def _kinds_of_check(check: condition.Check, operand: str) -> frozenset[str]:
-    """Kinds for which a comparison can hold. A descriptor that Falco does not know has no value, so its negation holds for all."""
+    """Kinds for which a comparison can hold. A descriptor that Falco does not know has no value, so its
+    negation holds for all."""
     if check.field is None or not check.field.startswith(operand + "."):
         return KINDS
     name = check.field[len(operand) + 1 :]

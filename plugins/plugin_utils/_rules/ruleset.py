@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rules files → the system calls that each rule needs, without Falco. Pure.
 
-What Falco itself would say, `falco -L -o json_output=true`, is read by falco_list into the same shape. Fields are not looked up
+What Falco itself would say, `falco -L -o json_output=true`, is read by falco_list into the same shape. Fields
+are not looked up
 (plugins bring their own), so an unknown field is no error here.
 """
 
@@ -21,7 +22,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.lists impor
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import GENERIC, names_for
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.selections import nearest
 
-# Falco warns of a rule that concerns more event codes than this; each named event has two or more, all generic ones share two.
+# Falco warns of a rule that concerns more event codes than this; each named event has two or more, all
+# generic ones share two.
 MANY_CODES = 100
 # Macros that refer to macros that refer to macros.
 DEEPEST = 40
@@ -30,16 +32,20 @@ DEEPEST = 40
 def resolve(files, release, priority="debug", selection=()):
     """The rules of some files.
 
-    files: [(name, text)] in the order in which Falco reads them. release: a Release or a version, 0.35 or newer.
+    files: [(name, text)] in the order in which Falco reads them. release: a Release or a version, 0.35 or
+    newer.
     priority, selection: Falco's `priority` and `rules` (see rule_selection).
     → {'rules': [rule], 'findings': [finding], 'ok': False where Falco would not start with these files}
        rule: {'name', 'source', 'priority': 'warning', 'tags': [], 'file', 'line', 'enabled': bool,
               'disabled_by': None|'rules'|'priority'|'selection'|'skipped'|'error',
-              'events': event names that it needs, as Falco prints them, sorted, 'kernel': the same in the kernel's names,
-              'other_events': events of Falco's own (container …), 'restricted': False where it needs all events,
+              'events': event names that it needs, as Falco prints them, sorted, 'kernel': the same in the
+              kernel's names,
+              'other_events': events of Falco's own (container …), 'restricted': False where it needs all
+              events,
               'reads': the fields of its condition, exceptions and output (reads.Reads)}
        finding: {'level': 'error'|'warning', 'kind', 'file', 'line', 'rule': name or None, 'text'}
-          error: syntax, unknown_event. warning: no_evttype, many_events, illegal_name, dead, ignored_io, evt_dir, selection
+          error: syntax, unknown_event. warning: no_evttype, many_events, illegal_name, dead, ignored_io,
+          evt_dir, selection
     """
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
@@ -70,7 +76,8 @@ def resolve(files, release, priority="debug", selection=()):
 
 
 def shape(name, source, priority, tags, file, line, enabled, yes, names, read):
-    """A rule as resolve() gives it. yes: the events and kernel names at which it can hold; read: reads.Reads."""
+    """A rule as resolve() gives it. yes: the events and kernel names at which it can hold; read:
+    reads.Reads."""
     kernel = frozenset(yes) & names.kernel if source == SYSCALL else frozenset()
     return {
         "name": name,

@@ -112,7 +112,7 @@ def _losses(rules: list[Rule] | None, selected: list[str], release: Release) -> 
     """The rules that would lose events with these system calls; {} where the rules are not known."""
     if rules is None:
         return {}
-    lost = coverage.coverage(rules, selected, release) if selected else {"blind": [], "half_blind": []}
+    lost = coverage.coverage(rules if selected else [], selected, release)
     return {
         "rules_total": sum(rule["enabled"] and rule["source"] == SYSCALL for rule in rules),
         "rules_blind": [item["rule"] for item in lost["blind"]],

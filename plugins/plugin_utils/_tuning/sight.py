@@ -11,8 +11,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL
 
 Basis = Literal["rules", "record", "default", "unknown"]
 
@@ -20,8 +20,10 @@ Basis = Literal["rules", "record", "default", "unknown"]
 class Sight(TypedDict):
     """What is known of the coverage in force.
 
-    basis: 'rules' (the host's rules and its Falco's own dry run), 'record' (what the last tune worked out for this very selection),
-    'default' (nothing is narrowed, so no rule loses anything) or 'unknown'; reason says why it is unknown. The lists hold names of
+    basis: 'rules' (the host's rules and its Falco's own dry run), 'record' (what the last tune worked out for
+    this very selection),
+    'default' (nothing is narrowed, so no rule loses anything) or 'unknown'; reason says why it is unknown.
+    The lists hold names of
     rules.
     """
 

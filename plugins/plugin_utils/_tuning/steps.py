@@ -45,7 +45,8 @@ COMPARABLE = 1.5
 # reduced already.
 FEWER = ("syscalls", "overloaded", "upgrade")
 LOSING = ("dropping", "overloaded")
-# Profiles in which a call must dominate before it is excluded, and the share of what is watched that is meant by that.
+# Profiles in which a call must dominate before it is excluded, and the share of what is watched that is meant
+# by that.
 PROFILES = 2
 DOMINANT = 0.05
 # The share of the events Falco could take in when it lost some that it is to be given from now on.
@@ -436,8 +437,10 @@ def target_of(window: Window) -> float | None:
 def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     """System calls that dominate now and dominated before: those that may be excluded.
 
-    profile: shares of what is watched now. One profile proves nothing: whoever makes a system call often while the kernel counts
-    would choose what Falco no longer sees. So a call must dominate in PROFILES profiles, each exclude_hours after the one before.
+    profile: shares of what is watched now. One profile proves nothing: whoever makes a system call often
+    while the kernel counts
+    would choose what Falco no longer sees. So a call must dominate in PROFILES profiles, each exclude_hours
+    after the one before.
     """
     apart = case.policy["exclude_hours"] * 3600.0
     seen, last = [profile], case.facts["clock"] or 0.0
@@ -483,7 +486,8 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
 
 
 def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
-    """What follows where the proposed set is in force already: a profile is kept, or the set is taken back, or nothing."""
+    """What follows where the proposed set is in force already: a profile is kept, or the set is taken back,
+    or nothing."""
     reasons = ["no fewer system calls within policy", *made["reasons"]]
     if made["unproved"] and made["shares"]:
         kept = [item for item in _attempts(case) if item.get("profile")]
@@ -532,7 +536,8 @@ def _back(case: Case, current: Mapping[str, Any], why: str) -> Step:
 
 
 def expired_exclusions(case: Case, current: Mapping[str, Any]) -> Step:
-    """The step that takes exclusions back which evidence asked for quiet_days ago, on a host that does not lose events now."""
+    """The step that takes exclusions back which evidence asked for quiet_days ago, on a host that does not
+    lose events now."""
     days, last = (
         case.policy["quiet_days"],
         next((item for item in reversed(_attempts(case)) if item["step"] == "syscalls"), None),

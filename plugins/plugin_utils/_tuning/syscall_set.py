@@ -1,12 +1,17 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""rules + volume + policy + target → the cheapest base_syscalls that reaches the target, and which rules lose what. Pure.
+"""rules + volume + policy + target → the cheapest base_syscalls that reaches the target, and which rules lose
+what. Pure.
 
-The lossless step is `repair: true` plus the calls that carry the state which the enabled rules' fields read: repair alone drops
-many of them (fcntl, accept, dup, recvmsg, setreuid). A positive custom_set beside repair adds to it and nothing else.
-Where policy says exclude, exclusions follow, those first that save the most events for what rules lose: a rule loses a share of its
-own events, or ways in which its fields come by their values. A protected rule loses neither, and a required call is always selected.
+The lossless step is `repair: true` plus the calls that carry the state which the enabled rules' fields read:
+repair alone drops
+many of them (fcntl, accept, dup, recvmsg, setreuid). A positive custom_set beside repair adds to it and
+nothing else.
+Where policy says exclude, exclusions follow, those first that save the most events for what rules lose: a
+rule loses a share of its
+own events, or ways in which its fields come by their values. A protected rule loses neither, and a required
+call is always selected.
 """
 
 from __future__ import annotations
@@ -47,7 +52,8 @@ class _Choice:
         self.weights = self._weights()
 
     def _weights(self):
-        """{calls: what rules lose without them}: a rule's ways are worth one rule together; what it names itself is its event."""
+        """{calls: what rules lose without them}: a rule's ways are worth one rule together; what it names
+        itself is its event."""
         weights = {}
         for rule in self.rules:
             needs = [need for need in self.needs[rule["name"]] if not set(need.calls) & set(rule["kernel"])]
@@ -56,7 +62,8 @@ class _Choice:
         return weights
 
     def carrying(self, kernel):
-        """{kernel name: names of the rules whose fields need it} of what a selection lacks; what policy cannot add is left out."""
+        """{kernel name: names of the rules whose fields need it} of what a selection lacks; what policy
+        cannot add is left out."""
         missing = {}
         for rule in self.rules:
             for need in self.needs[rule["name"]]:
@@ -80,8 +87,8 @@ class _Choice:
                 )
             if not self.all and self.names.kernel_of({name}) <= self.names.ignored:
                 raise SetError(
-                    "falco_tune_required_syscalls holds %s, which Falco watches only with base_syscalls.all: true (-A before "
-                    "0.40)" % name
+                    "falco_tune_required_syscalls holds %s, which Falco watches only with "
+                    "base_syscalls.all: true (-A before 0.40)" % name
                 )
         return self.names.kernel_of(self.policy["required_syscalls"])
 
@@ -90,7 +97,8 @@ class _Choice:
         return set(rule["kernel"]) & self.names.kernel - (set() if self.all else self.names.ignored)
 
     def needed(self, kernel, events_only=False):
-        """Why policy does not let go of any of these calls, or None. events_only: not even where state is carried by them."""
+        """Why policy does not let go of any of these calls, or None. events_only: not even where state is
+        carried by them."""
         found = self.required & kernel
         if found:
             return "%s is required (falco_tune_required_syscalls)" % ", ".join(
@@ -118,7 +126,8 @@ class _Choice:
         return self.needed(self.names.kernel - kernel, events_only)
 
     def lost(self, kernel, volume):
-        """Rules' worth of events that a selection loses against the present one: each rule counts for its own share."""
+        """Rules' worth of events that a selection loses against the present one: each rule counts for its own
+        share."""
         total = 0.0
         for rule in self.rules:
             had = self.before & set(rule["kernel"])
@@ -144,19 +153,26 @@ def choose(
 ):
     """The cheapest base_syscalls that reaches a target.
 
-    rules: as rules.resolve() and falco_list.parse() give them. release: a Release or a version, 0.35 or newer.
-    policy: the tuning policy (policy.complete()): syscalls, base_syscalls, required_syscalls, protected_rules, protected_tags and
+    rules: as rules.resolve() and falco_list.parse() give them. release: a Release or a version, 0.35 or
+    newer.
+    policy: the tuning policy (policy.complete()): syscalls, base_syscalls, required_syscalls,
+    protected_rules, protected_tags and
     protected_priority are read. current: {'custom_set', 'repair', 'all'} in force. profile, drops, rate: see
     syscall_volume.measured(). target: events a second to come down to, or None for as low as repair goes.
     proved: a function from the shares of the calls (below) to the names that may be excluded; None: all may.
     → the contract `syscalls` of a plan:
-       {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis', 'target_events_per_second', 'reached',
+       {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis', 'target_events_per_second',
+       'reached',
         'before': {'events_per_second', 'syscalls'}, 'after': {…},
-        'coverage': {'rules_total', 'blind', 'half_blind', 'wrong_output', 'newly'} (coverage.Coverage; newly: rules that lose more),
-        'shares': {event name: its share of what is watched now, by the profile}, of those that make at least 1 %,
+        'coverage': {'rules_total', 'blind', 'half_blind', 'wrong_output', 'newly'} (coverage.Coverage; newly:
+        rules that lose more),
+        'shares': {event name: its share of what is watched now, by the profile}, of those that make at least
+        1 %,
         'unproved': why an exclusion that would help is not made yet, or None,
-        'state': [{'call', 'events_per_second', 'rules'}]: what is selected beside repair for the state of rules,
-        'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}], 'reasons', 'warnings'}
+        'state': [{'call', 'events_per_second', 'rules'}]: what is selected beside repair for the state of
+        rules,
+        'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}], 'reasons',
+        'warnings'}
     Raises SetError where policy can't be kept.
     """
     if not isinstance(release, releases.Release):
@@ -182,8 +198,8 @@ def choose(
         unknown = state.unknown_fields(rule)
         if unknown:
             warnings.append(
-                "the rule '%s' reads %s, of which it is not known what it needs: every call that Falco collects for its state is "
-                "kept for it" % (rule["name"], ", ".join(unknown))
+                "the rule '%s' reads %s, and it is not known which calls that needs: every call that Falco "
+                "collects for its state is kept for it" % (rule["name"], ", ".join(unknown))
             )
     return _answer(choice, current, entries, repair, volume, target, frontier, reasons, warnings) | {
         "shares": shares,
@@ -221,9 +237,11 @@ def _freed(choice, entries, reasons):
 
 
 def _lossless(choice, entries, repair, volume, reasons):
-    """(custom_set, repair): repair, what rules' fields need beside it and what policy requires, where that saves something.
+    """(custom_set, repair): repair, what rules' fields need beside it and what policy requires, where that
+    saves something.
 
-    A custom_set without repair may be narrower, by somebody's choice: it is left as it is, and coverage tells what it costs.
+    A custom_set without repair may be narrower, by somebody's choice: it is left as it is, and coverage tells
+    what it costs.
     """
     lean = _with_required(choice, entries, True)
     missing = choice.carrying(choice.selected(lean, True))
@@ -241,8 +259,9 @@ def _lossless(choice, entries, repair, volume, reasons):
                 reasons.append(_required_text(asis, entries))
             return asis, False
         reasons.append(
-            "base_syscalls.repair: true, and beside it %d calls that the fields of rules need, leave out %d calls that no rule needs"
-            "%s" % (len(more), len((now or choice.before) - then), _rates_text(volume, choice.before, then))
+            "base_syscalls.repair: true, and beside it %d calls that the fields of rules need, leave out "
+            "%d calls that no rule needs%s"
+            % (len(more), len((now or choice.before) - then), _rates_text(volume, choice.before, then))
         )
     elif more:
         rules = set().union(*(missing[call] for call in set(missing) - refused))
@@ -289,7 +308,8 @@ def _costs_text(choice, calls, volume):
 
 
 def _with_required(choice, entries, repair):
-    """custom_set with what policy requires and would not be selected. None where naming it would take Falco's own set away:
+    """custom_set with what policy requires and would not be selected. None where naming it would take Falco's
+    own set away:
     without repair, names in custom_set replace that."""
     missing = choice.required - choice.selected(entries, repair)
     if not missing:
@@ -320,7 +340,8 @@ def _shares(choice, volume):
 
 
 def _exclude(choice, entries, repair, volume, steps, target, reasons, allowed):
-    """(custom_set, why what would help is not excluded yet, or None). allowed: names that may be excluded; None: all."""
+    """(custom_set, why what would help is not excluded yet, or None). allowed: names that may be excluded;
+    None: all."""
     free = _enough(choice, entries, repair, volume, steps, target, reasons if allowed is None else [])
     if allowed is None or free == entries:
         return free, None
@@ -330,8 +351,8 @@ def _exclude(choice, entries, repair, volume, steps, target, reasons, allowed):
         return chosen, None
     lacking = sorted(name for name in _left_out(entries, free) if name not in allowed)
     why = (
-        "%s would have to be excluded, which needs two profiles of the host, falco_tune_exclude_hours apart, in which it makes "
-        "at least 5 %% of what is watched" % ", ".join(lacking)
+        "%s would have to be excluded, which needs two profiles of the host, falco_tune_exclude_hours "
+        "apart, in which it makes at least 5 %% of what is watched" % ", ".join(lacking)
     )
     if volume.basis != "profile":
         why += "; there is none now (falco_tune_profile_seconds)"
@@ -345,7 +366,8 @@ def _left_out(entries, then):
 
 
 def _steps(choice, entries, repair, volume, allowed=None):
-    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far, kernel names left).
+    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far,
+    kernel names left).
 
     allowed: names that may be excluded; None: all.
     """
@@ -397,8 +419,8 @@ def _enough(choice, entries, repair, volume, steps, target, reasons):
     chosen = next((step[0] for step in steps if volume.of(step[1]) <= target), None)
     if chosen is None:
         reasons.append(
-            "nothing is excluded: all that policy allows would come down to %s events/s only, so rules would go blind for no "
-            "cure" % _short(volume.of(steps[-1][1]))
+            "nothing is excluded: all that policy allows would come down to %s events/s only, so rules would "
+            "lose events for no gain" % _short(volume.of(steps[-1][1]))
         )
         return entries
     needed = list(chosen)

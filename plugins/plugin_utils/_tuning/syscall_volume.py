@@ -1,9 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much of a host's events each system call makes: from a profile of the kernel, else estimated from what was lost. Pure.
+"""How much of a host's events each system call makes: from a profile of the kernel, else estimated from what
+was lost. Pure.
 
-Falco has no counter per system call. A profile (falco_syscall_profile) counts them all; Falco's drop categories name a few kinds,
+Falco has no counter per system call. A profile (falco_syscall_profile) counts them all; Falco's drop
+categories name a few kinds,
 and as a full ring drops whatever comes, what is lost of each kind is in proportion to what there is of it.
 """
 
@@ -11,10 +13,12 @@ from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
 
-# Members of Falco's drop categories, as the drivers count them (libs driver/modern_bpf/helpers/base/stats.h); kernel names.
+# Members of Falco's drop categories, as the drivers count them (libs driver/modern_bpf/helpers/base/stats.h);
+# kernel names.
 CATEGORIES = {
     "open": "open creat openat openat2 open_by_handle_at",
-    "dir_file": "dup chmod fchmod fchmodat chown fchown fchownat lchown link linkat mkdir mkdirat mount umount umount2 rename renameat "
+    "dir_file": "dup chmod fchmod fchmodat chown fchown fchownat lchown link linkat mkdir mkdirat mount "
+    "umount umount2 rename renameat "
     "renameat2 rmdir symlink symlinkat unlink unlinkat",
     "clone_fork": "clone clone3 fork vfork",
     "execve": "execve execveat",
@@ -28,7 +32,8 @@ UNCATEGORISED = "uncategorised"
 
 
 class Volume:
-    """basis: 'profile', 'drops' or 'none'; of(kernel names) → their events a second, or None where nothing is known."""
+    """basis: 'profile', 'drops' or 'none'; of(kernel names) → their events a second, or None where nothing is
+    known."""
 
     def __init__(self, basis, rates):
         self.basis = basis
@@ -46,10 +51,12 @@ class Volume:
 def measured(release, watched, profile=None, drops=None, rate=None):
     """The Volume of a host's system calls, in events a second of this Falco.
 
-    release: a Release. watched: kernel names that Falco watches now. profile: {'counts': {kernel name: calls}, 'seconds'}, or None.
+    release: a Release. watched: kernel names that Falco watches now. profile: {'counts': {kernel name:
+    calls}, 'seconds'}, or None.
     drops: the window's drops_by_category, or None. rate: events a second that Falco counts now, or None.
 
-    With a rate, the volume of what is watched is that rate. Without one a call makes one event, two before 0.42.
+    With a rate, the volume of what is watched is that rate. Without one a call makes one event, two before
+    0.42.
     """
     names = names_for(release)
     counts = _numbers((profile or {}).get("counts"), names.kernel)
