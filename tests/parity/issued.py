@@ -51,6 +51,7 @@ class Trace(state_fixture.Trace):
 
 def main(folder):
     bench = corpus.Corpus(folder)
+    bench.close()
     bench.stage()
     for one in (*corpus.SCENARIOS, *corpus.STOCK):
         trace(bench, one)

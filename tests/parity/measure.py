@@ -112,10 +112,13 @@ def groups(bench, derived):
 
 def main(folder, what, *calls):
     bench = Bench(Path(folder).resolve())
-    if what == "minus":
-        minus(bench, calls)
-    else:
-        groups(bench, what == "derived")
+    try:
+        if what == "minus":
+            minus(bench, calls)
+        else:
+            groups(bench, what == "derived")
+    finally:
+        bench.corpus.close()
 
 
 if __name__ == "__main__":

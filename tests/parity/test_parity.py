@@ -53,7 +53,9 @@ def actions():
     # Some actions go on as another user, who must get to their programs: not below pytest's own folder.
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
         os.chmod(folder, 0o755)
-        yield corpus.Corpus(folder)
+        made = corpus.Corpus(folder)
+        yield made
+        made.close()
 
 
 def side_by_side(folder, files, model, selection, play, read):
