@@ -72,8 +72,8 @@ options:
       - The rules of the policy. The task fails, after the report is written, if a host breaks one of them.
       - States of hosts (V(blind), V(dropping), V(overloaded), V(acceptable), V(unmeasured)),
         V(unreachable), V(failed), V(drift) (the host differs from its last proven state), V(worse) (than at
-        the last audit), V(restart_required) and V(blind_rules) (rules that see less with the system calls in force than by
-        default).
+        the last audit), V(restart_required) and V(blind_rules) (rules that see less with the system calls in
+        force than by default).
     type: list
     elements: str
     choices:

@@ -28,7 +28,8 @@ VALUE_OF = re.compile(r"val\(")
 # Those in words want a blank behind them, the others do not.
 COMPARES_NUMBERS = re.compile(r"<=|<|>=|>")
 COMPARES_TEXT = re.compile(
-    r"==|=|!=|(?:glob|iglob|contains|icontains|bcontains|startswith|bstartswith|endswith|regex)(?=[ \t\b\r\n])"
+    r"==|=|!=|(?:glob|iglob|contains|icontains|bcontains|startswith|bstartswith|endswith"
+    r"|regex)(?=[ \t\b\r\n])"
 )
 ONE_OF_MANY = re.compile(r"(oneof|anyof|allof)[ \t\b\r\n]+(?=\(|(?!(?:and|or|not)(?![a-zA-Z0-9]))[a-zA-Z])")
 COMPARES_LISTS = re.compile(r"intersects|in|pmatch")

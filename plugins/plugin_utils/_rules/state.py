@@ -279,19 +279,25 @@ OF_NO_DESCRIPTOR = OF_PATH - OPENS | frozenset(
 
 # Fields that need nothing but their own event.
 EVENT_ONLY = re.compile(
-    r"evt\.(type|type\.is|num|time.*|datetime.*|rawtime.*|dir|pluginname|plugininfo|source|hostname|is_async|asynctype|cpu"
-    r"|rawres|res|failed|is_open_\w+|deltatime.*|outputtime|latency.*|reltime.*|buffer|buflen|buflen\.(in|out)|around|count"
-    r"|count\.(error|error\.memory|error\.other|exit|procinfo|threadinfo)|is_io\w*|io_dir|is_wait|wait_latency|infra\..*"
-    r"|arg\.\w+|rawarg\.\w+|rawarg)|syscall\.type|fd\.num|fd\.nameraw|fd\.containername|fs\.path\.\w+raw|rule\..*"
+    r"evt\.(type|type\.is|num|time.*|datetime.*|rawtime.*|dir|pluginname|plugininfo|source|hostname|is_async"
+    r"|asynctype|cpu"
+    r"|rawres|res|failed|is_open_\w+|deltatime.*|outputtime|latency.*|reltime.*|buffer|buflen|buflen\.(in"
+    r"|out)|around|count"
+    r"|count\.(error|error\.memory|error\.other|exit|procinfo|threadinfo)|is_io\w*|io_dir|is_wait"
+    r"|wait_latency|infra\..*"
+    r"|arg\.\w+|rawarg\.\w+|rawarg)|syscall\.type|fd\.num|fd\.nameraw|fd\.containername|fs\.path\.\w+raw"
+    r"|rule\..*"
 )
 # Arguments that Falco prints as a whole path: put together from the working directory or the handle.
 PATH_ARGUMENTS = re.compile(
-    r"evt\.arg\.(name|path|pathname|oldpath|newpath|filename|linkpath|target|dir|source|src|dest|special|linkdirfd|newdir|olddir)"
+    r"evt\.arg\.(name|path|pathname|oldpath|newpath|filename|linkpath|target|dir|source|src|dest|special"
+    r"|linkdirfd|newdir|olddir)"
     r"|evt\.abspath|evt\.args|evt\.info|evt\.arg|fs\.path\.(name|source|target)"
 )
 # What Falco says of an event by the descriptor that it acts on.
 OF_DESCRIPTOR = re.compile(
-    r"evt\.(category|is_syslog|buflen\.(file|net).*|count\.error\.(file|net)|args|info|arg|arg\.\w*fd)|fdlist\.\w+|fd\.types"
+    r"evt\.(category|is_syslog|buflen\.(file|net).*|count\.error\.(file|net)|args|info|arg|arg\.\w*fd)"
+    r"|fdlist\.\w+|fd\.types"
 )
 # Fields of a socket that its type says already.
 OF_TYPE = re.compile(r"(fd|proc\.std(in|out|err))\.(type|typechar|sockfamily|types)")
