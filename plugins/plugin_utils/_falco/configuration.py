@@ -196,7 +196,9 @@ def set_option(config: dict[str, Any], option: str) -> str:
 
 
 def _option_value(text: str) -> Any:
-    """The value part of -o: YAML, or the text itself where it is none."""
+    """The value part of -o: YAML, or the text itself where it is none. !NAME is an exclusion, not a tag."""
+    if text.lstrip().startswith("!"):
+        return text.strip()
     try:
         document = _document(text) if text.strip() else None
     except _yaml.Unreadable:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import entries
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.document import Value
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._yaml import Value
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
 
 OPERATORS = frozenset(

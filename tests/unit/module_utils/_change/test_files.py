@@ -34,13 +34,16 @@ def content(place):
     return {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file() and not path.is_symlink()}
 
 
-def swapped(place):
-    """(entries, stage folders) of a change that was swapped."""
+def swapped(place, links=False):
+    """The entries of a change that was swapped. links: as a restart has them, with its stage folders; else without."""
     found = items(place)
     staged, folders = files.stage(found, str(place / "state"), "token")
-    entries = [item.entry(staged) for item in found]
+    entries = [item.entry(staged, files.link_old(found, staged) if links else {}) for item in found]
+    assert not files.swapped(entries)
     files.swap(entries)
-    files.unstage(folders)
+    assert files.swapped(entries)
+    if not links:
+        files.unstage(folders)
     return entries
 
 
@@ -65,7 +68,7 @@ def test_everything_is_put_back_any_number_of_times(place):
     before = content(place)
     entries = swapped(place)
     for _number in range(2):
-        files.restore(entries, str(place / "state"), "token")
+        assert files.restore(entries, str(place / "state"), "token") == []
         assert content(place) == before and (place / "etc/linked.yaml").is_symlink()
     assert stat.S_IMODE((place / "etc/falco.yaml").stat().st_mode) == 0o600
 
@@ -95,7 +98,45 @@ def test_sysctls(tmp_path):
     (tmp_path / "proc/sys/kernel").mkdir(parents=True)
     (tmp_path / "proc/sys/kernel/bpf_stats_enabled").write_text("0\n")
     assert files.sysctl(str(tmp_path), "kernel.bpf_stats_enabled") == "0" and files.sysctl(str(tmp_path), "kernel.none") == ""
-    files.write_sysctls(str(tmp_path), {"kernel.bpf_stats_enabled": "1"})
+    assert files.write_sysctls(str(tmp_path), {"kernel.bpf_stats_enabled": "1"}) == []
     assert files.sysctl(str(tmp_path), "kernel.bpf_stats_enabled") == "1"
-    with pytest.raises(Failed, match="sysctl fs.none = 1: No such file or directory"):
-        files.write_sysctls(str(tmp_path), {"fs.none": "1"})
+    assert files.write_sysctls(str(tmp_path), {"fs.none": "1"}) == ["sysctl fs.none = 1 could not be set: No such file or directory"]
+    files.check_sysctls(str(tmp_path), ["kernel.bpf_stats_enabled"])
+    with pytest.raises(Failed, match="proc/sys/fs/none is not writable, and policy sets fs.none"):
+        files.check_sysctls(str(tmp_path), ["fs.none"])
+
+
+def test_undoing_by_the_second_names_needs_no_room_and_brings_the_old_file_back(place, monkeypatch):
+    before, inode = content(place), (place / "etc/falco.yaml").stat().st_ino
+    entries = swapped(place, links=True)
+    assert (place / "etc/falco.yaml").stat().st_ino != inode
+
+    def no_room(name, *dummy):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_staged", no_room)
+    gone = [entry for entry in entries if entry["path"].endswith("gone.yaml")]
+    assert files.restore([entry for entry in entries if entry not in gone], str(place / "state"), "token") == []
+    found = {name: text for name, text in content(place).items() if not name.startswith("state/")}
+    assert found == {name: text for name, text in before.items() if name != "etc/gone.yaml"}
+    assert (place / "etc/falco.yaml").stat().st_ino == inode
+    # A file that was removed has no second name: it is written anew, and the answer says where that failed.
+    with pytest.raises(Failed, match="gone.yaml can't be put back: No space left on device"):
+        files.restore(gone, str(place / "state"), "token")
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_what_a_third_party_wrote_stays(place, links):
+    entries = swapped(place, links)
+    (place / "srv/linked.yaml").write_text("theirs")
+    assert files.restore(entries, str(place / "state"), "token") == [str(place / "etc/linked.yaml")]
+    assert (place / "srv/linked.yaml").read_text() == "theirs" and (place / "etc/falco.yaml").read_text() == "old etc/falco.yaml"
+
+
+def test_a_file_that_changed_since_it_was_read_is_not_replaced(place):
+    found = items(place)
+    staged, _folders = files.stage(found, str(place / "state"), "token")
+    (place / "etc/falco.yaml").write_text("theirs")
+    with pytest.raises(Failed, match="etc/falco.yaml was changed by somebody else while this change was made"):
+        files.swap([item.entry(staged, {}) for item in found])
+    assert (place / "etc/falco.yaml").read_text() == "theirs"

@@ -296,3 +296,9 @@ def test_a_merge_key_is_an_ordinary_key_as_in_falco():
 @pytest.mark.parametrize("text", ["a: 1\n...\n", "a: 1\n---\n", "--- # comment\na: 1\n", "\ufeff# comment\na: 1\n"])
 def test_document_marks_are_read_as_falco_reads_them(text):
     assert configuration.load(text, "f.yaml")[0] == {"a": 1}
+
+
+def test_an_exclusion_in_an_option_is_a_text_and_not_a_tag():
+    given = {"base_syscalls": {"custom_set": ["open"]}}
+    configuration.set_option(given, "base_syscalls.custom_set[]=!fcntl")
+    assert given == {"base_syscalls": {"custom_set": ["open", "!fcntl"]}}
