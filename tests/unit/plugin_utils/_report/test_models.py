@@ -240,7 +240,8 @@ def everything():
     hosts = [judged(state, state, 0.5 if state == "acceptable" else 5.0) for state in ("blind", "dropping", "overloaded", "acceptable")]
     hosts += [judged("unmeasured", "unmeasured"), {"name": "unreachable", "status": "unreachable"}, {"name": "failed", "status": "failed"},
               judged("worse", "dropping", 50.0), judged("drift", "healthy", 0.0, drift=[{"kind": "disk"}]),
-              judged("restart_required", "healthy", 0.0, plan={"restart_required": True})]
+              judged("restart_required", "healthy", 0.0, plan={"restart_required": True}),
+              judged("blind_rules", "healthy", 0.0, sight={"basis": "record", "half_blind": ["Shadow"]})]
     return hosts
 
 

@@ -185,7 +185,7 @@ def test_stale_is_what_the_process_can_not_have_loaded(host, stale):
 def test_assemble_never_raises_on_what_a_host_sends(text, fragment, options, version):
     found = Host(version=version, files={MAIN: text, TARGET: fragment}, options=tuple(options)).facts()
     json.dumps(found)
-    assert set(found) == {"cpus", "kernel", "memory", "service", "falco", "host", "driver", "config", "metrics", "syscalls"}
+    assert set(found) == {"cpus", "kernel", "memory", "service", "falco", "host", "driver", "config", "metrics", "syscalls", "clock"}
 
 
 @pytest.mark.parametrize("depth", [50, 150, 300, 450, 600, 950])
