@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.buffers import human
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import label
 
 
 def _value(value):
@@ -20,66 +20,71 @@ def _value(value):
 
 
 def explain(result, plan=None):
-    """What was measured and what it means; what changed, from what to what, and why; what the buffers buy and
-    cost; what proved it."""
+    """What was measured and what it means; what changed and why; what the buffers cost and bridge; what
+    proved the change.
+
+    result: of falco_config. plan: the plan that it was given, or None.
+    """
     if not isinstance(result, dict):
         raise AnsibleFilterError("explain: expected the result of falcotune.fleet.falco_config")
-    lines = _measured(plan)
+    changed, evidence = result.get("changes", []), result.get("evidence")
+    lines = _measured(plan) if plan else []
     lines.extend(
-        "%s: %s -> %s (%s)" % (label(change), _value(change["from"]), _value(change["to"]), change["why"])
-        for change in result.get("changes", [])
+        "%s: %s -> %s (%s)" % (changes.label(item), _value(item["from"]), _value(item["to"]), item["why"])
+        for item in changed
     )
-    keys = " ".join(change["key"] for change in result.get("changes", []))
-    if plan and plan["buffers"] and ("buf_size_preset" in keys or "cpus_for_each" in keys):
-        rings, bridged = plan["buffers"], plan["seconds_bridged"]
-        lines.append(
-            "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per "
-            "CPU"
-            % (
-                rings["count"],
-                human(rings["bytes_each"]),
-                human(rings["bytes_total"]),
-                "?" if rings["budget"]["bytes"] is None else human(rings["budget"]["bytes"]),
-                rings["budget"]["bound"],
-                bridged["after"],
-                bridged["before"],
-                bridged["at_events_per_second_per_cpu"],
-            )
-        )
-    evidence = result.get("evidence")
+    if plan and plan["buffers"] and any(_about_buffers(item) for item in changed):
+        lines.append(_buffers(plan["buffers"], plan["seconds_bridged"]))
     if evidence:
-        rings = evidence.get("buffers") or {}
-        lines.append(
-            "proof: process %s counted %s events (%s)%s; %s"
-            % (
-                evidence.get("pid"),
-                evidence.get("events"),
-                evidence.get("source"),
-                ", rings of %s (%s)" % (human(rings["bytes_each"]), rings.get("source"))
-                if rings.get("source")
-                else "",
-                "it was not interrupted"
-                if evidence.get("adopted")
-                else "no event was seen for at most %s s" % evidence.get("blind_seconds_at_most"),
-            )
-        )
+        lines.append(_proof(evidence))
     elif result.get("msg"):
         lines.append(str(result["msg"]))
     return lines
 
 
+def _about_buffers(change):
+    return change["kind"] == "config" and (
+        "buf_size_preset" in change["key"] or "cpus_for_each" in change["key"]
+    )
+
+
+def _buffers(rings, bridged):
+    budget = rings["budget"]
+    return (
+        "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU"
+        % (
+            rings["count"],
+            human(rings["bytes_each"]),
+            human(rings["bytes_total"]),
+            "?" if budget["bytes"] is None else human(budget["bytes"]),
+            budget["bound"],
+            bridged["after"],
+            bridged["before"],
+            bridged["at_events_per_second_per_cpu"],
+        )
+    )
+
+
+def _proof(evidence):
+    source = evidence.get("source")
+    if evidence.get("basis") == "process":
+        source = "process only: %s" % evidence.get("reason")
+    text = "proof: process %s counted %s events (%s)" % (evidence.get("pid"), evidence.get("events"), source)
+    rings = evidence.get("buffers")
+    if rings and rings.get("source"):
+        text += ", rings of %s (%s)" % (human(rings["bytes_each"]), rings["source"])
+    if evidence.get("adopted"):
+        return text + "; it was not interrupted"
+    return text + "; no event was seen for at most %s s" % evidence.get("blind_seconds_at_most")
+
+
 def _measured(plan):
     """The verdict of a host that was judged, and the step that follows."""
-    verdict = (plan or {}).get("verdict")
+    verdict = plan["verdict"]
     if not verdict or verdict["state"] == "unmeasured":
         return []
-    lines = [
-        "verdict: %s%s"
-        % (
-            verdict["state"],
-            "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"],
-        )
-    ]
+    bottleneck = "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"]
+    lines = ["verdict: %s%s" % (verdict["state"], bottleneck)]
     lines.extend("because: %s" % reason for reason in verdict["reasons"])
     if plan["step"]:
         lines.append("expected: %s" % plan["step"]["expected"])

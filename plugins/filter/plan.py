@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import PolicyError
 
 
@@ -17,7 +17,7 @@ def plan(facts, policy=None):
             "plan: expected the facts of falcotune.fleet.falco_facts (ansible_facts.falco)"
         )
     try:
-        return planner.make(facts, policy)
+        return planner.make(assembly.complete(facts), policy)
     except (planner.PlanError, PolicyError) as error:
         raise AnsibleFilterError(str(error)) from None
 

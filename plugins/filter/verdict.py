@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
 
 
@@ -17,7 +17,7 @@ def verdict(facts, policy=None):
             "verdict: expected the facts of falcotune.fleet.falco_facts (ansible_facts.falco)"
         )
     try:
-        return verdicts.judge(facts, policies.complete(policy))
+        return verdicts.judge(assembly.complete(facts), policies.complete(policy))
     except policies.PolicyError as error:
         raise AnsibleFilterError("verdict: %s" % error) from None
 

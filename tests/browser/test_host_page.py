@@ -84,7 +84,7 @@ def test_a_host_tells_everything(page, fleet):
     change = host["plan"]["changes"][0]
     row = page.texts("#host .plan tbody tr > *")
     assert row[:4] == [change["key"], str(change["from"]), str(change["to"]), change["why"]]
-    assert host["plan"]["warnings"][0] in found["Plan"] and "restarted" in found["Plan"]
+    assert host["plan"]["warnings"][0] in found["Plan"] and "The change restarts Falco." in found["Plan"]
     assert host["drift"][0]["what"] in found["Drift"] and host["drift"][0]["advice"] in found["Drift"]
     assert "41.5" in found["Last proven change"] and "32\u202fMiB" in found["Last proven change"]
     # The earlier audits and this one.

@@ -36,8 +36,8 @@ def test_it_says_where_the_rollout_stands(page, rollout):
     done = sum(host["outcome"] == "done" for host in hosts)
     assert found["Rollout"] == "stopped" and found["Changed"] == f"{done} of 300" and found["Left"] == str(len(record["left"]))
     assert found["Failures"] == f"{record['budget']['used']} of {record['budget']['allowed']} allowed"
-    assert found["Failures"] == ", ".join(f"{number} {name}" for name in WRONG
-                                            if (number := sum(host["outcome"] == name for host in hosts)))
+    assert found["Failed hosts"] == ", ".join(f"{number} {name}" for name in WRONG
+                                                if (number := sum(host["outcome"] == name for host in hosts)))
     assert found["Most blind at once"] == "3 of 3 allowed in rack-c"
     assert record["reason"] in page.text(".standing")
     assert record["down"][0]["reason"] in page.text("#rollout") and record["left"][0] in page.text("#rollout")

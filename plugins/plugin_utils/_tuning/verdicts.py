@@ -20,7 +20,6 @@ from typing import Any, Mapping, NamedTuple, TypedDict, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, State, Verdict, Window
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 
 # Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
 # when enter events were counted.
@@ -113,7 +112,7 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
         state = "acceptable" if accepted else "overloaded" if finding.step == "overloaded" else "dropping"
         finding = finding._replace(reasons=(*_kinds(window), *finding.reasons))
     found = _verdict(facts, cpu, state, finding)
-    tier, load = _tier(window, release)
+    tier, load = _tier(window)
     found.update(cast(Any, tier))
     found["drops_percent"] = window["drops_percent"]
     found["reasons"] = [load, _loss(window), *finding.reasons]
@@ -258,7 +257,7 @@ def _no_window(reason: str, policy: Mapping[str, Any], settings: Settings | None
 # --- Measured hosts
 
 
-def _tier(window: Window, release: Release | None) -> tuple[dict[str, Any], str]:
+def _tier(window: Window) -> tuple[dict[str, Any], str]:
     """The load in the guide's terms, and how it is said."""
     rate = window["rate_per_cpu"]
     if rate is None:

@@ -47,7 +47,7 @@ function standing(rollout, hosts) {
   const box = make("section.card.standing", { "aria-label": "Where the rollout stands" }, make("dl.tiles", {},
     tile("Rollout", signOf(ENDS, rollout.state, saysOf(ENDS, rollout.state))),
     tile("Changed", whole(found.get("done") || 0) + " of " + whole(isNumber(planned.changing) ? planned.changing : hosts.length)),
-    tile("Failures", wrong.length ? wrong.join(", ") : "none"), tile("Left", whole(isList(rollout.left).length)),
+    tile("Failed hosts", wrong.length ? wrong.join(", ") : "none"), tile("Left", whole(isList(rollout.left).length)),
     tile("Failures", whole(budget.used) + " of " + whole(budget.allowed) + " allowed"), tile("Blind in all", duration(sum(hosts.map(([host]) => host.blind_seconds)))),
     tile("Most blind at once", blind ? [whole(blind.most_blind) + " of " + whole(blind.allowed) + " allowed in ", foreign(blind.name, "bdi", 40)] : DASH)));
   if (isThere(rollout.reason)) box.append(put(make("p.lines"), rollout.reason, 2000, true));

@@ -5,6 +5,7 @@
 import json
 
 import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly
 from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, KIND_FILE, MAIN, OLD, SHIPPED, TARGET, Host, packed
@@ -237,3 +238,19 @@ def test_rules_and_selection_by_falcos_own_words():
 def test_what_does_not_fit_together_is_a_reason(changes, reason):
     found = asked(**changes)
     assert reason in found["reason"] and found["rules"] == [] and found["selected"] == []
+
+
+def test_facts_have_every_key_of_their_contract_whatever_a_host_left_out():
+    """Readers of facts have no guards: each part of the contract is there, however little a host could tell."""
+    message = Host().message()
+    bare = dict(message, falco={"version": None, "running": False}, service={}, cpus={}, kernel={}, memory={},
+                host={"record": {"at": 1.0, "attempts": [{"step": "buffers", "before": {}}]}})
+    found = assembly.assemble(bare)
+    assert set(found) >= set(_contracts.Facts.__annotations__)
+    parts = {"falco": _contracts.FalcoFacts, "service": _contracts.Service, "cpus": _contracts.Cpus, "kernel": _contracts.Kernel,
+             "memory": _contracts.Memory, "host": _contracts.HostState, "metrics": _contracts.Window, "config": _contracts.Config}
+    for name, contract in parts.items():
+        assert set(contract.__annotations__) - {"binary"} <= set(found[name]), name
+    assert set(_contracts.CpuUse.__annotations__) <= set(found["falco"]["cpu"])
+    assert set(_contracts.Record.__annotations__) <= set(found["host"]["record"])
+    assert found["host"]["record"]["attempts"][0]["to"] == {}
