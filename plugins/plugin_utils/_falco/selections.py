@@ -242,7 +242,7 @@ def _restored(case: _Case) -> Iterator[Warning]:
             "restored", names, "excluded and put back by base_syscalls.repair: %s" % ", ".join(names)
         )
     if case.undone & always:
-        yield _warning("always", [ALWAYS], "%s is excluded in vain: Falco always selects it" % ALWAYS)
+        yield _warning("always", [ALWAYS], "excluding %s has no effect: Falco always selects it" % ALWAYS)
 
 
 def _not_selected(case: _Case) -> Iterator[Warning]:

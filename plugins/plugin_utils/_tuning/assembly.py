@@ -66,7 +66,9 @@ MAX_RULES = 1 << 25
 def _text(item: dict[str, Any]) -> str:
     text = _inflated(item["data"], MAX_TEXT)
     if text is None:
-        raise configuration.ConfigError("%s is larger than it said" % item["path"])
+        raise configuration.ConfigError(
+            "%s: the host sent more than a configuration file may hold (%d bytes)" % (item["path"], MAX_TEXT)
+        )
     return text
 
 

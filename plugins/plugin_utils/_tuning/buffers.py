@@ -278,7 +278,10 @@ def _kept(machine: Machine, policy: Policy, current: Buffers, room: _Room, choic
         group = None
     else:
         group = min(group, machine.online)
-    reason = "larger than that already (preset %d): kept, nothing measured says it is too much" % preset
+    reason = (
+        "the buffers are larger already (preset %d) and are kept: no measurement asks for smaller ones"
+        % preset
+    )
     return _Choice(preset, group, [*choice.reasons, reason])
 
 

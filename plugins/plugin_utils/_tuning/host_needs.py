@@ -78,7 +78,9 @@ def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
     interval = policies.duration_ms(settings.value("metrics.interval"))
     if interval != policies.duration_ms(policy["metrics_interval"]):
         found.append(
-            Setting("metrics.interval", policy["metrics_interval"], "a window short enough to judge by")
+            Setting(
+                "metrics.interval", policy["metrics_interval"], "snapshots often enough to judge the host by"
+            )
         )
     if not output:
         why = (

@@ -37,7 +37,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Case, Setting, Step
 
-# Seconds. A process younger than this, of a unit that systemd has restarted, keeps dying.
+# Seconds. A process younger than this, of a unit that systemd has restarted, keeps exiting.
 YOUNG_SECONDS = 20
 
 
@@ -159,7 +159,7 @@ def _refuse_stopped(facts: Facts) -> None:
         )
     if falco["restarts"] and falco["age"] is not None and falco["age"] < YOUNG_SECONDS:
         raise PlanError(
-            "Falco keeps dying: systemd restarted %s %d times, the last time %d s ago; look at its log "
+            "Falco keeps exiting: systemd restarted %s %d times, the last time %d s ago; look at its log "
             "(journalctl -u %s) and at a dry run first"
             % (service["unit"], falco["restarts"], falco["age"], service["unit"])
         )

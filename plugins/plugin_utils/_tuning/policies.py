@@ -335,7 +335,7 @@ def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Policy:
-    """The whole policy from what a user gave, checked. Keys may carry the role's prefix. Raises PolicyError."""
+    """The whole policy from what a user gave, checked. Keys may carry the prefix. Raises PolicyError."""
     policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
     for key, value in (given or {}).items():
         name = key[len(prefix) :] if key.startswith(prefix) else key

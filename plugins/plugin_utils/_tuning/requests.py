@@ -105,7 +105,7 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
 def _from_policy(state: str, policy: Policy) -> Request:
     """A request that changes nothing yet.
 
-    stage: the digest under which the change is kept instead of made. proof: of the change that state proven looks at.
+    stage: the digest under which the change is kept instead of made. proof: what state proven looks at.
     """
     return {
         "state": state,

@@ -154,8 +154,8 @@ def between(older: Any, newer: Any, release: Release | None = None, cpus: int | 
         pair["reason"] = "there is no snapshot of the %s audit" % ("earlier" if newer else "later")
     elif "falco.reload_ts" not in older and "falco.reload_ts" not in newer:
         pair["reason"] = (
-            "this Falco doesn't tell when it was reloaded (falco.reload_ts, since 0.41): nothing shows that "
-            "one run spans both"
+            "this Falco does not report when it was reloaded (falco.reload_ts, since 0.41), so two audits "
+            "may have seen different runs"
         )
     else:
         # /metrics has no drops of the enter side; the file has.

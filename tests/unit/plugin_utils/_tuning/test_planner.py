@@ -376,7 +376,7 @@ def test_a_host_that_has_metrics_is_waited_for_and_not_given_buffers_by_its_size
 @pytest.mark.parametrize("host, message", [
     (Host(unit=None), "systemd has no unit of Falco's packages"),
     (Host(running=False, state="inactive"), "Falco is not running (unit falco-modern-bpf.service is inactive): start it first"),
-    (Host(restarts=7, age=12.0), "Falco keeps dying: systemd restarted falco-modern-bpf.service 7 times, the last time 12 s ago"),
+    (Host(restarts=7, age=12.0), "Falco keeps exiting: systemd restarted falco-modern-bpf.service 7 times, the last time 12 s ago"),
     (Host(version=None), "Falco's release is unknown: /usr/bin/falco does not exist"),
     (Host(version="0.32.2"), "Falco 0.32.2 is older than 0.33"),
     (Host(version="Fastly"), "'Fastly' is not a Falco version"),

@@ -233,7 +233,7 @@ def test_between_two_audits():
 @pytest.mark.parametrize("first, last, why", [
     ({"falco.start_ts": 5}, {}, "restarted"), ({"falco.reload_ts": 5}, {}, "reloaded"), ({"falco.version": "0.43.0"}, {}, "replaced"),
     ({}, {"falco.reload_ts": None}, "reloaded"),
-    ({"falco.reload_ts": None}, {"falco.reload_ts": None}, "doesn't tell when it was reloaded"),
+    ({"falco.reload_ts": None}, {"falco.reload_ts": None}, "does not report when it was reloaded"),
     ({"sample": 9}, {"sample": 8}, "sample went down"), ({"scap.n_evts": 10**9}, {}, "scap.n_evts went down"),
     ({"scap.n_drops_buffer_open_exit": 5}, {}, "scap.n_drops_buffer_open_exit went down"), ({"evt.time": 10**19}, {}, "clock was set back"),
 ])
