@@ -36,13 +36,9 @@ class Model:
             plan = syscall_set.choose(rules, self.release, policy, profile=profile, target=target)
         return {"repair": plan["repair"], "custom_set": plan["custom_set"]}
 
-    def kernel(self, selected):
-        """Kernel names behind a dry run's final set. There, accept stands for accept alone: accept4 has a name of its own."""
-        return self.names.kernel_of(selected) - ({"accept4"} - set(selected))
-
     def named(self, rule, selected, action):
         """What a rule does not see of an action under a selection (names of a final set), in words."""
-        kernel, rule = self.kernel(selected), self.rules[rule]
+        kernel, rule = self.names.kernel_of_printed(selected), self.rules[rule]
         lost = set(rule["kernel"]) - kernel
         if "history" in action:
             lost &= set(action["events"]).union(*action["history"].values())

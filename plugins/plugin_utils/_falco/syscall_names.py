@@ -225,6 +225,15 @@ class Names:
                 found.update(EVENT_TO_KERNEL.get(name, (name,)))
         return found & self.kernel
 
+    def kernel_of_printed(self, printed: Iterable[str]) -> set[str]:
+        """Kernel names behind a set that Falco printed, such as the final set of a dry run.
+
+        In such a set accept4 has a name of its own: where it is not printed, accept stands for accept alone.
+        Where both are printed, accept4 alone cannot be told from accept with accept4, and both are taken.
+        """
+        printed = set(printed)
+        return self.kernel_of(printed) - ({"accept4"} - printed)
+
     def events_of(self, kernel: Iterable[str]) -> set[str]:
         """Event names as Falco prints them for a set of kernel names: accept4 alone is printed as accept,
         accept4."""

@@ -74,7 +74,7 @@ def coverage(rules: Rules, selected: Any, release: releases.Release | str) -> Co
     if isinstance(selected, dict) and "kernel" in selected:
         kernel = set(selected["kernel"])
     else:
-        kernel = names.kernel_of(selected["selected"] if isinstance(selected, dict) else selected)
+        kernel = names.kernel_of_printed(selected["selected"] if isinstance(selected, dict) else selected)
     found: Coverage = {"blind": [], "half_blind": [], "wrong_output": []}
     for rule in _counted(rules):
         wanted = set(rule["kernel"])

@@ -43,6 +43,13 @@ def test_accept4_is_printed_as_both_and_remembered_as_one():
     assert names.events_of({"accept4"}) == {"accept", "accept4"}
     assert names.exact_events({"accept4"}) == {"accept4"}
     assert names.exact_events({"accept", "accept4"}) == {"accept", "accept4"}
+
+
+def test_a_printed_accept_without_accept4_is_one_call():
+    names = names_for("0.44.1")
+    assert names.kernel_of_printed(["accept"]) == {"accept"}
+    assert names.kernel_of_printed(["accept", "accept4"]) == {"accept", "accept4"}
+    assert names.kernel_of_printed(["pread", "fcntl", "container", "pread64"]) == {"pread64", "fcntl", "fcntl64"}
     assert names.exact_events({"accept"}) == {"accept"}
 
 

@@ -67,8 +67,16 @@ def test_accept_and_accept4_are_told_apart_where_the_selection_does():
     assert cover(found, only) == {"blind": {}, "half_blind": {"evt.type = accept": ["accept"]}}
     assert cover(found, selections.select("0.44.1", ["accept"], ["!accept4"])) == {
         "blind": {"evt.type = accept4": ["accept4"]}, "half_blind": {"evt.type = accept": ["accept4"]}}
-    # As printed the two are one.
+    # As printed, accept4 alone and the two are one.
     assert cover(found, only["selected"]) == {"blind": {}, "half_blind": {}}
+
+
+def test_a_printed_set_without_accept4_shows_its_loss():
+    found = resolve("evt.type = accept", "evt.type = accept4")
+    chosen = selections.select("0.44.1", ["accept"], ["!accept4"])
+    lost = {"blind": {"evt.type = accept4": ["accept4"]}, "half_blind": {"evt.type = accept": ["accept4"]}}
+    assert "accept" in chosen["selected"] and "accept4" not in chosen["selected"]
+    assert cover(found, chosen["selected"]) == cover(found, {"selected": chosen["selected"]}) == lost
 
 
 def test_the_rules_of_an_exclusion():
