@@ -13,6 +13,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import ano
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import drift
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
+from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 from hypothesis import given, strategies as st
 
 MODEL = synthetic_audit.audit_model(120, seed=5, history=4)
@@ -248,13 +249,17 @@ def test_kernels(kernel, expected):
 
 
 def test_words_of_findings_are_known():
-    facts = {"config": {"stale": "x"}, "falco": {"rings": {"driver": "kmod", "bytes_each": 1, "count": 9}, "nice": 5, "version": "0.44.1"},
-             "driver": {"kind": "kmod", "decided_by": "unit"}, "cpus": {"online": 2},
-             "host": {"unit_dropin": {"Nice": -10}, "files": {},
-                      "record": {"files": {"/etc/falco/x": "1"}, "driver": "ebpf", "version": "0.43.0"}}}
+    facts = Host().facts()
+    facts["config"]["stale"] = "x"
+    facts["falco"].update(rings={"driver": "kmod", "bytes_each": 1, "count": 9}, nice=5, version="0.44.1")
+    facts["driver"].update(kind="kmod", decided_by="unit")
+    facts["service"]["cgroup"]["weight"] = 100
+    facts["host"].update(unit_dropin={"Nice": "-10", "CPUWeight": "500"}, files={}, record={
+        "files": {"/etc/falco/x": "1"}, "driver": "ebpf", "version": "0.43.0", "written": []})
     findings = drift.find(facts, None, {"buf_size_preset": 4, "cpus_for_each_buffer": 1})
     kept = {item["what"] for item in bundled(drift=findings)["drift"] if not STAND_IN.fullmatch(item["what"])}
-    assert {"configuration", "bytes of each ring buffer", "number of ring buffers", "Falco's release", "Nice of the process"} <= kept
+    assert {"configuration", "bytes of each ring buffer", "number of ring buffers", "Falco's release", "Nice of the process",
+            "CPUWeight of the process"} <= kept
 
 
 # Names
