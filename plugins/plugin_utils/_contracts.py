@@ -48,6 +48,10 @@ CHANGE_KINDS: tuple[ChangeKind, ...] = (
     "unfinished",
 )
 
+DisabledBy = Literal["rules", "priority", "selection", "skipped", "error", "falco"]
+"""What keeps a rule from being evaluated: its file, Falco's `priority` or `rules`, an unknown event
+that it may be skipped for, an error in it, or what Falco itself printed."""
+
 EvidenceBasis = Literal["counters", "process"]
 EVIDENCE_BASES: tuple[EvidenceBasis, ...] = ("counters", "process")
 """What a proof rests on: event counters that moved, or only a process that stayed up."""
@@ -225,16 +229,77 @@ class Window(TypedDict):
     snapshot: dict[str, Any] | None
 
 
+class Read(TypedDict):
+    """One field as a rule reads it: _rules/reads.py.
+
+    field: its name; the argument of evt.arg[…] and evt.rawarg[…] is appended (evt.arg.name). negated: a
+    missing or wrong value can make the condition true. tail: only the end of the value is compared.
+    """
+
+    field: str
+    place: str  # condition, output
+    negated: bool
+    tail: bool
+
+
+class Reads(TypedDict):
+    """What a rule reads.
+
+    kinds: {operand: kinds of descriptors for which the condition can hold}. An operand that the condition
+    does not restrict is absent.
+    """
+
+    fields: list[Read]
+    kinds: dict[str, list[str]]
+
+
 class Rule(TypedDict):
-    """One rule as Falco has loaded it, or as _rules/ruleset.py resolves it. kernel: system calls, in the
-    kernel's names."""
+    """One rule as Falco has loaded it (_rules/listing.py), or as _rules/ruleset.py resolves it from files.
+
+    events: names of the events that it needs, as Falco prints them. kernel: the same in the kernel's names.
+    other_events: those of Falco's own (container …). restricted: False where it needs all events.
+    """
 
     name: str
     source: str
-    enabled: bool
     priority: str
     tags: list[str]
+    file: str | None
+    line: int | None
+    enabled: bool
+    disabled_by: DisabledBy | None
+    events: list[str]
     kernel: list[str]
+    other_events: list[str]
+    restricted: bool
+    reads: Reads
+
+
+class Finding(TypedDict):
+    """A problem of rules files or of Falco's settings for rules. An error keeps Falco from starting."""
+
+    level: Literal["error", "warning"]
+    # error: syntax, unknown_event. warning: no_evttype, many_events, illegal_name, dead, ignored_io, evt_dir,
+    # selection, unreadable
+    kind: str
+    file: str | None
+    line: int | None
+    rule: str | None
+    text: str
+
+
+class ResolvedRules(TypedDict):
+    """_rules/ruleset.resolve(). ok: False where Falco would not start with these files."""
+
+    rules: list[Rule]
+    findings: list[Finding]
+    ok: bool
+
+
+class ListedRules(ResolvedRules):
+    """_rules/listing.parse(). reason: why there are no rules, or None."""
+
+    reason: str | None
 
 
 class LoadedRules(TypedDict):

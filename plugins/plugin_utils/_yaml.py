@@ -97,6 +97,17 @@ class _Reader:
         self.duplicates: list[tuple[str, int]] = []
         self.odd_keys: list[int] = []
 
+    def take(self, event: Any) -> None:
+        """One event inside a document."""
+        if isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
+            self.begin(event)
+        elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
+            self.end()
+        elif isinstance(event, yaml.ScalarEvent):
+            self.scalar(event)
+        elif isinstance(event, yaml.AliasEvent):
+            self.alias(event)
+
     def begin(self, event: Any) -> None:
         self.open.append(_Open(event, [] if isinstance(event, yaml.SequenceStartEvent) else {}))
         if len(self.open) > self.deepest:
@@ -149,14 +160,8 @@ def documents(text: str | bytes, deepest: int, most: int) -> Iterator[Document]:
             elif isinstance(event, yaml.DocumentEndEvent):
                 if reader.root is not None:
                     yield Document(reader.root, reader.duplicates, reader.odd_keys)
-            elif isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
-                reader.begin(event)
-            elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
-                reader.end()
-            elif isinstance(event, yaml.ScalarEvent):
-                reader.scalar(event)
-            elif isinstance(event, yaml.AliasEvent):
-                reader.alias(event)
+            else:
+                reader.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = "not YAML: %s" % (error.problem or error.context or "unreadable")

@@ -58,10 +58,8 @@ def select(
     nothing before 0.40. option_all: -A, gone since 0.41.
     → lists of event names, sorted, each empty where Falco would print no such line:
        {'rules', 'plugins' (always empty, as in every Falco), 'added', 'removed', 'state', 'ignored',
-       'repaired', 'selected',
-        'unsupported', 'invalid_positive', 'invalid_negative',
-        'kernel': what is switched on in the kernel, in its own names,
-        'warnings': [{'kind', 'names', 'text'}]}
+        'repaired', 'selected', 'unsupported', 'invalid_positive', 'invalid_negative',
+        'kernel': what is switched on in the kernel, in its own names, 'warnings': [Warning]}
     """
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
@@ -71,26 +69,22 @@ def select(
     negative = {item[1:] for item in entries if item.startswith("!")}
     everything = (bool(all_) and release.since(0, 40)) or (bool(option_all) and not release.since(0, 41))
 
-    wanted = names.kernel_of(rules)
-    added = names.kernel_of(positive)
-    removed = names.kernel_of(negative)
+    wanted, added, removed = (names.kernel_of(given) for given in (rules, positive, negative))
     state, ignored, restored, chosen = stages(
         names, wanted, added, removed, repair, bool(entries), everything
     )
 
-    result: Selection = {
-        key: sorted(names.events_of(kernel))
-        for key, kernel in (
-            ("rules", wanted),
-            ("added", added),
-            ("removed", removed),
-            ("state", state),
-            ("ignored", ignored),
-            ("repaired", restored),
-            ("selected", chosen),
-            ("unsupported", wanted - chosen),
-        )
+    kernel = {
+        "rules": wanted,
+        "added": added,
+        "removed": removed,
+        "state": state,
+        "ignored": ignored,
+        "repaired": restored,
+        "selected": chosen,
+        "unsupported": wanted - chosen,
     }
+    result: Selection = {key: sorted(names.events_of(calls)) for key, calls in kernel.items()}
     result["plugins"] = []
     result["invalid_positive"] = sorted(positive - set(result["added"]))
     result["invalid_negative"] = sorted(negative - set(result["removed"]))

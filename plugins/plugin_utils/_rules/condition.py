@@ -11,7 +11,8 @@ lists must have been put into the text before, as Falco does. What fields mean i
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Optional
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
 
 # Deeper than any rule that somebody wrote by hand; Python's own stack ends not far beyond.
 DEEPEST = 64
@@ -51,7 +52,7 @@ ESCAPES = {
 class ConditionError(ValueError):
     """What is wrong and where: ``at`` counts characters from the start of the condition."""
 
-    def __init__(self, what, at):
+    def __init__(self, what: str, at: int) -> None:
         super().__init__(what)
         self.at = at
 
@@ -59,19 +60,19 @@ class ConditionError(ValueError):
 class All(NamedTuple):
     """Every one of the items (and)."""
 
-    items: tuple
+    items: tuple[Tree, ...]
 
 
 class Any(NamedTuple):
     """At least one of the items (or)."""
 
-    items: tuple
+    items: tuple[Tree, ...]
 
 
 class Not(NamedTuple):
     """The contrary of an item."""
 
-    item: object
+    item: Tree
 
 
 class Macro(NamedTuple):
@@ -90,20 +91,23 @@ class Check(NamedTuple):
     anywhere in the check.
     """
 
-    field: Optional[str]
-    argument: Optional[str]
+    field: str | None
+    argument: str | None
     operator: str
-    values: Optional[tuple]
-    fields: tuple
+    values: tuple[str, ...] | None
+    fields: tuple[str, ...]
     at: int
 
 
-def parse(text):
+Tree: TypeAlias = "All | Any | Not | Macro | Check"
+
+
+def parse(text: str) -> Tree:
     """The tree of a condition. Raises ConditionError."""
     return _Parser(text).whole()
 
 
-def walk(tree):
+def walk(tree: Tree) -> Iterator[Check | Macro]:
     """Every Check and Macro of a tree."""
     waiting = [tree]
     while waiting:
@@ -117,13 +121,13 @@ def walk(tree):
 
 
 class _Parser:
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
         self.depth = 0
-        self.fields = []
+        self.fields: list[str] = []
 
-    def whole(self):
+    def whole(self) -> Tree:
         if not self.text.strip(" \t\b\r\n"):
             raise ConditionError("the condition is empty", 0)
         tree = self.alternatives()
@@ -133,33 +137,33 @@ class _Parser:
 
     # Lexing: each takes its token and the blanks that the grammar allows, or nothing.
 
-    def blank(self):
+    def blank(self) -> re.Match[str] | None:
         match = BLANK.match(self.text, self.at)
         if match:
             self.at = match.end()
         return match
 
-    def take(self, pattern):
+    def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         match = pattern.match(self.text, self.at)
         if match:
             self.at = match.end()
         return match
 
-    def word(self, text):
+    def word(self, text: str) -> bool:
         if self.text.startswith(text, self.at):
             self.at += len(text)
             return True
         return False
 
-    def found(self):
+    def found(self) -> str:
         rest = self.text[self.at : self.at + 20].split("\n")[0]
         return repr(rest) if rest else "the end" if self.at >= len(self.text) else "a line end"
 
-    def expect(self, text):
+    def expect(self, text: str) -> None:
         if not self.word(text):
             raise ConditionError("expected '%s', found %s" % (text, self.found()), self.at)
 
-    def quoted(self):
+    def quoted(self) -> str | None:
         """A string in quotes, a quote behind a backslash being part of it; None where there is none."""
         quote = self.text[self.at : self.at + 1]
         if quote not in ("'", '"'):
@@ -177,10 +181,10 @@ class _Parser:
 
     # The grammar, from 'or' down.
 
-    def alternatives(self):
+    def alternatives(self) -> Tree:
         return self.chain("or", lambda: self.chain("and", self.negation, All), Any)
 
-    def chain(self, word, part, make):
+    def chain(self, word: str, part: Callable[[], Tree], make: type[All] | type[Any]) -> Tree:
         self.blank()
         items = [part()]
         self.blank()
@@ -196,7 +200,7 @@ class _Parser:
             self.blank()
         return items[0] if len(items) == 1 else make(tuple(items))
 
-    def negation(self):
+    def negation(self) -> Tree:
         self.blank()
         negative = False
         while self.take(NOT):
@@ -208,7 +212,7 @@ class _Parser:
             item = self.check()
         return Not(item) if negative else item
 
-    def embedded(self):
+    def embedded(self) -> Tree:
         """What stands behind an opening bracket, and the closing one."""
         self.depth += 1
         if self.depth > DEEPEST:
@@ -219,7 +223,7 @@ class _Parser:
         self.depth -= 1
         return tree
 
-    def check(self):
+    def check(self) -> Tree:
         self.blank()
         if self.word("("):
             return self.embedded()
@@ -238,7 +242,7 @@ class _Parser:
             return Macro(match[0], start)
         raise ConditionError("expected a check, a macro or '(', found %s" % self.found(), self.at)
 
-    def argument(self):
+    def argument(self) -> str | None:
         if not self.word("["):
             return None
         value = self.quoted()
@@ -250,7 +254,7 @@ class _Parser:
         self.expect("]")
         return value
 
-    def comparison(self, field, argument, start):
+    def comparison(self, field: str | None, argument: str | None, start: int) -> Check:
         self.blank()
         if self.word("exists"):
             return Check(field, argument, "exists", (), tuple(self.fields), start)
@@ -273,7 +277,7 @@ class _Parser:
                 operator, values = match[0], self.right_side(self.list_or_name)
         return Check(field, argument, operator, values, tuple(self.fields), start)
 
-    def right_side(self, literal):
+    def right_side(self, literal: Callable[[], tuple[str, ...]]) -> tuple[str, ...] | None:
         """Texts, or None for a field or a transformer."""
         self.blank()
         if self.take(VALUE_OF):
@@ -292,13 +296,13 @@ class _Parser:
             return None
         return literal()
 
-    def number(self):
+    def number(self) -> tuple[str, ...]:
         match = self.take(NUMBER)
         if not match:
             raise ConditionError("expected a number, found %s" % self.found(), self.at)
         return (match[0],)
 
-    def string(self):
+    def string(self) -> tuple[str, ...]:
         value = self.quoted()
         if value is None:
             match = self.take(BARE)
@@ -307,7 +311,7 @@ class _Parser:
             value = match[0]
         return (value,)
 
-    def list_or_name(self):
+    def list_or_name(self) -> tuple[str, ...]:
         self.blank()
         if not self.word("("):
             match = self.take(IDENTIFIER)
@@ -326,7 +330,7 @@ class _Parser:
         self.expect(")")
         return tuple(values)
 
-    def transformed(self):
+    def transformed(self) -> None:
         """The arguments of a transformer, behind its opening bracket. Only the fields in them matter to
         anybody."""
         self.depth += 1
@@ -352,7 +356,7 @@ class _Parser:
         self.argument()
         self.depth -= 1
 
-    def transformer_argument(self):
+    def transformer_argument(self) -> None:
         if self.take(TRANSFORMER):
             self.transformed()
             return

@@ -11,7 +11,9 @@ all errors.
 from __future__ import annotations
 
 import re
+from typing import Any, Literal, TypedDict, TypeVar
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import PRIORITIES, SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document, entries
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
@@ -19,9 +21,10 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.exceptions 
     RuleException,
     exceptions_of,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._yaml import Value
 
 # The rules engine of each release: what required_engine_version is held against.
-ENGINES = {
+ENGINES: dict[tuple[int, ...], int] = {
     (0, 35): 17,
     (0, 36): 26,
     (0, 37): 31,
@@ -34,12 +37,13 @@ ENGINES = {
     (0, 44): 62,
 }
 SEMVER = re.compile(r"^(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?:[-+].*)?$")
-APPENDABLE = {
+Kind = Literal["rule", "macro", "list"]
+APPENDABLE: dict[Kind, set[str]] = {
     "rule": {"condition", "output", "desc", "tags", "exceptions"},
     "macro": {"condition"},
     "list": {"items"},
 }
-REPLACEABLE = {
+REPLACEABLE: dict[Kind, set[str]] = {
     "rule": {
         "condition",
         "output",
@@ -59,11 +63,20 @@ REPLACEABLE = {
 REQUIRED = ("condition", "output", "desc", "priority")
 
 
+class Problem(TypedDict):
+    """What keeps Falco from starting, and where."""
+
+    file: str
+    line: int
+    name: str | None
+    text: str
+
+
 class Definition:
     """A list, macro or rule. index: when it was first defined; changed: when last, both in the order of all
     entries."""
 
-    def __init__(self, name, file, line, index):
+    def __init__(self, name: str, file: str, line: int, index: int) -> None:
         self.name, self.file, self.line = name, file, line
         self.index = self.changed = index
 
@@ -71,7 +84,7 @@ class Definition:
 class List(Definition):
     """A list: items are texts."""
 
-    items: list
+    items: list[str]
 
 
 class Macro(Definition):
@@ -93,11 +106,12 @@ class Rule(Definition):
     warn_evttypes = True
     skip_unknown = False
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.tags, self.exceptions = set(), []
+    def __init__(self, name: str, file: str, line: int, index: int) -> None:
+        super().__init__(name, file, line, index)
+        self.tags: set[str] = set()
+        self.exceptions: list[RuleException] = []
 
-    def whole_condition(self):
+    def whole_condition(self) -> str:
         """The condition with the exceptions behind it, as Falco writes it."""
         if not self.exceptions:
             return self.condition
@@ -107,16 +121,22 @@ class Rule(Definition):
         )
 
 
+Defined = TypeVar("Defined", bound=Definition)
+
+
 class Definitions:
     """What the files define so far. problems: [{'file', 'line', 'name', 'text'}], each of which keeps Falco
     from starting."""
 
-    def __init__(self, release):
+    def __init__(self, release: Release) -> None:
         self.release = release
-        self.lists, self.macros, self.rules, self.problems = {}, {}, {}, []
+        self.lists: dict[str, List] = {}
+        self.macros: dict[str, Macro] = {}
+        self.rules: dict[str, Rule] = {}
+        self.problems: list[Problem] = []
         self._count = 0
 
-    def read(self, file, text):
+    def read(self, file: str, text: str) -> None:
         """One more file, in the order in which Falco reads them."""
         found, broken = document.entries(text)
         for entry in found:
@@ -133,12 +153,13 @@ class Definitions:
         if broken:
             self.problem(file, broken.line, None, str(broken))
 
-    def problem(self, file, line, name, text):
-        found = {"file": file, "line": line, "name": name if isinstance(name, str) else None, "text": text}
+    def problem(self, file: str, line: int, name: object, text: str) -> None:
+        known = name if isinstance(name, str) else None
+        found: Problem = {"file": file, "line": line, "name": known, "text": text}
         if found not in self.problems:
             self.problems.append(found)
 
-    def condition_of(self, rule):
+    def condition_of(self, rule: Rule) -> str | None:
         """rule.whole_condition(), or None and a problem."""
         try:
             return rule.whole_condition()
@@ -146,7 +167,7 @@ class Definitions:
             self.problem(rule.file, wrong.line, rule.name, str(wrong))
             return None
 
-    def _entry(self, file, entry):
+    def _entry(self, file: str, entry: Value) -> None:
         if "required_engine_version" in entry.data:
             self._engine(entry.data["required_engine_version"])
         elif "required_plugin_versions" in entry.data:
@@ -158,11 +179,11 @@ class Definitions:
         elif "rule" in entry.data:
             self._rule(file, entry)
 
-    def _engine(self, value):
+    def _engine(self, value: Value) -> None:
         text = value.data if isinstance(value.data, str) else ""
         match = SEMVER.match(text)
         if text.isascii() and text.isdigit():
-            wanted = (0, int(text[:9]), 0)
+            wanted: tuple[int, ...] = (0, int(text[:9]), 0)
         elif match and self.release.since(0, 37):
             wanted = tuple(int(part) for part in match.groups())
         else:
@@ -173,27 +194,28 @@ class Definitions:
         engine = ENGINES[self.release.table[:2]]
         if wanted[0] != 0 or wanted > (0, engine, 0):
             raise Wrong(
-                "the rules need engine %d.%d.%d, Falco %s has 0.%d.0" % (*wanted, self.release, engine),
+                "the rules need engine %s, Falco %s has 0.%d.0"
+                % (".".join(map(str, wanted)), self.release, engine),
                 value.line,
             )
 
-    def _next(self):
+    def _next(self) -> int:
         self._count += 1
         return self._count
 
-    def _defined(self, made, into):
+    def _defined(self, made: Defined, into: dict[str, Defined]) -> None:
         """Put a whole new definition in the place of an older one of that name."""
         before = into.get(made.name)
         if before:
             made.index = before.index
         into[made.name] = made
 
-    def _previous(self, into, name, entry, what):
+    def _previous(self, into: dict[str, Defined], name: str, entry: Value, what: str) -> Defined:
         if name not in into:
             raise Wrong("%s '%s' is to be changed, but was not defined before" % (what, name), entry.line)
         return into[name]
 
-    def _list(self, file, entry):
+    def _list(self, file: str, entry: Value) -> None:
         name = entries.text(entry, "list")
         items = entries.texts(entry, "items")
         append = self._mode(entry, "list")
@@ -206,7 +228,7 @@ class Definitions:
         made.items = items
         self._defined(made, self.lists)
 
-    def _macro(self, file, entry):
+    def _macro(self, file: str, entry: Value) -> None:
         name = entries.text(entry, "macro")
         condition = entries.text(entry, "condition")
         if self._mode(entry, "macro"):
@@ -218,7 +240,7 @@ class Definitions:
         made.condition, made.condition_line = condition, entry.data["condition"].line
         self._defined(made, self.macros)
 
-    def _mode(self, entry, kind):
+    def _mode(self, entry: Value, kind: Kind) -> bool:
         """Whether a list or macro is appended to."""
         append = entries.flag(entry, "append", False)
         appended, replaced = self._overrides(entry, kind)
@@ -226,12 +248,12 @@ class Definitions:
             raise Wrong("'append: true' and 'override' exclude each other", entry.line)
         return append or bool(appended)
 
-    def _overrides(self, entry, kind):
+    def _overrides(self, entry: Value, kind: Kind) -> tuple[set[str], set[str]]:
         """(keys to append to, keys to replace)."""
         value = entry.data.get("override")
         if value is None or not self.release.since(0, 37):
             return set(), set()
-        ways = {"append": set(), "replace": set()}
+        ways: dict[str, set[str]] = {"append": set(), "replace": set()}
         if isinstance(value.data, dict):
             for key, way in value.data.items():
                 allowed = {"append": APPENDABLE, "replace": REPLACEABLE}.get(
@@ -248,7 +270,7 @@ class Definitions:
             raise Wrong("'override' is no mapping", value.line)
         return ways["append"], ways["replace"]
 
-    def _rule(self, file, entry):
+    def _rule(self, file: str, entry: Value) -> None:
         name = entries.text(entry, "rule")
         append = entries.flag(entry, "append", False)
         appended, replaced = self._overrides(entry, "rule")
@@ -263,7 +285,7 @@ class Definitions:
         else:
             self._define(name, file, entry)
 
-    def _same_source(self, name, entry, source):
+    def _same_source(self, name: str, entry: Value, source: str) -> None:
         before = self.rules.get(name)
         if before and source and before.source != source:
             raise Wrong(
@@ -272,7 +294,7 @@ class Definitions:
                 entry.line,
             )
 
-    def _define(self, name, file, entry):
+    def _define(self, name: str, file: str, entry: Value) -> None:
         made = Rule(name, file, entry.line, self._next())
         texts = {key: entries.text(entry, key) for key in REQUIRED}
         made.condition, made.condition_line = texts["condition"], entry.data["condition"].line
@@ -292,7 +314,7 @@ class Definitions:
         self._same_source(name, entry, made.source)
         self._defined(made, self.rules)
 
-    def _override(self, name, entry, appended, replaced):
+    def _override(self, name: str, entry: Value, appended: set[str], replaced: set[str]) -> None:
         known = APPENDABLE["rule"] | REPLACEABLE["rule"]
         for key in sorted(appended | replaced):
             if key not in entry.data:
@@ -304,7 +326,7 @@ class Definitions:
         if replaced:
             self._replace(name, entry, replaced)
 
-    def _append(self, name, entry, keys):
+    def _append(self, name: str, entry: Value, keys: set[str]) -> None:
         rule = self._previous(self.rules, name, entry, "rule")
         self._same_source(name, entry, entries.text_or_nothing(entry, "source"))
         if not keys:
@@ -343,10 +365,10 @@ class Definitions:
         rule.exceptions = merged
         rule.changed = self._next()
 
-    def _replace(self, name, entry, keys):
+    def _replace(self, name: str, entry: Value, keys: set[str]) -> None:
         rule = self._previous(self.rules, name, entry, "rule")
         self._same_source(name, entry, entries.text_or_nothing(entry, "source"))
-        fresh = {}
+        fresh: dict[str, Any] = {}
         if "condition" in keys:
             fresh["condition"], fresh["condition_line"] = (
                 entries.text(entry, "condition"),
@@ -375,7 +397,7 @@ class Definitions:
         rule.changed = self._next()
 
 
-def _priority(entry):
+def _priority(entry: Value) -> int:
     text = entries.text(entry, "priority")
     found = priority_of(text)
     if found is None:
@@ -383,7 +405,7 @@ def _priority(entry):
     return found
 
 
-def priority_of(text):
+def priority_of(text: object) -> int | None:
     """Index into PRIORITIES of a priority in any case ('Info' is informational), or None."""
     name = text.lower() if isinstance(text, str) else ""
     name = "informational" if name == "info" else name

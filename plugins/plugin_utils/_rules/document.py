@@ -20,13 +20,13 @@ TRUE = ("y", "yes", "true", "on")
 FALSE = ("n", "no", "false", "off")
 
 
-def entries(text):
+def entries(text: str) -> tuple[list[_yaml.Value], _yaml.Unreadable | None]:
     """The entries of a rules file, all documents in turn.
 
     → ([Value], problem): an _yaml.Unreadable where reading had to stop, else None. Entries that are not
     mappings are among them.
     """
-    found = []
+    found: list[_yaml.Value] = []
     try:
         for document in _yaml.documents(text, DEEPEST, LIMIT):
             if document.root.data is None:
@@ -41,7 +41,7 @@ def entries(text):
     return found, None
 
 
-def flag(text):
+def flag(text: object) -> bool | None:
     """A YAML boolean as Falco reads one: True, False, or None where it is none."""
     if isinstance(text, str) and text in (text.lower(), text.upper(), text.capitalize()):
         if text.lower() in TRUE:

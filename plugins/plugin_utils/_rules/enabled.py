@@ -6,58 +6,72 @@
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import (
-    PRIORITIES,
-    priority_of,
-)
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Finding, Rule
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import PRIORITIES
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import priority_of
 
 
-def apply(rules, release, priority="debug", selection=()):
-    """Set 'enabled' and 'disabled_by' of rules (the shape of rules.resolve()).
+def apply(
+    rules: Iterable[Rule], release: Release, priority: object = "debug", selection: Any = ()
+) -> list[Finding]:
+    """Set 'enabled' and 'disabled_by' of rules.
 
-    priority: less urgent rules are not loaded, whatever `rules` says. selection: Falco's list `rules`, since
-    0.38:
-    {'enable' or 'disable': {'rule': a name with wildcards} or {'tag': a tag}}, in turn.
-    → findings of settings that do nothing
+    priority: Falco's setting of that name; rules that are less urgent are not loaded, whatever `rules` says.
+    selection: Falco's list `rules`, since 0.38:
+    {'enable' or 'disable': {'rule': a name with wildcards} or {'tag': a tag}}, in order.
+    → findings about settings that have no effect
     """
-    findings = []
-
-    def warn(text):
-        findings.append(
-            {"level": "warning", "kind": "selection", "file": None, "line": None, "rule": None, "text": text}
-        )
-
+    findings: list[Finding] = []
     least = priority_of(str(priority if priority is not None else "debug"))
     if least is None:
-        warn("'%s' is no priority, so no rule is left out" % (priority,))
+        findings.append(_finding("'%s' is no priority, so no rule is left out" % (priority,)))
         least = len(PRIORITIES) - 1
+    loaded = _loaded(rules, least)
     entries = _entries(selection)
     if entries and not release.since(0, 38):
-        warn("Falco %s does not know the setting 'rules' (since 0.38)" % release)
-        entries = []
+        findings.append(_finding("Falco %s does not know the setting 'rules' (since 0.38)" % release))
+        return findings
+    for entry in entries:
+        problem = _select(loaded, entry)
+        if problem:
+            findings.append(_finding(problem))
+    return findings
+
+
+def _finding(text: str) -> Finding:
+    return {"level": "warning", "kind": "selection", "file": None, "line": None, "rule": None, "text": text}
+
+
+def _loaded(rules: Iterable[Rule], least: int) -> list[Rule]:
+    """The rules that Falco loads; the others are disabled. least: index into PRIORITIES."""
     loaded = []
     for rule in rules:
         if rule["disabled_by"] in ("error", "skipped"):
             continue
         if PRIORITIES.index(rule["priority"]) > least:
-            rule.update(enabled=False, disabled_by="priority")
+            rule["enabled"], rule["disabled_by"] = False, "priority"
         else:
             loaded.append(rule)
-    for entry in entries:
-        parsed = _parse(entry)
-        if parsed is None:
-            warn("an entry of the setting 'rules' is neither enable nor disable with a rule or a tag")
-            continue
-        enable, matches = parsed
-        chosen = [rule for rule in loaded if matches(rule)]
-        if not chosen:
-            warn("an entry of the setting 'rules' fits no rule: %s" % _told(entry))
-        for rule in chosen:
-            rule.update(enabled=enable, disabled_by=None if enable else "selection")
-    return findings
+    return loaded
 
 
-def fits(pattern, name):
+def _select(loaded: list[Rule], entry: Any) -> str | None:
+    """Enable or disable rules as one entry of `rules` says; why it has no effect, or None."""
+    parsed = _parse(entry)
+    if parsed is None:
+        return "an entry of the setting 'rules' is neither enable nor disable with a rule or a tag"
+    enable, matches = parsed
+    chosen = [rule for rule in loaded if matches(rule)]
+    for rule in chosen:
+        rule["enabled"], rule["disabled_by"] = enable, None if enable else "selection"
+    return None if chosen else "an entry of the setting 'rules' fits no rule: %s" % _told(entry)
+
+
+def fits(pattern: str, name: str) -> bool:
     """Whether a name fits a pattern in which * stands for anything, as Falco compares them: first fit, no
     second try."""
     parts = pattern.split("*")
@@ -74,13 +88,13 @@ def fits(pattern, name):
     return not parts[-1] or at == len(name)
 
 
-def _entries(selection):
+def _entries(selection: Any) -> list[Any]:
     if not selection:
         return []
     return list(selection) if isinstance(selection, (list, tuple)) else [selection]
 
 
-def _parse(entry):
+def _parse(entry: Any) -> tuple[bool, Callable[[Rule], bool]] | None:
     """(enable, a function that tells whether a rule is meant), or None."""
     if not isinstance(entry, dict) or ("enable" in entry) == ("disable" in entry):
         return None
@@ -96,15 +110,16 @@ def _parse(entry):
     )
 
 
-def _told(entry):
+def _told(entry: dict[str, Any]) -> str:
     ((word, what),) = ((key, entry[key]) for key in ("enable", "disable") if key in entry)
     return "%s %s" % (word, ", ".join("%s %s" % item for item in sorted(what.items(), key=str)))
 
 
-def as_printed(rules, names):
+def as_printed(rules: Iterable[Rule], names: Iterable[str]) -> None:
     """Set 'enabled' of rules to what Falco itself printed: names are the 'enabled_rules' of
     dry_run.parse()."""
     printed = set(names)
     for rule in rules:
         if (rule["name"] in printed) != rule["enabled"]:
-            rule.update(enabled=not rule["enabled"], disabled_by="falco" if rule["enabled"] else None)
+            rule["disabled_by"] = "falco" if rule["enabled"] else None
+            rule["enabled"] = not rule["enabled"]

@@ -6,23 +6,24 @@
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._yaml import Value
 
 
 class Wrong(ValueError):
     """Something that Falco refuses, and its line."""
 
-    def __init__(self, text, line):
+    def __init__(self, text: str, line: int) -> None:
         super().__init__(text)
         self.line = line
 
 
-def text_or_nothing(entry, key):
+def text_or_nothing(entry: Value, key: str) -> str:
     """A text; '' where there is none."""
     value = entry.data.get(key)
     return value.data if value and isinstance(value.data, str) else ""
 
 
-def text(entry, key):
+def text(entry: Value, key: str) -> str:
     """A text that must be there and hold something."""
     value = entry.data.get(key)
     if value is None:
@@ -32,7 +33,7 @@ def text(entry, key):
     return value.data
 
 
-def texts(entry, key):
+def texts(entry: Value, key: str) -> list[str]:
     """A list of texts that must be there."""
     value = entry.data.get(key)
     if value is None:
@@ -45,7 +46,7 @@ def texts(entry, key):
     return [item.data for item in value.data]
 
 
-def flag(entry, key, default):
+def flag(entry: Value, key: str, default: bool | None) -> bool:
     """A boolean. default None: it must be there."""
     if key not in entry.data and default is not None:
         return default

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import entries
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._yaml import Value
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
@@ -24,7 +26,7 @@ class RuleException:
     """One exception of a rule. fields and comparisons: a text or a list of texts; values: texts or lists of
     texts and lists."""
 
-    def __init__(self, name, fields, comparisons, values, line):
+    def __init__(self, name: str, fields: Any, comparisons: Any, values: list[Any], line: int) -> None:
         self.name, self.fields, self.comparisons, self.values, self.line = (
             name,
             fields,
@@ -33,7 +35,7 @@ class RuleException:
             line,
         )
 
-    def check(self):
+    def check(self) -> None:
         """Fill in the usual comparisons; raise Wrong for what Falco refuses."""
         if isinstance(self.fields, list):
             if not all(isinstance(item, str) for item in self.fields):
@@ -62,7 +64,7 @@ class RuleException:
                 self.line,
             )
 
-    def condition(self):
+    def condition(self) -> str:
         """The condition that this exception excludes; '' without values. Raises Wrong."""
         if not self.values:
             return ""
@@ -78,7 +80,7 @@ class RuleException:
             )
         return "(%s)" % " or ".join("(%s)" % self._tuple(values) for values in self.values)
 
-    def _tuple(self, values):
+    def _tuple(self, values: Any) -> str:
         if not isinstance(values, list) or len(values) != len(self.fields):
             raise Wrong("exception '%s' has values that do not match its fields" % self.name, self.line)
         return " and ".join(
@@ -87,7 +89,7 @@ class RuleException:
         )
 
 
-def exceptions_of(entry):
+def exceptions_of(entry: Value) -> list[RuleException]:
     """The exceptions of an entry, values as they stand there. Raises Wrong."""
     value = entry.data.get("exceptions", Value(None, entry.line))
     if value.data is None:
@@ -114,7 +116,7 @@ def exceptions_of(entry):
     return found
 
 
-def _plain(value):
+def _plain(value: Value | None) -> Any:
     """A Value as texts in lists; None for nothing."""
     if value is None or value.data is None:
         return None
@@ -127,18 +129,18 @@ def _plain(value):
     raise Wrong("an exception holds a mapping where texts belong", value.line)
 
 
-def _with_modifier(operator):
+def _with_modifier(operator: str) -> bool:
     words = operator.split()
     return len(words) == 2 and words[0] in TEXT_OPERATORS and words[1] in MODIFIERS
 
 
-def quote(text):
+def quote(text: object) -> str:
     """A value as it stands in a condition: in quotes where it holds a blank."""
     text = "" if text is None else str(text)
     return '"%s"' % text if " " in text and text[0] not in "'\"" else text
 
 
-def _operand(value, comparison):
+def _operand(value: Any, comparison: str) -> str:
     if isinstance(value, list):
         return "(%s)" % ", ".join(quote(item) for item in value)
     text = "" if value is None else value

@@ -11,11 +11,19 @@ nearly always everything; there the rules are put together again from what it pr
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Finding,
+    ListedRules,
+    Reads,
+    Rule,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import Names, names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, reads, ruleset
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import SYSCALL, priority_of
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import priority_of
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
 
 # What Falco adds to every rule.
@@ -23,7 +31,9 @@ ADDED = "asyncevent"
 ORIGIN = "falco -L"
 
 
-def parse(text, release, priority="debug", selection=()):
+def parse(
+    text: object, release: releases.Release | str, priority: object = "debug", selection: Any = ()
+) -> ListedRules:
     """The rules that Falco has loaded.
 
     text: its standard output. priority, selection: as for rules.resolve(): Falco lists all rules, whatever
@@ -34,12 +44,14 @@ def parse(text, release, priority="debug", selection=()):
         release = releases.release_for(release)
     names = names_for(release)
     listed, reason = _load(text)
-    if reason:
+    if listed is None:
         return {"rules": [], "findings": [], "ok": False, "reason": reason}
     if not release.since(0, 37):
-        found = ruleset.resolve([(ORIGIN, json.dumps(_file(listed)))], release, priority, selection)
-        return {**found, "reason": None}
-    found, findings, events = [], [], Events(names)
+        resolved = ruleset.resolve([(ORIGIN, json.dumps(_file(listed)))], release, priority, selection)
+        return {**resolved, "reason": None}
+    found: list[Rule] = []
+    findings: list[Finding] = []
+    events = Events(names)
     for number, one in enumerate(listed["rules"]):
         made = _rule(one, names, events)
         if made is None:
@@ -59,14 +71,14 @@ def parse(text, release, priority="debug", selection=()):
     return {"rules": found, "findings": findings, "ok": True, "reason": None}
 
 
-def _load(text):
+def _load(text: object) -> tuple[dict[str, Any] | None, str | None]:
     """(the document, None) or (None, a reason)."""
-    text = str(text or "")
-    start = text.find("{")
+    printed = str(text or "")
+    start = printed.find("{")
     if start < 0:
         return None, "falco -L printed no JSON"
     try:
-        listed = json.JSONDecoder().raw_decode(text, start)[0]
+        listed = json.JSONDecoder().raw_decode(printed, start)[0]
     except (ValueError, RecursionError) as error:
         return None, "falco -L printed broken JSON: %s" % str(error)[:100]
     if not isinstance(listed.get("rules"), list):
@@ -74,7 +86,7 @@ def _load(text):
     return listed, None
 
 
-def _rule(one, names, events):
+def _rule(one: object, names: Names, events: Events) -> Rule | None:
     info, details = (_mapping(one, key) for key in ("info", "details"))
     name, printed = info.get("name"), _texts(details.get("events"))
     priority = priority_of(info.get("priority"))
@@ -97,7 +109,7 @@ def _rule(one, names, events):
     return made
 
 
-def _tree(compiled):
+def _tree(compiled: object) -> condition.Tree | None:
     """The tree of a compiled condition, or None: Falco prints conditions without the quotes that some of them
     need."""
     try:
@@ -106,7 +118,7 @@ def _tree(compiled):
         return None
 
 
-def _yes(tree, printed, names, events):
+def _yes(tree: condition.Tree | None, printed: set[str], names: Names, events: Events) -> frozenset[str]:
     """Kernel names and other events: by the compiled condition where that agrees with the printed names, as
     it is more exact.
 
@@ -120,10 +132,10 @@ def _yes(tree, printed, names, events):
                 return yes
         except RecursionError:
             pass
-    return names.kernel_of(printed) | (printed & names.meta)
+    return frozenset(names.kernel_of(printed) | (printed & names.meta))
 
 
-def _reads(tree, details):
+def _reads(tree: condition.Tree | None, details: dict[str, Any]) -> Reads:
     """What a rule reads: by its compiled condition, else by the names of fields that Falco prints or that
     stand in its text."""
     output = details.get("output_compiled") or _texts(details.get("output_fields"))
@@ -135,7 +147,7 @@ def _reads(tree, details):
     return reads.of(tree, output)
 
 
-def _file(listed):
+def _file(listed: dict[str, Any]) -> list[dict[str, Any]]:
     """The listed rules as entries of a rules file."""
     entries = []
     for one in _list(listed, "lists"):
@@ -162,16 +174,16 @@ def _file(listed):
     return entries
 
 
-def _list(value, key):
+def _list(value: dict[str, Any], key: str) -> list[Any]:
     found = value.get(key)
     return found if isinstance(found, list) else []
 
 
-def _mapping(value, key):
+def _mapping(value: object, key: str) -> dict[str, Any]:
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
 
 
-def _texts(value):
+def _texts(value: object) -> list[str] | None:
     """The texts of a list; None where it is no list."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else None

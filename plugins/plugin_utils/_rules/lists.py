@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.condition import ConditionError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.exceptions import quote
@@ -14,7 +15,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.exceptions 
 LONGEST = 4000000
 
 
-def expand(text, lists):
+def expand(text: str, lists: Iterable[tuple[str, Sequence[str]]]) -> str:
     """A condition with every list's name replaced by its items, as Falco does: in the text, one list after
     the other.
 
@@ -31,8 +32,9 @@ def expand(text, lists):
     return text
 
 
-def _replaced(text, pattern, items):
-    parts, start = [], 0
+def _replaced(text: str, pattern: re.Pattern[str], items: str) -> str:
+    parts: list[str] = []
+    start = 0
     for match in pattern.finditer(text):
         left, right = match.start(), match.end()
         before = text[start:left].rstrip(" \t\n\r")

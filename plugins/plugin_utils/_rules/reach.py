@@ -11,9 +11,10 @@ So `spawned_process or proc.name = x` needs everything, and `not evt.type = open
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import KERNEL_ONLY
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import KERNEL_ONLY, Names
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition
 
 TYPES = ("evt.type", "syscall.type")
@@ -28,33 +29,33 @@ class Reach(NamedTuple):
     refuses.
     """
 
-    yes: frozenset
-    no: frozenset
-    types: frozenset = frozenset()
-    directions: frozenset = frozenset()
-    errors: tuple = ()
+    yes: frozenset[str]
+    no: frozenset[str]
+    types: frozenset[tuple[str, str]] = frozenset()
+    directions: frozenset[tuple[str, str]] = frozenset()
+    errors: tuple[str, ...] = ()
 
 
 class Events:
     """Works out conditions for the names of one release."""
 
-    def __init__(self, names):
+    def __init__(self, names: Names) -> None:
         self.names = names
         self.all = frozenset(names.kernel | names.meta)
 
-    def reach(self, tree, macro):
+    def reach(self, tree: condition.Tree, macro: Callable[[condition.Macro], Reach]) -> Reach:
         """The Reach of a tree. macro: a function from a condition.Macro to its Reach."""
         if isinstance(tree, condition.Not):
             inner = self.reach(tree.item, macro)
             return inner._replace(yes=inner.no, no=inner.yes)
         if isinstance(tree, (condition.All, condition.Any)):
             parts = [self.reach(item, macro) for item in tree.items]
-            yes, no = [part.yes for part in parts], [part.no for part in parts]
+            both = [part.yes for part in parts], [part.no for part in parts]
             # Not (a and b) is not a or not b: what joins one side meets on the other.
             if isinstance(tree, condition.All):
-                yes, no = frozenset.intersection(*yes), frozenset.union(*no)
+                yes, no = frozenset.intersection(*both[0]), frozenset.union(*both[1])
             else:
-                yes, no = frozenset.union(*yes), frozenset.intersection(*no)
+                yes, no = frozenset.union(*both[0]), frozenset.intersection(*both[1])
             return Reach(
                 yes,
                 no,
@@ -66,7 +67,7 @@ class Events:
             return macro(tree)
         return self.check(tree)
 
-    def check(self, check):
+    def check(self, check: condition.Check) -> Reach:
         """The Reach of one comparison."""
         everything = Reach(self.all, self.all)
         if check.field is None:
@@ -89,9 +90,10 @@ class Events:
         yes, no = named, self.all - named
         if check.operator == "!=":
             yes, no = no, yes
-        return Reach(yes, no, frozenset((check.field, value) for value in check.values))
+        field = check.field
+        return Reach(yes, no, frozenset((field, value) for value in check.values))
 
-    def unknown(self, reach):
+    def unknown(self, reach: Reach) -> list[str]:
         """Names that Falco refuses in evt.type, unless a plugin brings them."""
         return sorted(
             value
@@ -99,7 +101,7 @@ class Events:
             if field == "evt.type" and value not in self.names.events and value not in self.all
         )
 
-    def nameless(self, reach):
+    def nameless(self, reach: Reach) -> list[str]:
         """Names that load and stand for no event: the kernel's own ones, and unknown ones in syscall.type."""
         found = {
             value for _field, value in reach.types if value in KERNEL_ONLY and value in self.names.kernel

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypedDict
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Read, Reads
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition
 
 # What stands for a descriptor in a field's name.
@@ -47,30 +47,6 @@ OUTPUT_FIELD = re.compile(r"%\*?([a-zA-Z][a-zA-Z0-9_]*(?:\.[a-zA-Z][a-zA-Z0-9_]*
 OUTPUT_CALL = re.compile(r"%\*?[a-z0-9_]+\(([^)]*)\)")
 # Comparisons that only look at the end of a value.
 TAIL = frozenset(["endswith"])
-
-
-class Read(TypedDict):
-    """One field as a rule reads it.
-
-    field: its name; the argument of evt.arg[…] and evt.rawarg[…] is put behind it (evt.arg.name). place:
-    'condition' or
-    'output'. negated: a missing or wrong value can make the condition true. tail: only the end of the value
-    is compared.
-    """
-
-    field: str
-    place: str
-    negated: bool
-    tail: bool
-
-
-class Reads(TypedDict):
-    """What a rule reads. kinds: {operand: kinds of descriptors for which the condition can hold}; an operand
-    that the
-    condition does not restrict is absent."""
-
-    fields: list[Read]
-    kinds: dict[str, list[str]]
 
 
 MacroTree = Callable[[str], object]

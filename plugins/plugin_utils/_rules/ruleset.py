@@ -10,13 +10,31 @@ are not looked up
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Optional
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Finding,
+    Reads,
+    ResolvedRules,
+    Rule,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.selections import nearest
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import GENERIC, names_for
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, enabled, reads
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import (
+    GENERIC,
+    Names,
+    names_for,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import PRIORITIES, SYSCALL
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import (
+    condition,
+    definitions,
+    enabled,
+    reads,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import (
-    PRIORITIES,
-    SYSCALL,
+    Definition,
     Definitions,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.lists import expand
@@ -28,8 +46,16 @@ MANY_CODES = 100
 # Macros that refer to macros that refer to macros.
 DEEPEST = 40
 
+Trees = dict[str, Optional[condition.Tree]]
+"""Trees of macros by name; None for a macro whose condition cannot be read."""
 
-def resolve(files, release, priority="debug", selection=()):
+
+def resolve(
+    files: Iterable[tuple[object, object]],
+    release: releases.Release | str,
+    priority: object = "debug",
+    selection: Any = (),
+) -> ResolvedRules:
     """The rules of some files.
 
     files: [(name, text)] in the order in which Falco reads them. release: a Release or a version, 0.35 or
@@ -49,25 +75,25 @@ def resolve(files, release, priority="debug", selection=()):
     """
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
-    definitions = Definitions(release)
-    compiler = _Compiler(definitions, release)
-    compiled = {}
+    defined = Definitions(release)
+    compiler = _Compiler(defined, release)
+    compiled: dict[str, Reach | None] = {}
     for name, text in files:
-        definitions.read(str(name), str(text or ""))
+        defined.read(str(name), str(text or ""))
         # Falco compiles everything anew after each file: what only a later file defines is missing now.
         compiled = compiler.rules()
-    found = [_rule(rule, compiled.get(rule.name), compiler) for rule in definitions.rules.values()]
+    found = [_rule(rule, compiled.get(rule.name), compiler) for rule in defined.rules.values()]
     findings = [
         _finding("error", "syntax", problem["file"], problem["line"], problem["name"], problem["text"])
-        for problem in definitions.problems
+        for problem in defined.problems
     ]
     findings.extend(compiler.findings)
     findings.extend(enabled.apply(found, release, priority, selection))
     for rule in found:
         if rule["enabled"]:
-            findings.extend(
-                _look(rule, definitions.rules[rule["name"]], compiled[rule["name"]], compiler, release)
-            )
+            reach = compiled[rule["name"]]
+            assert reach is not None  # a rule that does not compile is not enabled
+            findings.extend(_look(rule, defined.rules[rule["name"]], reach, compiler, release))
     return {
         "rules": found,
         "findings": findings,
@@ -75,10 +101,21 @@ def resolve(files, release, priority="debug", selection=()):
     }
 
 
-def shape(name, source, priority, tags, file, line, enabled, yes, names, read):
+def shape(
+    name: str,
+    source: str,
+    priority: int,
+    tags: Iterable[str],
+    file: str | None,
+    line: int | None,
+    enabled: bool,
+    yes: Iterable[str],
+    names: Names,
+    read: Reads,
+) -> Rule:
     """A rule as resolve() gives it. yes: the events and kernel names at which it can hold; read:
     reads.Reads."""
-    kernel = frozenset(yes) & names.kernel if source == SYSCALL else frozenset()
+    kernel: frozenset[str] = frozenset(yes) & names.kernel if source == SYSCALL else frozenset()
     return {
         "name": name,
         "source": source,
@@ -96,7 +133,7 @@ def shape(name, source, priority, tags, file, line, enabled, yes, names, read):
     }
 
 
-def _rule(rule, reach, compiler):
+def _rule(rule: definitions.Rule, reach: Reach | None, compiler: _Compiler) -> Rule:
     made = shape(
         rule.name,
         rule.source,
@@ -110,53 +147,68 @@ def _rule(rule, reach, compiler):
         compiler.reads(rule) if reach else {"fields": [], "kinds": {}},
     )
     if reach is None:
-        made.update(enabled=False, disabled_by="skipped" if rule.name in compiler.skipped else "error")
+        made["enabled"] = False
+        made["disabled_by"] = "skipped" if rule.name in compiler.skipped else "error"
     return made
 
 
-def _finding(level, kind, file, line, rule, text):
+def _finding(
+    level: Literal["error", "warning"],
+    kind: str,
+    file: str | None,
+    line: int | None,
+    rule: str | None,
+    text: str,
+) -> Finding:
     return {"level": level, "kind": kind, "file": file, "line": line, "rule": rule, "text": text}
 
 
 class _Compiler:
     """Compiles what is defined so far; texts that were parsed once are not parsed again."""
 
-    def __init__(self, definitions, release):
-        self.definitions, self.release = definitions, release
+    def __init__(self, defined: Definitions, release: releases.Release) -> None:
+        self.definitions, self.release = defined, release
         self.names = names_for(release)
         self.events = Events(self.names)
-        self.trees, self.findings, self.skipped = {}, [], set()
-        self.macro_trees = {}
-        self.lists, self.expanded = [], {}
-        self.done, self.partial, self.path = {}, {}, []
+        self.trees: dict[str, condition.Tree] = {}
+        self.findings: list[Finding] = []
+        self.skipped: set[str] = set()
+        self.macro_trees: Trees = {}
+        self.lists: list[tuple[str, list[str]]] = []
+        self.expanded: dict[str, condition.Tree | condition.ConditionError] = {}
+        self.done: dict[str, Reach] = {}
+        self.partial: dict[tuple[str, int | None], Reach] = {}
+        self.path: list[str] = []
 
-    def rules(self):
+    def rules(self) -> dict[str, Reach | None]:
         """{name: Reach, or None for a rule that Falco would not take}. Problems go to the definitions."""
         lists = self._lists()
         if lists != self.lists:
             self.lists, self.expanded = lists, {}
-        self.done, self.partial, blamed = {}, {}, set()
+        self.done, self.partial = {}, {}
+        blamed: set[str] = set()
         macros = sorted(self.definitions.macros.values(), key=lambda item: item.index)
         trees = {macro.name: self._tree(macro.condition, macro, macro.condition_line) for macro in macros}
         self.macro_trees = trees
         for macro in macros:
-            if trees[macro.name] is not None:
-                self.done[macro.name] = found = self._macro(macro, trees, macro.changed)
-                self._problems(macro, found, blamed)
-                blamed.update(found.errors)
-        found = {}
+            tree = trees[macro.name]
+            if tree is not None:
+                self.done[macro.name] = reach = self._macro(macro, tree, trees, macro.changed)
+                self._problems(macro, reach, blamed)
+                blamed.update(reach.errors)
+        found: dict[str, Reach | None] = {}
         for rule in self.definitions.rules.values():
             text = self.definitions.condition_of(rule)
             tree = None if text is None else self._tree(text, rule, rule.condition_line)
             found[rule.name] = None if tree is None else self._rule(rule, tree, trees, blamed)
         return found
 
-    def reads(self, rule):
+    def reads(self, rule: definitions.Rule) -> Reads:
         """What a rule that compiled reads."""
         tree = self.expanded.get(rule.whole_condition())
         return reads.of(tree, rule.output, lambda name: self.macro_trees.get(name))
 
-    def _problems(self, owner, reach, blamed):
+    def _problems(self, owner: Definition, reach: Reach, blamed: set[str]) -> None:
         """Errors of a macro or rule that are not those of a macro in it."""
         for error in reach.errors:
             if error not in blamed:
@@ -164,19 +216,19 @@ class _Compiler:
                     owner.file, owner.line, owner.name, "condition of '%s': %s" % (owner.name, error)
                 )
 
-    def _lists(self):
+    def _lists(self) -> list[tuple[str, list[str]]]:
         """Lists by age, each item that names an older list replaced by that list's items, one level deep."""
         lists = self.definitions.lists
         found = []
         for one in sorted(lists.values(), key=lambda item: item.index):
-            items = []
+            items: list[str] = []
             for item in one.items:
                 inner = lists.get(item)
                 items.extend(inner.items if inner and inner.index < one.changed else [item])
             found.append((one.name, items))
         return found
 
-    def _tree(self, text, owner, line):
+    def _tree(self, text: str, owner: Definition, line: int) -> condition.Tree | None:
         """The tree of a condition, or None and a problem."""
         if text not in self.expanded:
             self.expanded[text] = self._parsed(text)
@@ -188,7 +240,7 @@ class _Compiler:
             return None
         return tree
 
-    def _parsed(self, text):
+    def _parsed(self, text: str) -> condition.Tree | condition.ConditionError:
         try:
             text = expand(text, self.lists)
             if text not in self.trees:
@@ -197,17 +249,19 @@ class _Compiler:
         except condition.ConditionError as error:
             return error
 
-    def _macro(self, macro, trees, visible):
+    def _macro(
+        self, macro: definitions.Macro, tree: condition.Tree, trees: Trees, visible: int | None
+    ) -> Reach:
         """The Reach of a macro that sees the macros older than `visible` (all where that is None)."""
         if (macro.name, visible) not in self.partial:
             self.path.append(macro.name)
             self.partial[macro.name, visible] = self.events.reach(
-                trees[macro.name], lambda node: self._refer(node, trees, visible)
+                tree, lambda node: self._refer(node, trees, visible)
             )
             self.path.pop()
         return self.partial[macro.name, visible]
 
-    def _refer(self, node, trees, visible):
+    def _refer(self, node: condition.Macro, trees: Trees, visible: int | None) -> Reach:
         """The Reach of a macro where it is named, or an error."""
         everything = Reach(self.events.all, self.events.all)
         macro = self.definitions.macros.get(node.name)
@@ -219,13 +273,16 @@ class _Compiler:
             return everything._replace(errors=("macro '%s' refers to itself" % node.name,))
         if node.name in self.done:
             return self.done[node.name]
-        if trees[node.name] is None:
+        tree = trees[node.name]
+        if tree is None:
             return everything
         if len(self.path) >= DEEPEST:
             return everything._replace(errors=("macros refer to each other more than %d deep" % DEEPEST,))
-        return self._macro(macro, trees, visible)
+        return self._macro(macro, tree, trees, visible)
 
-    def _rule(self, rule, tree, trees, blamed):
+    def _rule(
+        self, rule: definitions.Rule, tree: condition.Tree, trees: Trees, blamed: set[str]
+    ) -> Reach | None:
         reach = self.events.reach(tree, lambda node: self._refer(node, trees, None))
         if rule.source != SYSCALL:
             reach = reach._replace(yes=frozenset(), types=frozenset())
@@ -247,18 +304,20 @@ class _Compiler:
             )
         return None if reach.errors or unknown else reach
 
-    def _once(self, finding):
+    def _once(self, finding: Finding) -> None:
         if finding not in self.findings:
             self.findings.append(finding)
 
 
-def _look(rule, definition, reach, compiler, release):
+def _look(
+    rule: Rule, definition: definitions.Rule, reach: Reach, compiler: _Compiler, release: releases.Release
+) -> Iterator[Finding]:
     """What is wrong with a rule that loads."""
     if rule["source"] != SYSCALL:
         return
     names = compiler.names
 
-    def warn(kind, text):
+    def warn(kind: str, text: str) -> Finding:
         return _finding("warning", kind, rule["file"], rule["line"], rule["name"], text)
 
     codes = 2 * len([name for name in rule["kernel"] if name not in GENERIC])

@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Read
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import (
     EVENT_TO_KERNEL,
@@ -367,7 +368,7 @@ def _needs(
     # What is read of each subject: fields that read the same are looked up once.
     wanted: dict[tuple[str, frozenset[str], bool], list[Any]] = {}
     for field, place, negated, tail in fields:
-        read: reads.Read = {"field": field, "place": place, "negated": negated, "tail": tail}
+        read: Read = {"field": field, "place": place, "negated": negated, "tail": tail}
         for key in _subjects(read, kernel, by_operand):
             entry = wanted.setdefault(key, [set(), False, True])
             entry[0].add(field)
@@ -417,7 +418,7 @@ def unknown_fields(rule: Mapping[str, Any]) -> list[str]:
 
 
 def _subjects(
-    read: reads.Read, kernel: frozenset[str], kinds: Mapping[str, Sequence[str]]
+    read: Read, kernel: frozenset[str], kinds: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, frozenset[str], bool]]:
     """(subject, kinds of descriptors, whether names of sockets are read) for a field at the rule's event
     types."""
@@ -450,7 +451,7 @@ def _of_paths(kernel: frozenset[str]) -> list[str]:
 
 
 def _of_descriptor(
-    read: reads.Read, kernel: frozenset[str], kinds: frozenset[str], names_too: bool
+    read: Read, kernel: frozenset[str], kinds: frozenset[str], names_too: bool
 ) -> list[tuple[str, frozenset[str], bool]]:
     found: list[tuple[str, frozenset[str], bool]] = []
     if OF_NAME.fullmatch(read["field"]) and not read["tail"]:

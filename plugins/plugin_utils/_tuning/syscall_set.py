@@ -16,11 +16,16 @@ call is always selected.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Policy, Rule
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import REPAIR, names_for
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import PRIORITIES, SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, state
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions import PRIORITIES, SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_volume
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.syscall_volume import Volume
 
 # An exclusion that saves less than this share of the events is not worth a rule's sight.
 LEAST = 0.001
@@ -36,14 +41,23 @@ class SetError(ValueError):
     """Policy and rules can't both be had: says which rule or call, and what to do."""
 
 
+class Exclusions(NamedTuple):
+    """names: what is excluded so far, as event names. left: kernel names that are still selected."""
+
+    names: list[str]
+    left: set[str]
+
+
 class _Choice:
     """One host's rules and calls, in kernel names."""
 
-    def __init__(self, rules, release, policy, current):
+    def __init__(
+        self, rules: Iterable[Rule], release: releases.Release, policy: Policy, current: Mapping[str, Any]
+    ) -> None:
         self.release, self.policy = release, policy
         self.names = names_for(release)
         self.rules = [rule for rule in rules if rule["enabled"] and rule["source"] == SYSCALL]
-        self.wanted = set().union(*(rule["kernel"] for rule in self.rules)) & self.names.kernel
+        self.wanted = _union(rule["kernel"] for rule in self.rules) & self.names.kernel
         self.all = bool(current.get("all")) and release.has("base_syscalls.all")
         self.before = self.selected(current.get("custom_set"), bool(current.get("repair")))
         self.required = self._required()
@@ -51,20 +65,20 @@ class _Choice:
         self.needs = {rule["name"]: state.needs(rule, release) for rule in self.rules}
         self.weights = self._weights()
 
-    def _weights(self):
+    def _weights(self) -> dict[tuple[str, ...], float]:
         """{calls: what rules lose without them}: a rule's ways are worth one rule together; what it names
         itself is its event."""
-        weights = {}
+        weights: dict[tuple[str, ...], float] = {}
         for rule in self.rules:
             needs = [need for need in self.needs[rule["name"]] if not set(need.calls) & set(rule["kernel"])]
             for need in needs:
                 weights[need.calls] = weights.get(need.calls, 0.0) + 1.0 / len(needs)
         return weights
 
-    def carrying(self, kernel):
+    def carrying(self, kernel: set[str]) -> dict[str, set[str]]:
         """{kernel name: names of the rules whose fields need it} of what a selection lacks; what policy
         cannot add is left out."""
-        missing = {}
+        missing: dict[str, set[str]] = {}
         for rule in self.rules:
             for need in self.needs[rule["name"]]:
                 if not kernel & set(need.calls):
@@ -72,13 +86,13 @@ class _Choice:
                         missing.setdefault(call, set()).add(rule["name"])
         return missing
 
-    def selected(self, custom_set, repair):
+    def selected(self, custom_set: Any, repair: bool) -> set[str]:
         entries = selections.entries_of(custom_set)
         added = self.names.kernel_of(item for item in entries if not item.startswith("!"))
         removed = self.names.kernel_of(item[1:] for item in entries if item.startswith("!"))
         return selections.stages(self.names, self.wanted, added, removed, repair, bool(entries), self.all)[-1]
 
-    def _required(self):
+    def _required(self) -> set[str]:
         for name in self.policy["required_syscalls"]:
             if name not in self.names.events:
                 raise SetError(
@@ -92,11 +106,11 @@ class _Choice:
                 )
         return self.names.kernel_of(self.policy["required_syscalls"])
 
-    def watchable(self, rule):
+    def watchable(self, rule: Rule) -> set[str]:
         """What this Falco would select for a rule if nothing were excluded."""
         return set(rule["kernel"]) & self.names.kernel - (set() if self.all else self.names.ignored)
 
-    def needed(self, kernel, events_only=False):
+    def needed(self, kernel: frozenset[str] | set[str], events_only: bool = False) -> str | None:
         """Why policy does not let go of any of these calls, or None. events_only: not even where state is
         carried by them."""
         found = self.required & kernel
@@ -121,11 +135,11 @@ class _Choice:
                     )
         return None
 
-    def violated(self, kernel, events_only=False):
+    def violated(self, kernel: set[str], events_only: bool = False) -> str | None:
         """Why a selection is not allowed, or None."""
         return self.needed(self.names.kernel - kernel, events_only)
 
-    def lost(self, kernel, volume):
+    def lost(self, kernel: set[str], volume: Volume) -> float:
         """Rules' worth of events that a selection loses against the present one: each rule counts for its own
         share."""
         total = 0.0
@@ -133,12 +147,16 @@ class _Choice:
             had = self.before & set(rule["kernel"])
             gone = had - kernel
             if gone:
-                whole = volume.of(had)
-                total += volume.of(gone) / whole if whole else len(gone) / float(len(had))
+                whole = volume.total(had)
+                total += volume.total(gone) / whole if whole else len(gone) / float(len(had))
         return total + sum(weight for calls, weight in self.weights.items() if not kernel & set(calls))
 
 
-def _protects(policy, rule):
+def _union(sets: Iterable[Iterable[str]]) -> set[str]:
+    return {item for one in sets for item in one}
+
+
+def _protects(policy: Policy, rule: Rule) -> bool:
     least = policy["protected_priority"]
     return (
         rule["name"] in policy["protected_rules"]
@@ -149,8 +167,16 @@ def _protects(policy, rule):
 
 
 def choose(
-    rules, release, policy, current=None, profile=None, drops=None, rate=None, target=None, proved=None
-):
+    rules: Iterable[Rule],
+    release: releases.Release | str,
+    policy: Policy,
+    current: Mapping[str, Any] | None = None,
+    profile: Mapping[str, Any] | None = None,
+    drops: object = None,
+    rate: object = None,
+    target: float | None = None,
+    proved: Callable[[dict[str, float]], Collection[str]] | None = None,
+) -> dict[str, Any]:
     """The cheapest base_syscalls that reaches a target.
 
     rules: as rules.resolve() and falco_list.parse() give them. release: a Release or a version, 0.35 or
@@ -180,34 +206,57 @@ def choose(
     current = dict({"custom_set": [], "repair": False, "all": False}, **(current or {}))
     choice = _Choice(rules, release, policy, current)
     volume = syscall_volume.measured(release, choice.before, profile, drops, rate)
-    entries, repair, reasons = selections.entries_of(current["custom_set"]), bool(current["repair"]), []
-    frontier, warnings = [], []
-    shares, unproved = _shares(choice, volume), None
+    found = _Found(choice, volume, current)
     if policy["base_syscalls"]:
-        entries, repair = _fixed(choice, policy, current)
-        reasons.append("policy says so (falco_tune_base_syscalls)")
+        found.entries, found.repair = _fixed(choice, policy, current)
+        found.reasons.append("policy says so (falco_tune_base_syscalls)")
     elif policy["syscalls"] != "keep":
-        entries = _freed(choice, entries, reasons)
-        entries, repair = _lossless(choice, entries, repair, volume, reasons)
-        steps = list(_steps(choice, entries, repair, volume))
-        frontier = [_point(choice, step, volume, previous) for previous, step in zip([None] + steps, steps)]
-        if policy["syscalls"] == "exclude" and target is not None:
-            allowed = None if proved is None else proved(shares)
-            entries, unproved = _exclude(choice, entries, repair, volume, steps, target, reasons, allowed)
-    for rule in choice.rules:
-        unknown = state.unknown_fields(rule)
-        if unknown:
-            warnings.append(
-                "the rule '%s' reads %s, and it is not known which calls that needs: every call that Falco "
-                "collects for its state is kept for it" % (rule["name"], ", ".join(unknown))
-            )
-    return _answer(choice, current, entries, repair, volume, target, frontier, reasons, warnings) | {
-        "shares": shares,
-        "unproved": unproved,
-    }
+        _narrow(choice, volume, found, target, proved)
+    return _answer(choice, volume, target, found)
 
 
-def _fixed(choice, policy, current):
+class _Found:
+    """What choose() has come to so far: base_syscalls, and what is said of it."""
+
+    def __init__(self, choice: _Choice, volume: Volume, current: Mapping[str, Any]) -> None:
+        self.entries, self.repair = selections.entries_of(current["custom_set"]), bool(current["repair"])
+        self.shares = _shares(choice, volume)
+        self.unproved: str | None = None
+        self.frontier: list[dict[str, Any]] = []
+        self.reasons: list[str] = []
+
+
+def _narrow(
+    choice: _Choice,
+    volume: Volume,
+    found: _Found,
+    target: float | None,
+    proved: Callable[[dict[str, float]], Collection[str]] | None,
+) -> None:
+    """The lossless step, and exclusions where policy allows them."""
+    entries = _freed(choice, found.entries, found.reasons)
+    entries, repair = _lossless(choice, entries, found.repair, volume, found.reasons)
+    steps = list(_steps(choice, entries, repair, volume))
+    found.frontier = [_point(choice, step, volume, previous) for previous, step in zip([None, *steps], steps)]
+    if choice.policy["syscalls"] == "exclude" and target is not None:
+        allowed = None if proved is None else proved(found.shares)
+        entries, found.unproved = _exclude(
+            choice, entries, repair, volume, steps, target, found.reasons, allowed
+        )
+    found.entries, found.repair = entries, repair
+
+
+def _unknown_fields(choice: _Choice) -> list[str]:
+    """A warning for each rule with fields of which it is not known which calls carry their values."""
+    return [
+        "the rule '%s' reads %s, and it is not known which calls that needs: every call that Falco "
+        "collects for its state is kept for it" % (rule["name"], ", ".join(unknown))
+        for rule in choice.rules
+        if (unknown := state.unknown_fields(rule))
+    ]
+
+
+def _fixed(choice: _Choice, policy: Policy, current: Mapping[str, Any]) -> tuple[list[str], bool]:
     fixed = policy["base_syscalls"]
     entries = selections.entries_of(fixed.get("custom_set", current["custom_set"]))
     for item in selections.entries_of(fixed.get("custom_set")):
@@ -216,7 +265,7 @@ def _fixed(choice, policy, current):
                 "falco_tune_base_syscalls holds %r: %s"
                 % (item, selections.nearest(item, choice.release)["text"])
             )
-    repair = fixed.get("repair", bool(current["repair"]))
+    repair: bool = fixed.get("repair", bool(current["repair"]))
     choice.all = bool(fixed.get("all", choice.all)) and choice.release.has("base_syscalls.all")
     broken = choice.violated(choice.selected(entries, repair), events_only=True)
     if broken:
@@ -224,7 +273,7 @@ def _fixed(choice, policy, current):
     return entries, repair
 
 
-def _freed(choice, entries, reasons):
+def _freed(choice: _Choice, entries: list[str], reasons: list[str]) -> list[str]:
     """custom_set without exclusions that policy forbids."""
     kept = []
     for item in entries:
@@ -236,7 +285,9 @@ def _freed(choice, entries, reasons):
     return kept
 
 
-def _lossless(choice, entries, repair, volume, reasons):
+def _lossless(
+    choice: _Choice, entries: list[str], repair: bool, volume: Volume, reasons: list[str]
+) -> tuple[list[str], bool]:
     """(custom_set, repair): repair, what rules' fields need beside it and what policy requires, where that
     saves something.
 
@@ -253,7 +304,9 @@ def _lossless(choice, entries, repair, volume, reasons):
     then = choice.selected(whole, True)
     if not repair:
         asis = _with_required(choice, entries, False)
-        now = None if asis is None else choice.selected(asis, False)
+        named = choice.names.kernel_of(item for item in entries if not item.startswith("!"))
+        # Without repair, calls in custom_set replace Falco's own set, so none is added to an empty one.
+        now = choice.selected(asis, False) if named or asis == entries else None
         if now is not None and not _saves(volume, now, then):
             if asis != entries:
                 reasons.append(_required_text(asis, entries))
@@ -264,7 +317,7 @@ def _lossless(choice, entries, repair, volume, reasons):
             % (len(more), len((now or choice.before) - then), _rates_text(volume, choice.before, then))
         )
     elif more:
-        rules = set().union(*(missing[call] for call in set(missing) - refused))
+        rules = _union(missing[call] for call in set(missing) - refused)
         reasons.append(
             "base_syscalls.repair: true alone leaves out calls that the fields of %d rules need%s"
             % (len(rules), _rates_text(volume, choice.before, then))
@@ -276,29 +329,29 @@ def _lossless(choice, entries, repair, volume, reasons):
     return whole, True
 
 
-def _saves(volume, now, then):
+def _saves(volume: Volume, now: set[str], then: set[str]) -> bool:
     """Whether a selection saves enough to be worth a change."""
     if volume.basis == "none":
         return len(then) < len(now)
-    return volume.of(then) < (1 - LEAST) * volume.of(now)
+    return volume.total(then) < (1 - LEAST) * volume.total(now)
 
 
-def _required_text(entries, before):
+def _required_text(entries: list[str], before: list[str]) -> str:
     added = ", ".join(item for item in entries if item not in before)
     return "%s added: required (falco_tune_required_syscalls)" % added
 
 
-def _rates_text(volume, before, after):
+def _rates_text(volume: Volume, before: set[str], after: set[str]) -> str:
     if volume.basis == "none":
         return ""
-    return ": %s instead of %s events/s" % (_short(volume.of(after)), _short(volume.of(before)))
+    return ": %s instead of %s events/s" % (_short(volume.total(after)), _short(volume.total(before)))
 
 
-def _costs_text(choice, calls, volume):
+def _costs_text(choice: _Choice, calls: Sequence[str], volume: Volume) -> str:
     """Calls with what each of them costs, the most expensive first."""
     if volume.basis == "none":
         return ", ".join(calls)
-    costs = {name: volume.of(choice.names.kernel_of({name})) for name in calls}
+    costs = {name: volume.total(choice.names.kernel_of({name})) for name in calls}
     dear = sorted((name for name in calls if costs[name] >= 1), key=lambda name: (-costs[name], name))
     texts = ["%s (%s events/s)" % (name, _short(costs[name])) for name in dear]
     cheap = [name for name in calls if name not in dear]
@@ -308,19 +361,13 @@ def _costs_text(choice, calls, volume):
     return ", ".join(texts)
 
 
-def _with_required(choice, entries, repair):
-    """custom_set with what policy requires and would not be selected. None where naming it would take Falco's
-    own set away:
-    without repair, names in custom_set replace that."""
+def _with_required(choice: _Choice, entries: list[str], repair: bool) -> list[str]:
+    """custom_set with what policy requires and would not be selected."""
     missing = choice.required - choice.selected(entries, repair)
-    if not missing:
-        return entries
-    if not repair and not choice.names.kernel_of(item for item in entries if not item.startswith("!")):
-        return None
     return sorted(choice.names.exact_events(missing)) + entries
 
 
-def _excluding(entries, names):
+def _excluding(entries: list[str], names: Iterable[str]) -> list[str]:
     """custom_set without some names: what is named there is taken out of it, anything else is excluded."""
     named = {name for name in names if name in entries}
     return [item for item in entries if item not in named] + [
@@ -328,19 +375,28 @@ def _excluding(entries, names):
     ]
 
 
-def _shares(choice, volume):
+def _shares(choice: _Choice, volume: Volume) -> dict[str, float]:
     """Shares of what is watched now, by a profile: what a host remembers of it."""
     whole = volume.of(choice.before) if volume.basis == "profile" else None
     if not whole:
         return {}
     found = {
-        name: round(volume.of(choice.names.kernel_of({name}) & choice.before) / whole, 3)
+        name: round(volume.total(choice.names.kernel_of({name}) & choice.before) / whole, 3)
         for name in choice.names.exact_events(choice.before)
     }
     return {name: share for name, share in sorted(found.items()) if share >= LEAST_SHARE}
 
 
-def _exclude(choice, entries, repair, volume, steps, target, reasons, allowed):
+def _exclude(
+    choice: _Choice,
+    entries: list[str],
+    repair: bool,
+    volume: Volume,
+    steps: list[Exclusions],
+    target: float,
+    reasons: list[str],
+    allowed: Collection[str] | None,
+) -> tuple[list[str], str | None]:
     """(custom_set, why what would help is not excluded yet, or None). allowed: names that may be excluded;
     None: all."""
     free = _enough(choice, entries, repair, volume, steps, target, reasons if allowed is None else [])
@@ -361,12 +417,14 @@ def _exclude(choice, entries, repair, volume, steps, target, reasons, allowed):
     return entries, why
 
 
-def _left_out(entries, then):
+def _left_out(entries: list[str], then: list[str]) -> set[str]:
     """Names that a custom_set leaves out beside another."""
     return {item.removeprefix("!") for item in set(entries) ^ set(then)}
 
 
-def _steps(choice, entries, repair, volume, allowed=None):
+def _steps(
+    choice: _Choice, entries: list[str], repair: bool, volume: Volume, allowed: Collection[str] | None = None
+) -> Iterator[Exclusions]:
     """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far,
     kernel names left).
 
@@ -375,15 +433,16 @@ def _steps(choice, entries, repair, volume, allowed=None):
     if volume.basis == "none":
         return
     kernel = choice.selected(entries, repair)
-    whole, excluded = volume.of(choice.before) or 1.0, []
+    whole = volume.total(choice.before) or 1.0
+    excluded: list[str] = []
     for _number in range(MOST_STEPS):
-        now, cost = volume.of(kernel), choice.lost(kernel, volume)
-        best = None
+        now, cost = volume.total(kernel), choice.lost(kernel, volume)
+        best: tuple[tuple[float, float], str, set[str]] | None = None
         for name in sorted(choice.names.exact_events(kernel - REPAIR)):
             if allowed is not None and name not in allowed:
                 continue
             left = choice.selected(_excluding(entries, excluded + [name]), repair)
-            saved = now - volume.of(left)
+            saved = now - volume.total(left)
             if saved < LEAST * whole or choice.violated(left):
                 continue
             # Calls of one rule are worth the same for each share of it: the larger comes first.
@@ -393,66 +452,74 @@ def _steps(choice, entries, repair, volume, allowed=None):
         if best is None:
             return
         excluded, kernel = excluded + [best[1]], best[2]
-        yield excluded, kernel
+        yield Exclusions(excluded, kernel)
 
 
-def _point(choice, step, volume, previous):
+def _point(choice: _Choice, step: Exclusions, volume: Volume, previous: Exclusions | None) -> dict[str, Any]:
     """A step as the report shows it."""
-    excluded, kernel = step
-    now = _covered(choice, kernel)
-    before = _covered(choice, previous[1] if previous else choice.before)
+    now = _covered(choice, step.left)
+    before = _covered(choice, previous.left if previous else choice.before)
     return {
-        "exclude": list(excluded),
-        "events_per_second": round(volume.of(kernel), 1),
+        "exclude": list(step.names),
+        "events_per_second": round(volume.total(step.left), 1),
         "rules_blind": len(now["blind"]),
         "rules_half_blind": len(now["half_blind"]),
         "lost": coverage.more_lost(before, now),
     }
 
 
-def _enough(choice, entries, repair, volume, steps, target, reasons):
+def _enough(
+    choice: _Choice,
+    entries: list[str],
+    repair: bool,
+    volume: Volume,
+    steps: list[Exclusions],
+    target: float,
+    reasons: list[str],
+) -> list[str]:
     """The first step that reaches the target, less what it turns out not to need."""
     if volume.basis == "none":
         reasons.append("nothing is excluded: no volume per system call was measured")
         return entries
-    if volume.of(choice.selected(entries, repair)) <= target or not steps:
+    if volume.total(choice.selected(entries, repair)) <= target or not steps:
         return entries
-    chosen = next((step[0] for step in steps if volume.of(step[1]) <= target), None)
+    chosen = next((step.names for step in steps if volume.total(step.left) <= target), None)
     if chosen is None:
         reasons.append(
             "nothing is excluded: all that policy allows would come down to %s events/s only, so rules would "
-            "lose events for no gain" % _short(volume.of(steps[-1][1]))
+            "lose events for no gain" % _short(volume.total(steps[-1].left))
         )
         return entries
     needed = list(chosen)
     for name in chosen:
         fewer = [other for other in needed if other != name]
         left = choice.selected(_excluding(entries, fewer), repair)
-        if volume.of(left) <= target and not choice.violated(left):
+        if volume.total(left) <= target and not choice.violated(left):
             needed = fewer
     for name in needed:
-        only = volume.of(choice.names.kernel_of({name}))
+        only = volume.total(choice.names.kernel_of({name}))
         reasons.append("leaving out %s saves %s events/s" % (name, _short(only)))
     return _excluding(entries, sorted(needed))
 
 
-def _covered(choice, kernel):
+def _covered(choice: _Choice, kernel: set[str]) -> coverage.Coverage:
     return coverage.coverage(choice.rules, {"kernel": kernel}, choice.release)
 
 
-def _short(number):
+def _short(number: float) -> str:
     return "%.3g" % number if number < 1000 else "%.0f" % number
 
 
-def _answer(choice, current, entries, repair, volume, target, frontier, reasons, warnings):
+def _answer(choice: _Choice, volume: Volume, target: float | None, found: _Found) -> dict[str, Any]:
+    entries, repair = found.entries, found.repair
     kernel = choice.selected(entries, repair)
     made = selections.select(
         choice.release, choice.names.exact_events(choice.wanted), entries, repair, choice.all
     )
     before, after = _covered(choice, choice.before), _covered(choice, kernel)
-    rates = [volume.of(choice.before), volume.of(kernel)]
+    rates = volume.of(choice.before), volume.of(kernel)
     events_before = choice.names.events_of(choice.before)
-    warnings = [item["text"] for item in made["warnings"]] + warnings
+    warnings = [item["text"] for item in made["warnings"]] + _unknown_fields(choice)
     broken = choice.violated(kernel)
     if broken:
         warnings.append("policy is not kept by what is configured: %s" % broken)
@@ -482,13 +549,15 @@ def _answer(choice, current, entries, repair, volume, target, frontier, reasons,
             "newly": coverage.more_lost(before, after),
         },
         "state": _state_calls(choice, kernel, repair, volume),
-        "frontier": frontier,
-        "reasons": reasons,
+        "frontier": found.frontier,
+        "reasons": found.reasons,
         "warnings": warnings,
+        "shares": found.shares,
+        "unproved": found.unproved,
     }
 
 
-def _state_calls(choice, kernel, repair, volume):
+def _state_calls(choice: _Choice, kernel: set[str], repair: bool, volume: Volume) -> list[dict[str, Any]]:
     """What is selected for the state of rules and would not be by repair alone."""
     if not repair:
         return []
@@ -501,7 +570,7 @@ def _state_calls(choice, kernel, repair, volume):
             {
                 "call": name,
                 "events_per_second": None if cost is None else round(cost, 1),
-                "rules": len(set().union(*(missing[call] for call in calls))),
+                "rules": len(_union(missing[call] for call in calls)),
             }
         )
     return found

@@ -11,6 +11,10 @@ and as a full ring drops whatever comes, what is lost of each kind is in proport
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, TypeGuard
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
 
 # Members of Falco's drop categories, as the drivers count them (libs driver/modern_bpf/helpers/base/stats.h);
@@ -30,25 +34,37 @@ CATEGORIES = {
 _CATEGORY_OF = {name: category for category, members in CATEGORIES.items() for name in members.split()}
 UNCATEGORISED = "uncategorised"
 
+Basis = Literal["profile", "drops", "none"]
+
 
 class Volume:
     """basis: 'profile', 'drops' or 'none'; of(kernel names) → their events a second, or None where nothing is
     known."""
 
-    def __init__(self, basis, rates):
+    def __init__(self, basis: Basis, rates: Mapping[str, float]) -> None:
         self.basis = basis
         self.rates = rates
 
-    def of(self, kernel):
+    def of(self, kernel: Iterable[str]) -> float | None:
         if self.basis == "none":
             return None
+        return self.total(kernel)
+
+    def total(self, kernel: Iterable[str]) -> float:
+        """The same as a number; 0 where nothing is known."""
         return sum(self.rates.get(name, 0.0) for name in kernel)
 
-    def scaled(self, factor):
+    def scaled(self, factor: float) -> Volume:
         return Volume(self.basis, {name: rate * factor for name, rate in self.rates.items()})
 
 
-def measured(release, watched, profile=None, drops=None, rate=None):
+def measured(
+    release: Release,
+    watched: Collection[str],
+    profile: Mapping[str, Any] | None = None,
+    drops: object = None,
+    rate: object = None,
+) -> Volume:
     """The Volume of a host's system calls, in events a second of this Falco.
 
     release: a Release. watched: kernel names that Falco watches now. profile: {'counts': {kernel name:
@@ -73,27 +89,25 @@ def measured(release, watched, profile=None, drops=None, rate=None):
     return found.scaled(rate / whole if _positive(rate) and whole else factor)
 
 
-def _positive(value):
+def _positive(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
-def _numbers(given, known):
+def _numbers(given: object, known: Collection[str]) -> dict[str, float]:
     if not isinstance(given, dict):
         return {}
     return {name: value for name, value in given.items() if name in known and _positive(value)}
 
 
-def _shares(drops, watched):
+def _shares(drops: object, watched: Iterable[str]) -> dict[str, float]:
     """What was lost of each kind, shared out evenly over the calls of that kind that are watched."""
-    drops = (
-        {name: value for name, value in drops.items() if _positive(value)} if isinstance(drops, dict) else {}
-    )
-    members = {}
+    lost = _numbers(drops, drops) if isinstance(drops, dict) else {}
+    members: dict[str, list[str]] = {}
     for name in watched:
         members.setdefault(_CATEGORY_OF.get(name, UNCATEGORISED), []).append(name)
     return {
-        name: drops[category] / float(len(group))
+        name: lost[category] / float(len(group))
         for category, group in members.items()
-        if category in drops
+        if category in lost
         for name in group
     }
