@@ -21,8 +21,9 @@ Json = Any
 Policy = dict[str, Any]
 """A complete policy, as _tuning/policies.complete() returns it: each key of policies.OPTIONS."""
 
-DriverKind = str  # kmod, ebpf, modern_ebpf, or the name of another engine (replay, gvisor, nodriver)
-State = Literal["blind", "dropping", "overloaded", "unmeasured", "acceptable", "healthy"]
+# kmod, ebpf, modern_ebpf, none (the syscall source is disabled), or another engine (replay, gvisor, nodriver)
+DriverKind = str
+State = Literal["blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy"]
 StepName = Literal["priority", "quota", "buffers", "give_back", "syscalls"]
 
 ChangeKind = Literal[

@@ -20,7 +20,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Policy,
     Verdict,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
@@ -47,6 +47,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     release = _release(facts)
     if facts["host"]["unfinished"]:
         return _recovery(facts, release)
+    _refuse_without_syscalls(facts)
     _refuse_unreadable(facts)
     _refuse_stopped(facts)
     driver = _driver(facts, policy, release)
@@ -133,6 +134,16 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "coverage": None,
         "needs": None,
     }
+
+
+def _refuse_without_syscalls(facts: Facts) -> None:
+    kind, decided_by = facts["driver"]["kind"], facts["driver"]["decided_by"]
+    if kind in drivers.WITHOUT_SYSCALLS:
+        raise PlanError(
+            "this Falco watches no system calls of the host: %s (%s). There are no ring buffers and no "
+            "kernel counters to tune, and nothing was changed; leave the host out of falco_tune_hosts"
+            % (drivers.WITHOUT_SYSCALLS[kind], decided_by)
+        )
 
 
 def _refuse_unreadable(facts: Facts) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, Mapping, NamedTuple, TypedDict, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, State, Verdict, Window
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 
 # Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
@@ -215,6 +215,13 @@ def _blind(facts: Facts, window: Window, policy: Mapping[str, Any]) -> tuple[Sta
         unit = facts["service"]["unit"]
         reason = "Falco is not running%s" % (" (unit %s)" % unit if unit else "")
         return "blind", Finding("none", "start", (reason,))
+    kind = facts["driver"]["kind"]
+    if kind in drivers.WITHOUT_SYSCALLS:
+        reason = "Falco watches no system calls here: %s (%s)" % (
+            drivers.WITHOUT_SYSCALLS[kind],
+            facts["driver"]["decided_by"],
+        )
+        return "no_syscalls", Finding("none", "none", (reason,))
     seconds = window["seconds"] or 0
     if window["basis"] == "counters" and window["events"] == 0 and seconds >= policy["min_observation"]:
         reason = "Falco runs, but counted no event in %s s" % _short(seconds)

@@ -380,8 +380,9 @@ def test_a_host_that_has_metrics_is_waited_for_and_not_given_buffers_by_its_size
     (Host(version=None), "Falco's release is unknown: /usr/bin/falco does not exist"),
     (Host(version="0.32.2"), "Falco 0.32.2 is older than 0.33"),
     (Host(version="Fastly"), "'Fastly' is not a Falco version"),
-    (Host(options=("engine.kind=nodriver",)),
-     "driver nodriver (process arguments) is not one that Falco 0.44.1 can tune; it knows kmod, modern_ebpf"),
+    (Host(options=("engine.kind=nodriver",)), "this Falco watches no system calls of the host: no driver is opened (process arguments)"),
+    (Host(options=("engine.kind=other",)),
+     "driver other (process arguments) is not one that Falco 0.44.1 can tune; it knows kmod, modern_ebpf"),
     (Host(options=("engine.kind=ebpf",)), "driver ebpf (process arguments) is not one that Falco 0.44.1 can tune"),
     (Host(cpus=None), "the number of online CPUs is unknown: no such file"),
     (Host(files={MAIN: "engine: [\n"}), "falco.yaml line 2: not YAML"),
@@ -469,3 +470,16 @@ def test_facts_are_not_changed_and_the_plan_is_plain_data():
     made = planner.make(found, {"bpf_stats": True})
     assert found == kept
     assert json.loads(json.dumps(made)) == made
+
+
+@pytest.mark.parametrize("host, said", [
+    (Host(arguments=["falco", "--disable-source", "syscall"]), "it reads plugins only (process arguments: --disable-source syscall)"),
+    (Host(version="0.37.1", files={MAIN: OLD}, folders=(), arguments=["falco", "-g", "/srv/trace.json"]), "gVisor sandboxes"),
+    (Host(options=("engine.kind=nodriver",)), "no driver is opened (process arguments)"),
+    (Host(version="0.43.1", arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: gvisor")}), "gVisor sandboxes"),
+    (Host(arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: replay")}), "it replays a capture file"),
+])
+def test_a_falco_that_watches_no_system_calls_is_refused(host, said):
+    for policy in ({}, {"driver": "modern_ebpf"}):
+        reason = refused(host, **policy)
+        assert "watches no system calls" in reason and said in reason and "nothing was changed" in reason

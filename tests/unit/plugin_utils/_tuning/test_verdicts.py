@@ -177,3 +177,12 @@ def test_any_host_gets_a_verdict_that_can_be_written_down(cpu, quota, events, sh
         assert result["bottleneck"] == "buffer"
     if result["next_step"] == "priority":
         assert result["bottleneck"] == "starved"
+
+
+@pytest.mark.parametrize("arguments", [["falco", "--disable-source=syscall"], ["falco", "--enable-source", "k8s_audit"]])
+def test_a_host_without_system_calls_has_a_state_of_its_own(arguments):
+    found = judge(Host(arguments=arguments))
+    assert (found["state"], found["bottleneck"], found["next_step"]) == ("no_syscalls", "none", "none")
+    assert "watches no system calls" in found["reasons"][0] and arguments[1][:15] in found["reasons"][0]
+    # One that is stopped sees nothing at all.
+    assert judge(Host(arguments=arguments, running=False, state="failed"))["state"] == "blind"
