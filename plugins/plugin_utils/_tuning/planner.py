@@ -78,7 +78,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "rotate": needs.rotate,
         "unit_dropin": needs.unit_dropin,
         "host_files": needs.files,
-        "warnings": ([release.warning] if release.warning else []) + placement.findings(settings),
+        "warnings": _warnings(settings, choices),
         "restart_required": restart,
         "verdict": choices.verdict,
         "step": choices.step.shown(),
@@ -87,6 +87,13 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "coverage": syscalls["coverage"] if syscalls else None,
         "needs": choices.needs,
     }
+
+
+def _warnings(settings: Settings, choices: _Choices) -> list[str]:
+    """What a person should know of this host, and the plan does not change."""
+    release = settings.release
+    found = [release.warning, choices.tight]
+    return [text for text in found if text] + placement.findings(settings)
 
 
 # --- Hosts that get no plan, or another one
@@ -204,6 +211,7 @@ class _Choices(NamedTuple):
     step: Step
     current: Buffers
     buffers: ChosenBuffers
+    tight: str | None  # why the unit's memory limit is too tight for the buffers
     settings: tuple[Setting, ...]
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
@@ -216,7 +224,7 @@ def _choose(
     current = buffers.in_force(settings, driver)
     case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
     first = steps.choose(case, measuring)
-    chosen = _rings(case, place, first)
+    chosen, tight = _rings(case, place, first)
     first = steps.within_budget(first, chosen, current)
     case = case._replace(verdict=steps.merged(case.verdict, first))
     second, needs = _syscalls(case, settings, first)
@@ -229,13 +237,15 @@ def _choose(
         second if second.name else first,
         current,
         chosen,
+        tight,
         (*second.settings, *wanted),
         second.syscalls,
         needs,
     )
 
 
-def _rings(case: Case, place: placement.Target, step: Step) -> ChosenBuffers:
+def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffers, str | None]:
+    """The rings, and why the unit's memory limit is too tight for them."""
     facts = case.facts
     machine = buffers.Machine(
         case.driver, facts["cpus"]["online"] or 1, _memory(case), facts["kernel"]["page_size"]
@@ -243,17 +253,18 @@ def _rings(case: Case, place: placement.Target, step: Step) -> ChosenBuffers:
     record = facts["host"]["record"]
     settled = bool(record and place.path in record["files"])
     try:
-        return buffers.choose(
+        chosen = buffers.choose(
             machine, policies.buffer_policy(case.policy), case.current, settled, step.buffers
         )
     except buffers.BufferError as error:
         raise PlanError(str(error)) from None
+    return chosen, buffers.tight(machine, chosen)
 
 
 def _memory(case: Case) -> dict[str, int | None]:
     """The host's memory with the present rings given back: they will be replaced."""
     memory: Memory = case.facts["memory"]
-    available, used = memory["available"], memory["used"]
+    available, used, limit = memory["available"], memory["used"], memory["limit"]
     rings = buffers.layout(
         case.driver,
         case.facts["cpus"]["online"] or 1,
@@ -262,9 +273,11 @@ def _memory(case: Case) -> dict[str, int | None]:
     )
     if available is not None:
         available += rings["bytes_total"]
-    if used is not None and case.driver == "modern_ebpf":  # the others' rings are not charged to the unit
+    if case.driver != "modern_ebpf":
+        limit = None  # the kernel charges only modern_ebpf's rings to the unit's cgroup
+    elif used is not None:
         used = max(0, used - rings["bytes_total"])
-    return {"total": memory["total"], "available": available, "limit": memory["limit"], "used": used}
+    return {"total": memory["total"], "available": available, "limit": limit, "used": used}
 
 
 def current_syscalls(settings: Settings) -> dict[str, Any]:

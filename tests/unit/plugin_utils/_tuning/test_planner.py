@@ -461,7 +461,7 @@ def test_what_was_never_proven_is_proven_without_an_interruption():
 def test_the_units_own_rings_do_not_count_against_its_limit():
     # 4 rings of 8 MiB are charged to a unit that uses 60 MiB: the rest is 100 - 28 MiB.
     made = plan(Host(limit=100 << 20, used=60 << 20))
-    assert made["buffers"]["budget"] == {"bytes": 72 << 20, "bound": "MemoryMax of the unit (100 MiB) less what Falco uses"}
+    assert made["buffers"]["budget"] == {"bytes": 72 << 20, "bound": "the unit's memory limit of 100 MiB less what Falco uses"}
 
 
 def test_facts_are_not_changed_and_the_plan_is_plain_data():
