@@ -422,7 +422,7 @@ class Plan(TypedDict):
     changes: list[Change]
     buffers: ChosenBuffers | None
     seconds_bridged: Bridged | None
-    metrics_file: str | None
+    metrics_file: str | None  # of a proof: None where snapshots come too seldom for one
     sysctls: dict[str, str]
     directories: list[str]
     rotate: Rotation | None

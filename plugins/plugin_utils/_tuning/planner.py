@@ -72,13 +72,13 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "changes": made if restart else made + (_proven_again(facts) or _profile_kept(choices.step)),
         "buffers": choices.buffers,
         "seconds_bridged": _bridged(driver, facts, choices),
-        "metrics_file": metrics.path,
+        "metrics_file": metrics.proof,
         "sysctls": needs.sysctls,
         "directories": needs.directories,
         "rotate": needs.rotate,
         "unit_dropin": needs.unit_dropin,
         "host_files": needs.files,
-        "warnings": _warnings(settings, choices),
+        "warnings": _warnings(settings, choices, metrics),
         "restart_required": restart,
         "verdict": choices.verdict,
         "step": choices.step.shown(),
@@ -89,10 +89,10 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     }
 
 
-def _warnings(settings: Settings, choices: _Choices) -> list[str]:
+def _warnings(settings: Settings, choices: _Choices, metrics: host_needs.Metrics) -> list[str]:
     """What a person should know of this host, and the plan does not change."""
     release = settings.release
-    found = [release.warning, choices.tight]
+    found = [release.warning, choices.tight, *metrics.warnings]
     return [text for text in found if text] + placement.findings(settings)
 
 
