@@ -181,6 +181,7 @@ class Config(TypedDict):
     raw: dict[str, Any]
     origin: dict[str, str]
     duplicates: list[list[Any]]  # [path, key, line]
+    merge_keys: list[str]  # dotted paths of keys named <<, which Falco does not merge
     watch: bool | None
     stale: str | None
 

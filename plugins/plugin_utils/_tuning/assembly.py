@@ -60,6 +60,8 @@ BLOCKS = (
 )
 MAX_TEXT = 1 << 20
 MAX_RULES = 1 << 25
+# Merge keys that are named; a host may send thousands.
+MOST_MERGE_KEYS = 20
 
 
 def _text(item: dict[str, Any]) -> str:
@@ -107,6 +109,7 @@ def _no_config(main: str, reason: str | None) -> Config:
         "raw": {},
         "origin": {},
         "duplicates": [],
+        "merge_keys": [],
         "watch": None,
         "stale": None,
     }
@@ -162,9 +165,25 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
         },
         "origin": {key: value for key, value in merged["origin"].items() if key in BLOCKS},
         "duplicates": [list(item) for item in merged["duplicates"]],
+        "merge_keys": _merge_keys(merged["effective"], "")[:MOST_MERGE_KEYS],
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }
+
+
+def _merge_keys(value: Any, place: str) -> list[str]:
+    """Dotted paths of the keys named << in a value at a place. What such a key holds is not looked into."""
+    if isinstance(value, list):
+        return [
+            path for index, item in enumerate(value) for path in _merge_keys(item, "%s[%d]" % (place, index))
+        ]
+    if not isinstance(value, dict):
+        return []
+    found = []
+    for key, item in value.items():
+        here = "%s.%s" % (place, key) if place else key
+        found += [here] if key == "<<" else _merge_keys(item, here)
+    return found
 
 
 def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: Record | None) -> str | None:

@@ -78,7 +78,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "rotate": needs.rotate,
         "unit_dropin": needs.unit_dropin,
         "host_files": needs.files,
-        "warnings": _warnings(settings, choices, metrics),
+        "warnings": _warnings(facts, settings, choices, metrics),
         "restart_required": restart,
         "verdict": choices.verdict,
         "step": choices.step.shown(),
@@ -89,11 +89,16 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     }
 
 
-def _warnings(settings: Settings, choices: _Choices, metrics: host_needs.Metrics) -> list[str]:
+def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host_needs.Metrics) -> list[str]:
     """What a person should know of this host, and the plan does not change."""
     release = settings.release
+    merged = [
+        "%s is an ordinary key for Falco, whose YAML library merges nothing: what it refers to is not in "
+        "force there. Write its keys out" % path
+        for path in facts["config"]["merge_keys"]
+    ]
     found = [release.warning, choices.tight, *metrics.warnings]
-    return [text for text in found if text] + placement.findings(settings)
+    return [text for text in found if text] + placement.findings(settings) + merged
 
 
 # --- Hosts that get no plan, or another one

@@ -530,3 +530,16 @@ def test_trap_24_a_short_interval_is_a_warning_with_its_cause():
     # kmod loads no BPF programs.
     kmod = Host(arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: kmod")})
     assert plan(kmod, metrics_interval="2s")["warnings"] == []
+
+
+def test_trap_30_merge_keys_are_not_in_force_and_are_said():
+    main = SHIPPED.replace("engine:\n", "x: &rings {buf_size_preset: 7, cpus_for_each_buffer: 4}\nengine:\n")
+    main = main.replace("    cpus_for_each_buffer: 2\n    buf_size_preset: 4\n", "    <<: *rings\n")
+    host = Host().with_file(MAIN, main + "plugins: [{<<: *rings, name: a}]\n<<: *rings\n")
+    facts = host.facts()
+    assert facts["config"]["merge_keys"] == ["engine.modern_ebpf.<<", "plugins[0].<<", "<<"]
+    made = planner.make(facts, {})
+    # The code's defaults are in force: two CPUs for each buffer, and preset 4.
+    assert (made["buffers"]["buf_size_preset"], made["buffers"]["cpus_for_each_buffer"]) == (4, 2)
+    assert [text.split()[0] for text in made["warnings"] if "merges nothing" in text] == facts["config"]["merge_keys"]
+    assert "merges nothing" not in "".join(plan(Host())["warnings"])
