@@ -143,7 +143,8 @@ class Kernel(TypedDict):
 
 
 class Memory(TypedDict):
-    """total and available of the host; limit is MemoryMax of the unit, used its MemoryCurrent."""
+    """total and available of the host; limit is the smallest of the unit and its slices, used its
+    MemoryCurrent."""
 
     total: int | None
     available: int | None
