@@ -59,6 +59,10 @@ BLOCKS = (
     "webserver",
 )
 MAX_TEXT = 1 << 20
+# What all configuration files of one host may hold together: bytes, and files.
+MAX_TEXTS = 1 << 24
+MAX_FILES = 500
+FEWER_FILES = "remove files that Falco does not need from the directories in config_files"
 MAX_RULES = 1 << 25
 # Merge keys that are named; a host may send thousands.
 MOST_MERGE_KEYS = 20
@@ -71,6 +75,27 @@ def _text(item: dict[str, Any]) -> str:
             "%s: the host sent more than a configuration file may hold (%d bytes)" % (item["path"], MAX_TEXT)
         )
     return text
+
+
+def _texts(files: list[dict[str, Any]]) -> dict[str, str]:
+    """The texts that a host sent, by path. Raises ConfigError where that is more than one host may cost."""
+    if len(files) > MAX_FILES:
+        raise configuration.ConfigError(
+            "%s: the host sent %d configuration files, and at most %d are read: %s"
+            % (files[MAX_FILES]["path"], len(files), MAX_FILES, FEWER_FILES)
+        )
+    found, left = {}, MAX_TEXTS
+    for item in files:
+        if "data" not in item:
+            continue
+        found[item["path"]] = _text(item)
+        left -= len(found[item["path"]])
+        if left < 0:
+            raise configuration.ConfigError(
+                "%s: with this file the host's configuration is larger than %d bytes: %s"
+                % (item["path"], MAX_TEXTS, FEWER_FILES)
+            )
+    return found
 
 
 def _inflated(data: str, limit: int) -> str | None:
@@ -120,7 +145,7 @@ def _merged(sources: dict[str, Any], release: Release) -> Merged:
     broken = {item["path"]: item["reason"] for item in sources["files"] if "reason" in item}
     if sources["main"] in broken:
         raise configuration.ConfigError(broken[sources["main"]])
-    files = {item["path"]: _text(item) for item in sources["files"] if "data" in item}
+    files = _texts(sources["files"])
     # A file that can't be read matters only if Falco loads it.
     names = {**files, **dict.fromkeys(broken, "")}
     options = drivers.options_of(sources["arguments"])
