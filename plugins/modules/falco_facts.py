@@ -160,7 +160,7 @@ ansible_facts:
           returned: always
           sample: {online: 8, possible: 8, list: 0-7, reason: null}
         memory:
-          description: Bytes in total, available, the unit's limit and what the unit uses.
+          description: Bytes in total, available, the unit's effective limit and what the unit uses.
           type: dict
           returned: always
           sample: {total: 16777216000, available: 12000000000, limit: null, used: 62914560}
@@ -448,10 +448,14 @@ def service_facts(root, unit, reason):
 
 
 def memory_facts(root, unit):
-    limit, used = (
-        systemd.number(unit.get(name)) if unit else None for name in ("MemoryMax", "MemoryCurrent")
-    )
-    return dict(host.memory(root), limit=limit, used=used)
+    """The host's memory, and the smallest limit of the unit: its own, by any of its names, or that of a slice
+    around it.
+    """
+    unit = unit or {}
+    named = [systemd.number(unit.get(name)) for name in ("MemoryMax", "MemoryHigh", "MemoryLimit")]
+    limits = [value for value in named if value] + host.memory_limits(root, unit.get("ControlGroup"))
+    used = systemd.number(unit.get("MemoryCurrent"))
+    return dict(host.memory(root), limit=min(limits) if limits else None, used=used)
 
 
 def falco_facts(root, unit, process, start, binary, record):

@@ -21,8 +21,9 @@ Json = Any
 Policy = dict[str, Any]
 """A complete policy, as _tuning/policies.complete() returns it: each key of policies.OPTIONS."""
 
-DriverKind = str  # kmod, ebpf, modern_ebpf, or the name of another engine (replay, gvisor, nodriver)
-State = Literal["blind", "dropping", "overloaded", "unmeasured", "acceptable", "healthy"]
+# kmod, ebpf, modern_ebpf, none (the syscall source is disabled), or another engine (replay, gvisor, nodriver)
+DriverKind = str
+State = Literal["blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy"]
 StepName = Literal["priority", "quota", "buffers", "give_back", "syscalls"]
 
 ChangeKind = Literal[
@@ -146,7 +147,8 @@ class Kernel(TypedDict):
 
 
 class Memory(TypedDict):
-    """total and available of the host; limit is MemoryMax of the unit, used its MemoryCurrent."""
+    """total and available of the host; limit is the smallest of the unit and its slices, used its
+    MemoryCurrent."""
 
     total: int | None
     available: int | None
@@ -184,6 +186,7 @@ class Config(TypedDict):
     raw: dict[str, Any]
     origin: dict[str, str]
     duplicates: list[list[Any]]  # [path, key, line]
+    merge_keys: list[str]  # dotted paths of keys named <<, which Falco does not merge
     watch: bool | None
     stale: str | None
 
@@ -486,7 +489,7 @@ class Plan(TypedDict):
     changes: list[Change]
     buffers: ChosenBuffers | None
     seconds_bridged: Bridged | None
-    metrics_file: str | None
+    metrics_file: str | None  # of a proof: None where snapshots come too seldom for one
     sysctls: dict[str, str]
     directories: list[str]
     rotate: Rotation | None

@@ -112,6 +112,22 @@ def cgroup(root, control_group):
     return found
 
 
+# What cgroup v1 shows where there is no limit is a little less than 2^63.
+UNLIMITED = 1 << 62
+
+
+def memory_limits(root, control_group):
+    """Bytes that a unit's cgroup may hold, and each of its parents; those without a limit are left out."""
+    found, group = [], (control_group or "").rstrip("/")
+    while group:
+        for path in ("%s/memory.max" % group, "/memory%s/memory.limit_in_bytes" % group):
+            value = integer(read("%s/sys/fs/cgroup%s" % (root, path), 64))
+            if value is not None and value < UNLIMITED:
+                found.append(value)
+        group = group.rpartition("/")[0]
+    return found
+
+
 def digest(data):
     return hashlib.sha256(data).hexdigest()
 

@@ -18,7 +18,7 @@ UNITS = (
 
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,"
-    "CPUQuotaPerSecUSec,MemoryMax,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,"
+    "CPUQuotaPerSecUSec,MemoryMax,MemoryHigh,MemoryLimit,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,"
     "Result,"
     "Environment"
 )

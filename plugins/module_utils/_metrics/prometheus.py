@@ -12,6 +12,12 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lin
 _SAMPLE = re.compile(
     r"^falcosecurity_(falco|scap|evt|plugins)_([A-Za-z0-9_]{1,160})(?:\{(.*)\})? (\S{1,40})(?: -?\d+)?$"
 )
+_EVENTS = re.compile(r"^falcosecurity_(?:scap|falco)_n_evts_total(?:\{[^}]*\})? ")
+_DROPS = re.compile(r"^falcosecurity_(?:scap|falco)_n_drops_total(?:\{[^}]*\})? ")
+TWO_SOURCES = (
+    "%s holds the event counters of more than one source, and which are the kernel's can't be told (a bug of "
+    "Falco before 0.41.1 with plugins): upgrade Falco, or set metrics.output_file"
+)
 _LABEL = re.compile(r'([a-z_]{1,40})="((?:[^"\\]|\\.)*)"')
 _ENDINGS = (
     (re.compile(r"_run_time_nanoseconds_total$"), ".run_time_ns"),
@@ -23,16 +29,36 @@ _ENDINGS = (
 )
 
 
+def kernel_lines(text):
+    """The lines of a /metrics body without the event counts of other sources; None where those can't be told.
+
+    0.38 to 0.41.0 print n_evts once for each source under one name, in any order. A source's counters begin
+    with it, and only the kernel's go on to n_drops.
+    """
+    lines = text.split("\n")
+    starts = [number for number, line in enumerate(lines) if _EVENTS.match(line)]
+    if len(starts) < 2:
+        return lines
+    ends = starts[1:] + [len(lines)]
+    kernel = [
+        start for start, end in zip(starts, ends) if any(_DROPS.match(line) for line in lines[start:end])
+    ]
+    if len(kernel) != 1:
+        return None
+    others = set(starts) - set(kernel)
+    return [line for number, line in enumerate(lines) if number not in others]
+
+
 def from_prometheus(text, now=None):
     """One snapshot of a /metrics body, in the JSON's names; None without counters of the syscall source.
 
     now: Unix time in ns of the scrape, which the body doesn't carry. 0.38 calls its kernel counters falco_…,
     has one family per category and a total; later ones have labels and no total. Since 0.42 the enter-side
     drops of open and connect are printed as 0 here, whatever they are. Two programs of one (cut) name are
-    added up. No falco.num_evts, rates or percentages.
+    added up. No falco.num_evts, rates or percentages. None, too, where kernel_lines() finds none.
     """
     found = {"evt.source": "syscall", "evt.time": now if now is not None else 0}
-    for line in text.split("\n"):
+    for line in kernel_lines(text) or []:
         match = (
             _SAMPLE.match(line.rstrip("\r"))
             if line.startswith("falcosecurity_") and len(line) <= 4096
@@ -55,7 +81,8 @@ def from_prometheus(text, now=None):
 
 def _info(found, name, labels):
     if name == "engine_name" and labels.get("evt_source", "syscall") == "syscall":
-        found["scap.engine_name"] = labels.get("engine_name")
+        if labels.get("engine_name") != "source_plugin":
+            found["scap.engine_name"] = labels.get("engine_name")
     elif name == "version":
         found["falco.version"] = labels.get("version")
 
@@ -140,11 +167,8 @@ def scrape(url, max_bytes, timeout):
     return None, "%s answers with more than %d bytes" % (url, max_bytes)
 
 
-_EVENTS = re.compile(r"^falcosecurity_(?:scap|falco)_n_evts_total(?:\{[^}]*\})? (\S+)", re.M)
-
-
 def events(url):
-    """scap n_evts of a host's own /metrics, or None.
+    """The kernel's n_evts of a host's own /metrics, or None.
 
     Only for releases that survive being asked before capture.
     """
@@ -153,8 +177,4 @@ def events(url):
             text = answer.read(1 << 22).decode("utf-8", "replace")
     except (OSError, ValueError):
         return None
-    match = _EVENTS.search(text)
-    try:
-        return int(float(match.group(1))) if match else None
-    except ValueError:
-        return None
+    return (from_prometheus(text) or {}).get("scap.n_evts")

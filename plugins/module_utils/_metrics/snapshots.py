@@ -222,6 +222,8 @@ def two_scrapes(source, limits):
         read += len(text or "")
         snapshot = prometheus.from_prometheus(text, int((began + asked - mark) * 1e9)) if text else None
         if snapshot is None:
+            if text and prometheus.kernel_lines(text) is None:
+                reason = prometheus.TWO_SOURCES % url
             reason = (
                 reason or "%s holds no counters of the syscall source (404 until the driver is open)" % url
             )

@@ -15,23 +15,65 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Merged, Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import UNIT_DRIVERS
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL, UNIT_DRIVERS
 
 
-def options_of(arguments: list[str]) -> list[str]:
-    """The values of -o and --option in an argument list."""
+# Engines of a Falco that watches no system calls of the host, and what it does instead. There are no ring
+# buffers and no kernel counters then.
+WITHOUT_SYSCALLS = {
+    "none": "its syscall source is disabled, so it reads plugins only",
+    "nodriver": "no driver is opened",
+    "gvisor": "its events come from gVisor sandboxes",
+    "replay": "it replays a capture file",
+}
+
+
+def _values(arguments: list[str], long: str, short: str = "") -> list[str]:
+    """The values of an option in an argument list: --long VALUE, --long=VALUE, -s VALUE and -sVALUE."""
     found, wait = [], False
     for argument in arguments[1:]:
         if wait:
             found.append(argument)
             wait = False
-        elif argument in ("-o", "--option"):
+        elif argument in (long, short or long):
             wait = True
-        elif argument.startswith("--option="):
-            found.append(argument[len("--option=") :])
-        elif argument.startswith("-o") and not argument.startswith("--") and len(argument) > 2:
-            found.append(argument[2:])
+        elif argument.startswith(long + "="):
+            found.append(argument[len(long) + 1 :])
+        elif short and argument.startswith(short) and not argument.startswith("--"):
+            found.append(argument[len(short) :])
     return found
+
+
+def options_of(arguments: list[str]) -> list[str]:
+    """The values of -o and --option in an argument list."""
+    return _values(arguments, "--option", "-o")
+
+
+def _sources(arguments: list[str], option: str) -> list[str]:
+    """The event sources that an option names, which may be given more than once."""
+    return [name.strip() for value in _values(arguments, option) for name in value.split(",")]
+
+
+def _without_syscalls(arguments: list[str], effective: dict[str, Any], release: Release) -> Driver | None:
+    """The driver where the arguments leave no system calls to watch, else None.
+
+    Sources: userspace/falco/app/options.cpp and app/actions/select_event_sources.cpp. gVisor, nodriver and
+    a capture file are options up to 0.37; later releases have engine.kind for them.
+    """
+    if SYSCALL in _sources(arguments, "--disable-source"):
+        return {"kind": "none", "decided_by": "process arguments: --disable-source %s" % SYSCALL}
+    enabled = _sources(arguments, "--enable-source")
+    if enabled and SYSCALL not in enabled:
+        return {"kind": "none", "decided_by": "process arguments: --enable-source %s" % ",".join(enabled)}
+    if not old_form(Settings(effective, release)):
+        return None
+    if _values(arguments, "--gvisor-config", "-g"):
+        return {"kind": "gvisor", "decided_by": "process arguments: --gvisor-config"}
+    if "--nodriver" in arguments:
+        return {"kind": "nodriver", "decided_by": "process arguments: --nodriver"}
+    if "-e" in arguments:
+        return {"kind": "replay", "decided_by": "process arguments: -e"}
+    return None
 
 
 def old_form(settings: Settings) -> bool:
@@ -78,12 +120,18 @@ def decide(
     merged: Merged | None,
     release: Release,
 ) -> Driver:
-    """{'kind', 'decided_by'}: kind is kmod, ebpf, modern_ebpf or another engine's name.
+    """{'kind', 'decided_by'}: kind is kmod, ebpf, modern_ebpf, none, or another engine's name.
+
+    none: the syscall source is disabled (WITHOUT_SYSCALLS).
 
     arguments: of the running process, else of the unit's ExecStart. merged: what config.merge() returned, or
     None.
     """
-    kind = _from_arguments(arguments, environment, merged["effective"] if merged else {}, release)
+    effective = merged["effective"] if merged else {}
+    without = _without_syscalls(arguments, effective, release)
+    if without:
+        return without
+    kind = _from_arguments(arguments, environment, effective, release)
     origin = merged["origin"].get("engine") if merged else None
     if kind and merged and release.since(0, 37) and not release.options_beat_fragments:
         # Before 0.41 a fragment with an engine block beats -o (recorded on 0.38.2).

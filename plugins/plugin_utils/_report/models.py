@@ -59,7 +59,7 @@ PERCENTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999), ("max",
 TOLERANCE_POINTS = 0.5
 TOLERANCE_SHARE = 0.2
 # Between these groups the state decides, within one the drops do: healthy and acceptable are both fine, and
-# overloaded names another remedy than dropping, not another loss. unmeasured cannot be compared.
+# overloaded names another remedy than dropping, not another loss. The others cannot be compared.
 _GRADE = {"healthy": 0, "acceptable": 0, "dropping": 1, "overloaded": 1, "blind": 2}
 
 
@@ -295,6 +295,7 @@ def _headline(fleet: Fleet, policy: ReportPolicy) -> str:
         (states["acceptable"], "loses a little", "lose a little"),
         (states["blind"], "is blind", "are blind"),
         (states["unmeasured"], "could not be measured", "could not be measured"),
+        (states["no_syscalls"], "watches no system calls", "watch no system calls"),
         (len(fleet["unreachable"]), "could not be reached", "could not be reached"),
         (len(fleet["failed"]), "failed", "failed"),
     ):

@@ -38,7 +38,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import 
 
 SCHEMA_VERSION = 1
 # Worst first.
-STATES = ("blind", "dropping", "overloaded", "unmeasured", "acceptable", "healthy")
+STATES = ("blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy")
 MEASURED = ("dropping", "overloaded", "acceptable", "healthy")
 STATUSES = ("ok", "unreachable", "failed")
 # Of a host in a list of hosts: its state, or the status of one that was not audited. What needs somebody
@@ -50,6 +50,7 @@ CONDITIONS = (
     "failed",
     "unreachable",
     "unmeasured",
+    "no_syscalls",
     "acceptable",
     "healthy",
 )

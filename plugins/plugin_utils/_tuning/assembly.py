@@ -59,7 +59,13 @@ BLOCKS = (
     "webserver",
 )
 MAX_TEXT = 1 << 20
+# What all configuration files of one host may hold together: bytes, and files.
+MAX_TEXTS = 1 << 24
+MAX_FILES = 500
+FEWER_FILES = "remove files that Falco does not need from the directories in config_files"
 MAX_RULES = 1 << 25
+# Merge keys that are named; a host may send thousands.
+MOST_MERGE_KEYS = 20
 
 
 def _text(item: dict[str, Any]) -> str:
@@ -69,6 +75,27 @@ def _text(item: dict[str, Any]) -> str:
             "%s: the host sent more than a configuration file may hold (%d bytes)" % (item["path"], MAX_TEXT)
         )
     return text
+
+
+def _texts(files: list[dict[str, Any]]) -> dict[str, str]:
+    """The texts that a host sent, by path. Raises ConfigError where that is more than one host may cost."""
+    if len(files) > MAX_FILES:
+        raise configuration.ConfigError(
+            "%s: the host sent %d configuration files, and at most %d are read: %s"
+            % (files[MAX_FILES]["path"], len(files), MAX_FILES, FEWER_FILES)
+        )
+    found, left = {}, MAX_TEXTS
+    for item in files:
+        if "data" not in item:
+            continue
+        found[item["path"]] = _text(item)
+        left -= len(found[item["path"]])
+        if left < 0:
+            raise configuration.ConfigError(
+                "%s: with this file the host's configuration is larger than %d bytes: %s"
+                % (item["path"], MAX_TEXTS, FEWER_FILES)
+            )
+    return found
 
 
 def _inflated(data: str, limit: int) -> str | None:
@@ -107,6 +134,7 @@ def _no_config(main: str, reason: str | None) -> Config:
         "raw": {},
         "origin": {},
         "duplicates": [],
+        "merge_keys": [],
         "watch": None,
         "stale": None,
     }
@@ -117,7 +145,7 @@ def _merged(sources: dict[str, Any], release: Release) -> Merged:
     broken = {item["path"]: item["reason"] for item in sources["files"] if "reason" in item}
     if sources["main"] in broken:
         raise configuration.ConfigError(broken[sources["main"]])
-    files = {item["path"]: _text(item) for item in sources["files"] if "data" in item}
+    files = _texts(sources["files"])
     # A file that can't be read matters only if Falco loads it.
     names = {**files, **dict.fromkeys(broken, "")}
     options = drivers.options_of(sources["arguments"])
@@ -162,9 +190,25 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
         },
         "origin": {key: value for key, value in merged["origin"].items() if key in BLOCKS},
         "duplicates": [list(item) for item in merged["duplicates"]],
+        "merge_keys": _merge_keys(merged["effective"], "")[:MOST_MERGE_KEYS],
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }
+
+
+def _merge_keys(value: Any, place: str) -> list[str]:
+    """Dotted paths of the keys named << in a value at a place. What such a key holds is not looked into."""
+    if isinstance(value, list):
+        return [
+            path for index, item in enumerate(value) for path in _merge_keys(item, "%s[%d]" % (place, index))
+        ]
+    if not isinstance(value, dict):
+        return []
+    found = []
+    for key, item in value.items():
+        here = "%s.%s" % (place, key) if place else key
+        found += [here] if key == "<<" else _merge_keys(item, here)
+    return found
 
 
 def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: Record | None) -> str | None:

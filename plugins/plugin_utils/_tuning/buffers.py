@@ -111,7 +111,7 @@ def budget(memory: Mapping[str, int | None], policy: Policy) -> Budget:
         bounds.append((available * share // 100, "%.10g %% of the %s available" % (share, human(available))))
     if limit:
         rest = max(0, limit - (memory.get("used") or 0))
-        bounds.append((rest, "MemoryMax of the unit (%s) less what Falco uses" % human(limit)))
+        bounds.append((rest, "the unit's memory limit of %s less what Falco uses" % human(limit)))
     if policy.get("max_bytes"):
         bounds.append((policy["max_bytes"], "the policy's buffer_max_bytes"))
     if not bounds:
@@ -126,6 +126,18 @@ def human(size: float) -> str:
         if size >= width:
             return "%.10g %s" % (round(size / float(width), 1), unit)
     return "%d B" % size
+
+
+def tight(machine: Machine, chosen: ChosenBuffers) -> str | None:
+    """Why the unit's memory limit is too tight for rings that are kept, or None."""
+    room = budget({name: machine.memory.get(name) for name in ("limit", "used")}, {})
+    if room["bytes"] is None or chosen["bytes_at_load"] <= room["bytes"]:
+        return None
+    return (
+        "the ring buffers take %s while Falco starts, and their limit is %s (%s); they are kept, since "
+        "nothing measured asks for smaller ones: raise the limit"
+        % (human(chosen["bytes_at_load"]), human(room["bytes"]), room["bound"])
+    )
 
 
 class Machine(NamedTuple):
@@ -173,8 +185,8 @@ class _Room:
     ) -> None:
         self.machine = machine
         self.limit = budget(machine.memory, policy)
-        # Rings that run already and are kept on evidence are held only to a limit that somebody set.
-        self.set_limit = budget({name: machine.memory.get(name) for name in ("limit", "used")}, policy)
+        # Rings that run already and are kept on evidence are held only to what policy sets.
+        self.set_limit = budget({}, policy)
         self.running = None
         if current and asked:
             self.running = (current["buf_size_preset"], current["cpus_for_each_buffer"])

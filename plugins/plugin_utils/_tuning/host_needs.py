@@ -33,11 +33,19 @@ FLAGS = (
 )
 
 
+# Milliseconds. The timer signal of metrics.interval interrupts the BPF verifier, which gives up after
+# five tries: with 2 s a starved Falco failed to start four times of five, with 10 s and 30 s never.
+SAFE_INTERVAL = 10000
+
+
 class Metrics(NamedTuple):
-    """path: the file that Falco will write metrics to; None where there will be none."""
+    """path: the file that Falco will write metrics to; None where there will be none. proof: the same file,
+    where snapshots come often enough to prove a change by them."""
 
     path: str | None
+    proof: str | None
     settings: tuple[Setting, ...]
+    warnings: tuple[str, ...]
 
 
 class Needs(NamedTuple):
@@ -64,7 +72,7 @@ def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
     """Metrics on, written to a file outside the unit's sandbox. Raises PlanError where policy names a hidden
     one."""
     if not policy["metrics"] or not settings.release.metrics:
-        return Metrics(None, ())
+        return Metrics(None, None, (), ())
     output, wanted = settings.value("metrics.output_file"), _own_metrics_file(policy)
     hidden = facts["service"]["sandbox"]["private_tmp"]
     if hidden and _temporary(wanted, policy):
@@ -75,13 +83,11 @@ def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
             % (policy["metrics_dir"], facts["service"]["unit"])
         )
     found = [Setting("metrics.enabled", True, "without metrics drops are silent")]
-    interval = policies.duration_ms(settings.value("metrics.interval"))
-    if interval != policies.duration_ms(policy["metrics_interval"]):
-        found.append(
-            Setting(
-                "metrics.interval", policy["metrics_interval"], "snapshots often enough to judge the host by"
-            )
-        )
+    rhythm = _interval(settings, policy, facts["driver"]["kind"])
+    found.extend(rhythm.settings)
+    if not settings.value("metrics.enabled"):
+        why = "an audit reads the file: as alerts, each snapshot would go to every output"
+        found.append(Setting("metrics.output_rule", False, why))
     if not output:
         why = (
             "a file that an audit can read; its directory is made first, since Falco exits where it is "
@@ -94,7 +100,49 @@ def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
         output = wanted
         found.append(Setting("metrics.output_file", output, why))
     found.extend(Setting("metrics." + flag, True, why) for flag, why in FLAGS)
-    return Metrics(output, tuple(found))
+    proof = output if rhythm.proves else None
+    return Metrics(output, proof, tuple(found), rhythm.warnings)
+
+
+class _Rhythm(NamedTuple):
+    """How often snapshots come. proves: whether two come within the policy's healthy_deadline."""
+
+    settings: tuple[Setting, ...]
+    proves: bool
+    warnings: tuple[str, ...]
+
+
+def _interval(settings: Settings, policy: Policy, driver: str | None) -> _Rhythm:
+    """The policy's interval, but for one in force that is shorter, or whose snapshots are alerts too."""
+    now, raw = policies.duration_ms(settings.value("metrics.interval")), settings.value("metrics.interval")
+    wanted = policies.duration_ms(policy["metrics_interval"])
+    alerts = now > wanted and bool(settings.value("metrics.output_rule"))
+    keep = bool(settings.value("metrics.enabled")) and (alerts or 0 < now < wanted)
+    interval = now if keep else wanted
+    proves = policy["min_healthy_time"] + 2 * interval / 1000.0 < policy["healthy_deadline"]
+    warnings = []
+    if keep and alerts:
+        warnings.append(
+            "metrics.interval stays at %s: metrics.output_rule is on, so each snapshot is an alert on every "
+            "output, and %s would make %.3g times as many. Set metrics.output_rule: false to have it "
+            "shortened%s"
+            % (
+                raw,
+                policy["metrics_interval"],
+                now / wanted,
+                "" if proves else "; until then counters come too seldom to prove a change",
+            )
+        )
+    if interval < SAFE_INTERVAL and driver != "kmod":
+        warnings.append(
+            "metrics.interval is %s: below 10s its timer can interrupt the loading of Falco's BPF programs, "
+            "and Falco then does not start on a busy host (Resource temporarily unavailable)"
+            % (raw if keep else policy["metrics_interval"])
+        )
+    made = Setting(
+        "metrics.interval", policy["metrics_interval"], "snapshots often enough to judge the host by"
+    )
+    return _Rhythm(() if interval == now else (made,), proves, tuple(warnings))
 
 
 def around(facts: Facts, policy: Policy, driver: str, output: str | None, step: Step) -> Needs:

@@ -20,7 +20,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Policy,
     Verdict,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
@@ -47,6 +47,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     release = _release(facts)
     if facts["host"]["unfinished"]:
         return _recovery(facts, release)
+    _refuse_without_syscalls(facts)
     _refuse_unreadable(facts)
     _refuse_stopped(facts)
     driver = _driver(facts, policy, release)
@@ -71,13 +72,13 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "changes": made if restart else made + (_proven_again(facts) or _profile_kept(choices.step)),
         "buffers": choices.buffers,
         "seconds_bridged": _bridged(driver, facts, choices),
-        "metrics_file": metrics.path,
+        "metrics_file": metrics.proof,
         "sysctls": needs.sysctls,
         "directories": needs.directories,
         "rotate": needs.rotate,
         "unit_dropin": needs.unit_dropin,
         "host_files": needs.files,
-        "warnings": ([release.warning] if release.warning else []) + placement.findings(settings),
+        "warnings": _warnings(facts, settings, choices, metrics),
         "restart_required": restart,
         "verdict": choices.verdict,
         "step": choices.step.shown(),
@@ -86,6 +87,18 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "coverage": syscalls["coverage"] if syscalls else None,
         "needs": choices.needs,
     }
+
+
+def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host_needs.Metrics) -> list[str]:
+    """What a person should know of this host, and the plan does not change."""
+    release = settings.release
+    merged = [
+        "%s is an ordinary key for Falco, whose YAML library merges nothing: what it refers to is not in "
+        "force there. Write its keys out" % path
+        for path in facts["config"]["merge_keys"]
+    ]
+    found = [release.warning, choices.tight, *metrics.warnings]
+    return [text for text in found if text] + placement.findings(settings) + merged
 
 
 # --- Hosts that get no plan, or another one
@@ -133,6 +146,16 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "coverage": None,
         "needs": None,
     }
+
+
+def _refuse_without_syscalls(facts: Facts) -> None:
+    kind, decided_by = facts["driver"]["kind"], facts["driver"]["decided_by"]
+    if kind in drivers.WITHOUT_SYSCALLS:
+        raise PlanError(
+            "this Falco watches no system calls of the host: %s (%s). There are no ring buffers and no "
+            "kernel counters to tune, and nothing was changed; leave the host out of falco_tune_hosts"
+            % (drivers.WITHOUT_SYSCALLS[kind], decided_by)
+        )
 
 
 def _refuse_unreadable(facts: Facts) -> None:
@@ -193,6 +216,7 @@ class _Choices(NamedTuple):
     step: Step
     current: Buffers
     buffers: ChosenBuffers
+    tight: str | None  # why the unit's memory limit is too tight for the buffers
     settings: tuple[Setting, ...]
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
@@ -205,7 +229,7 @@ def _choose(
     current = buffers.in_force(settings, driver)
     case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
     first = steps.choose(case, measuring)
-    chosen = _rings(case, place, first)
+    chosen, tight = _rings(case, place, first)
     first = steps.within_budget(first, chosen, current)
     case = case._replace(verdict=steps.merged(case.verdict, first))
     second, needs = _syscalls(case, settings, first)
@@ -218,13 +242,15 @@ def _choose(
         second if second.name else first,
         current,
         chosen,
+        tight,
         (*second.settings, *wanted),
         second.syscalls,
         needs,
     )
 
 
-def _rings(case: Case, place: placement.Target, step: Step) -> ChosenBuffers:
+def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffers, str | None]:
+    """The rings, and why the unit's memory limit is too tight for them."""
     facts = case.facts
     machine = buffers.Machine(
         case.driver, facts["cpus"]["online"] or 1, _memory(case), facts["kernel"]["page_size"]
@@ -232,17 +258,18 @@ def _rings(case: Case, place: placement.Target, step: Step) -> ChosenBuffers:
     record = facts["host"]["record"]
     settled = bool(record and place.path in record["files"])
     try:
-        return buffers.choose(
+        chosen = buffers.choose(
             machine, policies.buffer_policy(case.policy), case.current, settled, step.buffers
         )
     except buffers.BufferError as error:
         raise PlanError(str(error)) from None
+    return chosen, buffers.tight(machine, chosen)
 
 
 def _memory(case: Case) -> dict[str, int | None]:
     """The host's memory with the present rings given back: they will be replaced."""
     memory: Memory = case.facts["memory"]
-    available, used = memory["available"], memory["used"]
+    available, used, limit = memory["available"], memory["used"], memory["limit"]
     rings = buffers.layout(
         case.driver,
         case.facts["cpus"]["online"] or 1,
@@ -251,9 +278,11 @@ def _memory(case: Case) -> dict[str, int | None]:
     )
     if available is not None:
         available += rings["bytes_total"]
-    if used is not None and case.driver == "modern_ebpf":  # the others' rings are not charged to the unit
+    if case.driver != "modern_ebpf":
+        limit = None  # the kernel charges only modern_ebpf's rings to the unit's cgroup
+    elif used is not None:
         used = max(0, used - rings["bytes_total"])
-    return {"total": memory["total"], "available": available, "limit": memory["limit"], "used": used}
+    return {"total": memory["total"], "available": available, "limit": limit, "used": used}
 
 
 def current_syscalls(settings: Settings) -> dict[str, Any]:

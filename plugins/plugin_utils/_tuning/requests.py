@@ -153,6 +153,9 @@ def _from_policy(state: str, policy: Policy) -> Request:
 def _prove(request: Request, plan: Plan, policy: Policy, after: Settings) -> None:
     """What proves the change."""
     rings, lines = plan["buffers"], plan["unit_dropin"] or {}
+    if plan["metrics_file"]:
+        interval = policies.duration_ms(after.value("metrics.interval"))
+        request["proof"]["interval"] = interval / 1000.0
     made: dict[str, Any] = {
         "metrics_file": plan["metrics_file"] or "",
         "scrape_url": scrape_url(after),
@@ -206,7 +209,8 @@ def weak_evidence(plan: Plan, policy: Policy) -> str | None:
         % (
             "falco_tune_metrics is false"
             if not policy["metrics"]
-            else "Falco %s writes no metrics to a file" % plan["release"]
+            else "Falco %s writes no metrics to a file, or too seldom for falco_tune_healthy_deadline"
+            % plan["release"]
         )
     )
 

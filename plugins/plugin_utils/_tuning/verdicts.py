@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, Mapping, NamedTuple, TypedDict, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, State, Verdict, Window
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 
 # Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
@@ -78,6 +78,8 @@ BESIDE_BUFFERS = (
         "lower falco_libs.snaplen if it was raised, or leave out the calls that carry them",
     ),
 )
+NO_METRICS = "Falco %s has no metrics: they came with 0.35"
+GET_METRICS = "upgrade Falco: releases before 0.35 have no metrics, so what they lose can't be measured"
 SWITCH_ON = "set metrics.enabled: true, an interval and metrics.output_file"
 
 
@@ -98,7 +100,7 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
     release = releases.known(facts["falco"]["version"])
     settings = None if release is None else Settings(facts["config"]["effective"], release)
     cpu = schedule(facts)
-    early = _blind(facts, window, policy) or _unmeasured(window, policy, settings)
+    early = _blind(facts, window, policy) or _unmeasured(facts, policy, settings, cpu)
     if early:
         return _verdict(facts, cpu, *early)
     lost = window["drops_percent"] or 0.0
@@ -215,6 +217,13 @@ def _blind(facts: Facts, window: Window, policy: Mapping[str, Any]) -> tuple[Sta
         unit = facts["service"]["unit"]
         reason = "Falco is not running%s" % (" (unit %s)" % unit if unit else "")
         return "blind", Finding("none", "start", (reason,))
+    kind = facts["driver"]["kind"]
+    if kind in drivers.WITHOUT_SYSCALLS:
+        reason = "Falco watches no system calls here: %s (%s)" % (
+            drivers.WITHOUT_SYSCALLS[kind],
+            facts["driver"]["decided_by"],
+        )
+        return "no_syscalls", Finding("none", "none", (reason,))
     seconds = window["seconds"] or 0
     if window["basis"] == "counters" and window["events"] == 0 and seconds >= policy["min_observation"]:
         reason = "Falco runs, but counted no event in %s s" % _short(seconds)
@@ -224,8 +233,9 @@ def _blind(facts: Facts, window: Window, policy: Mapping[str, Any]) -> tuple[Sta
 
 
 def _unmeasured(
-    window: Window, policy: Mapping[str, Any], settings: Settings | None
+    facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: Schedule
 ) -> tuple[State, Finding] | None:
+    window = facts["metrics"]
     if window["voided"]:
         return "unmeasured", _no_window(window["voided"], policy, settings)
     seconds, least = window["seconds"] or 0, policy["min_observation"]
@@ -235,7 +245,9 @@ def _unmeasured(
             _short(seconds),
             window["drops"],
         )
-        return "dropping", Finding("unknown", "measure", (reason,), {"switch_on": SWITCH_ON})
+        # How long a quota kept Falco off the CPU is known without metrics.
+        found = _throttled(facts, window, cpu) or _unknown(settings)
+        return "dropping", found._replace(reasons=(reason, *found.reasons))
     if seconds < least:
         reason = "observed for %s s only, policy requires %s s before a host is judged" % (
             _short(seconds),
@@ -247,11 +259,17 @@ def _unmeasured(
 
 def _no_window(reason: str, policy: Mapping[str, Any], settings: Settings | None) -> Finding:
     if settings and not settings.release.metrics:
-        reason = "Falco %s has no metrics: they came with 0.35" % settings.release
-        return Finding("unknown", "measure", (reason,), {"switch_on": "upgrade Falco"})
+        return _unknown(settings)
     if settings and settings.value("metrics.enabled"):
         return Finding("unknown", "observe", (reason,), {"seconds": policy["min_observation"]})
     return Finding("unknown", "measure", (reason,), {"switch_on": SWITCH_ON})
+
+
+def _unknown(settings: Settings | None) -> Finding:
+    """The bottleneck can't be told without metrics: what brings them."""
+    if settings and not settings.release.metrics:
+        return Finding("unknown", "upgrade", (NO_METRICS % settings.release,), advice=GET_METRICS)
+    return Finding("unknown", "measure", (), {"switch_on": SWITCH_ON})
 
 
 # --- Measured hosts

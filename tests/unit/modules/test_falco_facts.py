@@ -191,3 +191,34 @@ def test_our_own_dropin_of_the_unit(root):
 
 def test_the_interpreter_of_the_tests_is_no_stand_in_for_falco():
     assert falco_facts.version_of(sys.executable, None)[0] is None
+
+
+@pytest.mark.parametrize("properties, groups, limit", [
+    ({}, {}, None),
+    ({"MemoryMax": "infinity", "MemoryHigh": "infinity", "MemoryLimit": "infinity"}, {}, None),
+    ({"MemoryMax": "1073741824"}, {}, 1 << 30),
+    ({"MemoryMax": "infinity", "MemoryLimit": "1073741824"}, {}, 1 << 30),
+    ({"MemoryMax": "1073741824", "MemoryHigh": "536870912"}, {}, 1 << 29),
+    ({"MemoryMax": "1073741824"}, {"/system.slice/memory.max": "268435456"}, 1 << 28),
+    ({"MemoryMax": "infinity"}, {"/system.slice/falco.service/memory.max": "4096", "/system.slice/memory.max": "max"}, 4096),
+    ({"MemoryMax": "8192"}, {"/system.slice/falco.service/memory.max": "max"}, 8192),
+    ({}, {"/memory/system.slice/memory.limit_in_bytes": "4096",
+          "/memory/system.slice/falco.service/memory.limit_in_bytes": "9223372036854771712"}, 4096),
+    ({"MemoryMax": "infinity"}, {"/other.slice/memory.max": "4096"}, None),
+])
+def test_the_memory_limit_is_the_smallest_that_holds(tmp_path, properties, groups, limit):
+    for path, text in groups.items():
+        place = tmp_path / ("sys/fs/cgroup" + path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text + "\n")
+    unit = dict(properties, ControlGroup="/system.slice/falco.service", MemoryCurrent="77")
+    found = falco_facts.memory_facts(str(tmp_path), unit)
+    assert (found["limit"], found["used"]) == (limit, 77)
+
+
+def test_a_host_without_a_unit_has_no_memory_limit(tmp_path):
+    assert falco_facts.memory_facts(str(tmp_path), None) == {"total": None, "available": None, "limit": None, "used": None}
+
+
+def test_systemd_is_asked_for_every_name_of_the_memory_limit():
+    assert {"MemoryMax", "MemoryHigh", "MemoryLimit", "ControlGroup"} <= set(systemd.PROPERTIES.split(","))

@@ -16,6 +16,7 @@ const STATES = [
   ["failed", "the audit failed on this host", "M-4.2-4.2H4.2V4.2H-4.2Z"],
   ["unreachable", "could not be reached", "M-5-1.7H5V1.7H-5Z"],
   ["unmeasured", "not measured yet", RING],
+  ["no_syscalls", "Falco watches no system calls here, so there is nothing to tune", "M-5-1H5V1H-5Z"],
   ["acceptable", "loses some events, within the policy", "M0-5.2L5.2 0L0 5.2L-5.2 0Z"],
   ["healthy", "loses no events", CIRCLE],
 ];

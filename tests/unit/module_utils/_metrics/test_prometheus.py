@@ -54,3 +54,51 @@ def test_two_programs_of_one_name_are_added_up():
 ])
 def test_only_loopback(url, local):
     assert prometheus.loopback(url) is local
+
+
+def two_sources(prefix, plugin_last, drops=True, both=False):
+    kernel = ['falcosecurity_scap_engine_name_info{engine_name="modern_bpf"} 1', "falcosecurity_%s_n_evts_total 8640000" % prefix]
+    kernel += ["falcosecurity_%s_n_drops_total 5000" % prefix] if drops else []
+    plugin = ['falcosecurity_scap_engine_name_info{engine_name="source_plugin"} 1', "falcosecurity_%s_n_evts_total 15" % prefix]
+    plugin += ["falcosecurity_%s_n_drops_total 1" % prefix] if both else []
+    return "\n".join(["falcosecurity_falco_host_num_cpus_total 4"] + (kernel + plugin if plugin_last else plugin + kernel)
+                     + ["falcosecurity_falco_outputs_queue_num_drops_total 3", ""])
+
+
+@pytest.mark.parametrize("prefix", ["falco", "scap"])
+@pytest.mark.parametrize("plugin_last", [False, True])
+def test_trap_29_of_two_sources_the_kernels_counters_count(prefix, plugin_last, monkeypatch):
+    text = two_sources(prefix, plugin_last)
+    found = prometheus.from_prometheus(text)
+    assert (found["scap.n_evts"], found["scap.n_drops"], found["scap.engine_name"]) == (8640000, 5000, "modern_bpf")
+    assert (found["falco.host_num_cpus"], found["falco.outputs_queue_num_drops"]) == (4, 3)
+    monkeypatch.setattr(prometheus, "_opener", lambda url: Answer(text))
+    assert prometheus.events("http://127.0.0.1/metrics") == 8640000
+
+
+class Answer:
+    """An opener whose every answer is one text."""
+
+    def __init__(self, text):
+        self.text = text.encode()
+
+    def open(self, url, timeout):
+        return self
+
+    def read(self, size):
+        return self.text[:size]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *dummy):
+        return None
+
+
+@pytest.mark.parametrize("text", [two_sources("scap", False, drops=False), two_sources("scap", True, both=True)])
+def test_trap_29_sources_that_can_not_be_told_apart_are_refused(text, monkeypatch):
+    assert prometheus.from_prometheus(text) is None and prometheus.kernel_lines(text) is None
+    monkeypatch.setattr(prometheus, "scrape", lambda *dummy: (text, None))
+    limits = {"max_bytes": 1 << 20, "timeout": 1}
+    found = snapshots.two_scrapes({"url": "http://127.0.0.1/metrics", "seconds": 0, "scrape_ok": True}, limits)
+    assert "more than one source" in found["reason"] and "upgrade Falco" in found["reason"]

@@ -113,3 +113,37 @@ def test_before_0_37_the_unit_tells_where_no_process_and_no_arguments_do(unit, k
 def test_nothing_merged_still_decides():
     assert drivers.decide(["falco", "-o", "engine.kind=kmod"], {}, None, None, releases.release_for("0.44.1"))["kind"] == "kmod"
     assert drivers.decide(["falco"], {}, None, None, releases.release_for("0.44.1"))["decided_by"] == "default of release 0.44.1"
+
+
+@pytest.mark.parametrize("version, arguments, kind, by", [
+    ("0.44.1", ["--disable-source", "syscall"], "none", "--disable-source syscall"),
+    ("0.33.1", ["--disable-source=syscall"], "none", "--disable-source syscall"),
+    ("0.41.3", ["--disable-source", "k8s_audit,syscall"], "none", "--disable-source syscall"),
+    ("0.44.1", ["--enable-source=k8s_audit"], "none", "--enable-source k8s_audit"),
+    ("0.44.1", ["--enable-source", "k8s_audit", "--enable-source", "okta"], "none", "--enable-source k8s_audit,okta"),
+    ("0.44.1", ["-o", "engine.kind=modern_ebpf", "--disable-source", "syscall"], "none", "--disable-source syscall"),
+    ("0.36.2", ["--modern-bpf", "--disable-source", "syscall"], "none", "--disable-source syscall"),
+    ("0.37.1", ["--gvisor-config=/srv/trace.json"], "gvisor", "--gvisor-config"),
+    ("0.36.2", ["-g", "/srv/trace.json"], "gvisor", "--gvisor-config"),
+    ("0.34.0", ["--nodriver"], "nodriver", "--nodriver"),
+    ("0.36.2", ["-e", "/srv/capture.scap"], "replay", "-e"),
+])
+def test_a_falco_without_system_calls_has_no_driver(version, arguments, kind, by):
+    assert decide(version, arguments) == (kind, "process arguments: " + by)
+    assert kind in drivers.WITHOUT_SYSCALLS
+
+
+@pytest.mark.parametrize("version, arguments", [
+    ("0.44.1", ["--enable-source=syscall", "--enable-source=k8s_audit"]),
+    ("0.44.1", ["--enable-source", "k8s_audit,syscall"]),
+    ("0.44.1", ["--disable-source", "k8s_audit"]),
+    # No options of these releases.
+    ("0.38.2", ["--gvisor-config=/srv/trace.json"]),
+    ("0.38.2", ["--nodriver"]),
+])
+def test_other_sources_beside_system_calls_change_no_driver(version, arguments):
+    assert decide(version, arguments)[0] == "kmod"
+
+
+def test_0_37_ignores_the_old_options_once_its_engine_block_is_changed():
+    assert decide("0.37.1", ["--nodriver"], CONFIGURED)[0] == "ebpf"

@@ -97,3 +97,9 @@ def test_missing():
     found = audit.missing("web-09", "unreachable", "no route to host")
     assert (found["status"], found["reason"], found["verdict"]) == ("unreachable", "no route to host", None)
     assert set(found) == set(audit.EMPTY)
+
+
+def test_a_host_that_watches_no_system_calls_is_shown_apart():
+    facts = Host(arguments=["falco", "--disable-source", "syscall"]).facts()
+    found = audit.entry("web-01", facts, {"reason": "watches no system calls"}, POLICY)
+    assert found["verdict"]["state"] == "no_syscalls" and found["driver"] == "none" and found["buffers"] is None

@@ -127,6 +127,7 @@ def test_hosts_are_sorted_by_name():
     ([judged("a", "dropping", 2.0), judged("b", "overloaded", 31.0)], "2 of 2 hosts lose events, the worst 31 %."),
     ([judged("a", "dropping", None)], "1 of 1 host loses events."),
     ([judged("a", "blind"), judged("b", "blind")], "Nothing is known about the losses of 2 hosts; 2 are blind."),
+    ([judged("a", "healthy", 0.0), judged("b", "no_syscalls")], "None of 1 host loses events; 1 watches no system calls."),
     ([judged("a", "healthy", 0.0), judged("b", "unmeasured"), {"name": "c", "status": "unreachable"}, {"name": "d", "status": "failed"}],
      "None of 1 host loses events; 1 could not be measured; 1 could not be reached; 1 failed."),
 ])

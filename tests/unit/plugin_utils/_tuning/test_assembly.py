@@ -254,3 +254,24 @@ def test_facts_have_every_key_of_their_contract_whatever_a_host_left_out():
     assert set(_contracts.CpuUse.__annotations__) <= set(found["falco"]["cpu"])
     assert set(_contracts.Record.__annotations__) <= set(found["host"]["record"])
     assert found["host"]["record"]["attempts"][0]["to"] == {}
+
+
+def many(number, size):
+    files = {MAIN: SHIPPED}
+    files.update({"%s/%04d.yaml" % (FOLDER, index): "#" * size + "\n" for index in range(number)})
+    return Host(files=files)
+
+
+@pytest.mark.parametrize("host, said", [
+    (many(500, 10), "/0499.yaml: the host sent 501 configuration files, and at most 500 are read"),
+    (many(17, (1 << 20) - 8), "/0015.yaml: with this file the host's configuration is larger than 16777216 bytes"),
+])
+def test_what_a_host_sends_has_a_limit_for_all_its_files(host, said):
+    facts = host.facts()
+    assert said in facts["config"]["reason"] and facts["config"]["effective"] == {}
+    assert facts["driver"]["kind"] and facts["falco"]["running"]
+
+
+def test_many_files_within_the_limit_are_read():
+    assert many(499, 10).facts()["config"]["reason"] is None
+    assert many(15, (1 << 20) - 8).facts()["config"]["reason"] is None

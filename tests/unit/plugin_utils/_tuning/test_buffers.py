@@ -106,8 +106,8 @@ def test_no_class_for_the_machine_is_refused():
 @pytest.mark.parametrize("memory, given, size, bound", [
     ({"total": 100 * GIB, "available": 90 * GIB}, {}, 2 * GIB, "2 % of 100 GiB"),
     ({"total": 100 * GIB, "available": 10 * GIB}, {}, 1 * GIB, "10 % of the 10 GiB available"),
-    ({"total": 100 * GIB, "limit": 600 * MIB, "used": 100 * MIB}, {}, 500 * MIB, "MemoryMax of the unit (600 MiB) less what Falco uses"),
-    ({"total": 100 * GIB, "limit": 100 * MIB, "used": 200 * MIB}, {}, 0, "MemoryMax"),
+    ({"total": 100 * GIB, "limit": 600 * MIB, "used": 100 * MIB}, {}, 500 * MIB, "the unit's memory limit of 600 MiB less what Falco uses"),
+    ({"total": 100 * GIB, "limit": 100 * MIB, "used": 200 * MIB}, {}, 0, "memory limit"),
     ({"total": 100 * GIB}, {"buffer_max_bytes": 64 * MIB}, 64 * MIB, "buffer_max_bytes"),
     ({"total": 100 * GIB}, {"memory_share_percent": 50}, 50 * GIB, "50 % of 100 GiB"),
     ({"total": None, "available": 0}, {}, 0, "10 % of the 0 B available"),

@@ -31,7 +31,7 @@ def test_a_packaged_host_gets_one_fragment_of_complete_blocks():
     assert (made["layout"], made["target"]) == ("dropin", TARGET)
     assert made["settings"]["engine"] == {"kind": "modern_ebpf", "modern_ebpf": {"buf_size_preset": 6, "cpus_for_each_buffer": 4}}
     assert made["settings"]["metrics"] == {
-        "enabled": True, "interval": "30s", "output_rule": True, "rules_counters_enabled": True,
+        "enabled": True, "interval": "30s", "output_rule": False, "rules_counters_enabled": True,
         "kernel_event_counters_per_cpu_enabled": False, "output_file": "/var/log/falco/metrics.jsonl"}
     assert set(made["settings"]) == {"engine", "metrics"}
     assert made["restart_required"] is True and made["warnings"] == []
@@ -171,7 +171,8 @@ def test_trap_10_a_block_is_never_written_without_what_the_shipped_file_said():
     metrics = host.after(plan(host)).effective()["metrics"]
     assert metrics["interval"] == "30s"  # absent it would be "5000", which ends Falco
     assert metrics["kernel_event_counters_per_cpu_enabled"] is False  # absent it would be on
-    assert metrics["output_rule"] is True
+    assert metrics["rules_counters_enabled"] is True
+    assert metrics["output_rule"] is False  # the shipped file's alerts would come every 30 s now
 
 
 def test_trap_17_duplicate_keys_are_refused_with_file_and_line():
@@ -380,8 +381,9 @@ def test_a_host_that_has_metrics_is_waited_for_and_not_given_buffers_by_its_size
     (Host(version=None), "Falco's release is unknown: /usr/bin/falco does not exist"),
     (Host(version="0.32.2"), "Falco 0.32.2 is older than 0.33"),
     (Host(version="Fastly"), "'Fastly' is not a Falco version"),
-    (Host(options=("engine.kind=nodriver",)),
-     "driver nodriver (process arguments) is not one that Falco 0.44.1 can tune; it knows kmod, modern_ebpf"),
+    (Host(options=("engine.kind=nodriver",)), "this Falco watches no system calls of the host: no driver is opened (process arguments)"),
+    (Host(options=("engine.kind=other",)),
+     "driver other (process arguments) is not one that Falco 0.44.1 can tune; it knows kmod, modern_ebpf"),
     (Host(options=("engine.kind=ebpf",)), "driver ebpf (process arguments) is not one that Falco 0.44.1 can tune"),
     (Host(cpus=None), "the number of online CPUs is unknown: no such file"),
     (Host(files={MAIN: "engine: [\n"}), "falco.yaml line 2: not YAML"),
@@ -460,7 +462,7 @@ def test_what_was_never_proven_is_proven_without_an_interruption():
 def test_the_units_own_rings_do_not_count_against_its_limit():
     # 4 rings of 8 MiB are charged to a unit that uses 60 MiB: the rest is 100 - 28 MiB.
     made = plan(Host(limit=100 << 20, used=60 << 20))
-    assert made["buffers"]["budget"] == {"bytes": 72 << 20, "bound": "MemoryMax of the unit (100 MiB) less what Falco uses"}
+    assert made["buffers"]["budget"] == {"bytes": 72 << 20, "bound": "the unit's memory limit of 100 MiB less what Falco uses"}
 
 
 def test_facts_are_not_changed_and_the_plan_is_plain_data():
@@ -469,3 +471,75 @@ def test_facts_are_not_changed_and_the_plan_is_plain_data():
     made = planner.make(found, {"bpf_stats": True})
     assert found == kept
     assert json.loads(json.dumps(made)) == made
+
+
+@pytest.mark.parametrize("host, said", [
+    (Host(arguments=["falco", "--disable-source", "syscall"]), "it reads plugins only (process arguments: --disable-source syscall)"),
+    (Host(version="0.37.1", files={MAIN: OLD}, folders=(), arguments=["falco", "-g", "/srv/trace.json"]), "gVisor sandboxes"),
+    (Host(options=("engine.kind=nodriver",)), "no driver is opened (process arguments)"),
+    (Host(version="0.43.1", arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: gvisor")}), "gVisor sandboxes"),
+    (Host(arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: replay")}), "it replays a capture file"),
+])
+def test_a_falco_that_watches_no_system_calls_is_refused(host, said):
+    for policy in ({}, {"driver": "modern_ebpf"}):
+        reason = refused(host, **policy)
+        assert "watches no system calls" in reason and said in reason and "nothing was changed" in reason
+
+
+def test_trap_33_metrics_that_are_switched_on_are_no_alerts():
+    made = plan(Host())
+    found = change(made, "metrics.output_rule")
+    assert (found["from"], found["to"]) == (True, False) and "every output" in found["why"]
+    # Nor where the file is the user's own.
+    assert plan(metrics_host(output_rule=True, output_file="/srv/falco.jsonl"))["settings"]["metrics"]["output_rule"] is False
+    assert change(plan(metrics_host(output_rule=False)), "metrics.output_rule") is None
+
+
+def test_trap_33_an_interval_is_not_shortened_where_snapshots_are_alerts():
+    on = metrics_host(enabled=True, interval="1h", output_rule=True)
+    made = plan(on)
+    assert change(made, "metrics.interval") is None and change(made, "metrics.output_rule") is None
+    assert made["settings"]["metrics"]["interval"] == "1h" and made["settings"]["metrics"]["output_rule"] is True
+    assert [text for text in made["warnings"] if "would make 120 times as many" in text and "too seldom" in text]
+    # Nothing can be proven by counters that come once an hour: not waited for, and said.
+    assert made["metrics_file"] is None
+    assert made["rotate"]["path"] == "/var/log/falco/metrics.jsonl"
+    quiet = plan(metrics_host(enabled=True, interval="1h"))
+    assert change(quiet, "metrics.interval")["to"] == "30s" and quiet["warnings"] == []
+    assert quiet["metrics_file"] == "/var/log/falco/metrics.jsonl"
+    minute = plan(metrics_host(enabled=True, interval="40s", output_rule=True))
+    assert minute["metrics_file"] and "1.33 times" in minute["warnings"][0] and "too seldom" not in minute["warnings"][0]
+
+
+@pytest.mark.parametrize("interval, warned", [("15s", False), ("10s", False), ("9s", True), ("500ms", True)])
+def test_a_shorter_interval_is_kept(interval, warned):
+    host = metrics_host(enabled=True, interval=interval)
+    made = plan(host)
+    assert change(made, "metrics.interval") is None and made["settings"]["metrics"]["interval"] == interval
+    assert any("metrics.interval is %s: below 10s" % interval in text for text in made["warnings"]) is warned
+    assert plan(host.after(made))["changes"] == []
+    # One of metrics that are off says nothing.
+    assert change(plan(metrics_host(interval=interval)), "metrics.interval")["to"] == "30s"
+
+
+def test_trap_24_a_short_interval_is_a_warning_with_its_cause():
+    made = plan(Host(), metrics_interval="2s")
+    assert made["settings"]["metrics"]["interval"] == "2s"
+    assert [text for text in made["warnings"] if text.startswith("metrics.interval is 2s: below 10s") and "BPF" in text]
+    assert plan(Host(), metrics_interval="10s")["warnings"] == []
+    # kmod loads no BPF programs.
+    kmod = Host(arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: kmod")})
+    assert plan(kmod, metrics_interval="2s")["warnings"] == []
+
+
+def test_trap_30_merge_keys_are_not_in_force_and_are_said():
+    main = SHIPPED.replace("engine:\n", "x: &rings {buf_size_preset: 7, cpus_for_each_buffer: 4}\nengine:\n")
+    main = main.replace("    cpus_for_each_buffer: 2\n    buf_size_preset: 4\n", "    <<: *rings\n")
+    host = Host().with_file(MAIN, main + "plugins: [{<<: *rings, name: a}]\n<<: *rings\n")
+    facts = host.facts()
+    assert facts["config"]["merge_keys"] == ["engine.modern_ebpf.<<", "plugins[0].<<", "<<"]
+    made = planner.make(facts, {})
+    # The code's defaults are in force: two CPUs for each buffer, and preset 4.
+    assert (made["buffers"]["buf_size_preset"], made["buffers"]["cpus_for_each_buffer"]) == (4, 2)
+    assert [text.split()[0] for text in made["warnings"] if "merges nothing" in text] == facts["config"]["merge_keys"]
+    assert "merges nothing" not in "".join(plan(Host())["warnings"])

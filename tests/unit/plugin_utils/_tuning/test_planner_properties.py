@@ -128,7 +128,7 @@ def test_no_plan_exceeds_its_budget(host, given):
     policy = policies.complete(given)
     rings = made["buffers"]
     assert rings["bytes_at_load"] <= host.total * policy["memory_share_percent"] / 100
-    if host.limit:
+    if host.limit and made["driver"] == "modern_ebpf":  # the others' rings are not charged to the unit
         assert rings["bytes_at_load"] <= host.limit
     if policy["buffer_max_bytes"]:
         assert rings["bytes_at_load"] <= policy["buffer_max_bytes"]

@@ -9,7 +9,7 @@ import re
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import steps
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
-from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, SHIPPED, Host, change, measured
+from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, MAIN, SHIPPED, Host, change, measured
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -253,11 +253,33 @@ def test_drop_alerts_are_no_measurement_the_host_gets_buffers_for_its_size():
     assert change(made, PRESET)["to"] == 6 and made["verdict"]["state"] == "dropping" and change(made, "metrics.enabled")
 
 
-def test_what_runs_well_is_not_taken_away_for_a_share_of_memory_but_for_a_limit():
+def test_what_runs_well_is_not_taken_away_for_want_of_memory():
     made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30))
     assert made["changes"] == [] and made["buffers"]["buf_size_preset"] == 9
+    assert made["warnings"] == []
     made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30, limit=1 << 30, used=(1 << 30) + (150 << 20)))
-    assert change(made, PRESET)["to"] < 9
+    # 4 rings of 256 MiB and one more at load, where 1 GiB less 150 MiB is left: said, and left alone.
+    assert made["changes"] == [] and made["buffers"]["buf_size_preset"] == 9
+    assert [text for text in made["warnings"] if "take 1.2 GiB while Falco starts" in text and "memory limit of 1 GiB" in text]
+    # What policy sets is policy's.
+    assert change(plan(host(COOL, 9, drops=0), buffer_max_bytes=512 << 20), PRESET)["to"] == 7
+
+
+@pytest.mark.parametrize("version, driver, limited", [
+    ("0.44.1", "modern_ebpf", True), ("0.38.2", "modern_ebpf", True), ("0.44.1", "kmod", False), ("0.38.2", "ebpf", False)])
+def test_only_the_rings_of_modern_ebpf_are_charged_to_the_unit(version, driver, limited):
+    """48 CPUs, next to no drops, resident memory near the limit: kmod's rings are not charged to the cgroup."""
+    files = {MAIN: "config_files: [%s]\nengine: {kind: %s}\n" % (FOLDER, driver)}
+    pair = measured(events=72000000, drops=3, seconds=900.0)
+    found = Host(version=version, files=files, arguments=["falco"], cpus=48, total=64 << 30, available=32 << 30, pair=pair)
+    near = plan(found.but(limit=1 << 30, used=800 << 20))
+    assert ("memory limit" in near["buffers"]["budget"]["bound"]) is limited
+    # Its rings are counted in what it uses: 8 MiB are left for others.
+    rings = near["buffers"]["bytes_total"] if limited else 0
+    tight = plan(found.but(limit=1 << 30, used=(1016 << 20) + rings))
+    for made in (near, tight):
+        assert made["buffers"]["buf_size_preset"] == 4 and change(made, "engine.%s.buf_size_preset" % driver) is None
+    assert any("memory limit" in text for text in tight["warnings"]) is limited
 
 
 # --- fewer system calls

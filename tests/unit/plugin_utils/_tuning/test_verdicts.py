@@ -115,7 +115,7 @@ def test_unmeasured_says_what_to_switch_on():
     assert (result["state"], result["next_step"]) == ("unmeasured", "measure")
     assert "metrics.enabled: true" in result["advice"] and "no source of metrics" in result["reasons"]
     result = judge(Host(version="0.34.1", pair={"reason": "x"}, options=()).with_file("/etc/falco/falco.yaml", "rules_file: [/a]\n"))
-    assert result["next_step"] == "measure" and "0.35" in result["reasons"][-1]
+    assert result["next_step"] == "upgrade" and "0.35" in result["reasons"][-1]
 
 
 def test_metrics_that_are_on_and_not_there_yet_need_time():
@@ -177,3 +177,36 @@ def test_any_host_gets_a_verdict_that_can_be_written_down(cpu, quota, events, sh
         assert result["bottleneck"] == "buffer"
     if result["next_step"] == "priority":
         assert result["bottleneck"] == "starved"
+
+
+@pytest.mark.parametrize("arguments", [["falco", "--disable-source=syscall"], ["falco", "--enable-source", "k8s_audit"]])
+def test_a_host_without_system_calls_has_a_state_of_its_own(arguments):
+    found = judge(Host(arguments=arguments))
+    assert (found["state"], found["bottleneck"], found["next_step"]) == ("no_syscalls", "none", "none")
+    assert "watches no system calls" in found["reasons"][0] and arguments[1][:15] in found["reasons"][0]
+    # One that is stopped sees nothing at all.
+    assert judge(Host(arguments=arguments, running=False, state="failed"))["state"] == "blind"
+
+
+ALERTS = {"alerts": {"count": 2, "undated": 0, "fields": {"n_evts": 3200000, "n_drops": 909000}}, "source": "alerts_file", "reason": "x"}
+
+
+@pytest.mark.parametrize("version", ["0.33.1", "0.34.1"])
+def test_releases_without_metrics_are_not_told_to_switch_them_on(version):
+    old = Host(version=version, files={"/etc/falco/falco.yaml": "rules_file: [/a]\n"}, folders=(), arguments=["falco"], age=1000.0)
+    for pair, state in (({"reason": "x"}, "unmeasured"), (ALERTS, "dropping")):
+        found = judge(old.but(pair=pair))
+        assert (found["state"], found["bottleneck"], found["next_step"]) == (state, "unknown", "upgrade")
+        assert found["advice"].startswith("upgrade Falco") and "tune_falco" not in found["advice"]
+        assert any("they came with 0.35" in reason for reason in found["reasons"])
+    # The quota kept Falco off the CPU for 75 % of the time.
+    throttled = old.but(pair=ALERTS, quota=50.0, cpu={"on": 245.0, "waiting": 5.0, "throttled": 750.0})
+    found = judge(throttled)
+    assert (found["state"], found["bottleneck"], found["next_step"]) == ("dropping", "cpu_quota", "quota")
+    assert found["advice"].startswith("raise or remove CPUQuota=") and "909000" in found["reasons"][0] and "75 %" in found["reasons"][1]
+
+
+def test_drop_alerts_and_a_quota_that_binds_are_a_bottleneck_in_every_release():
+    found = judge(Host(pair=ALERTS, quota=50.0, age=1000.0, cpu={"on": 245.0, "waiting": 5.0, "throttled": 750.0}))
+    assert (found["state"], found["bottleneck"], found["next_step"]) == ("dropping", "cpu_quota", "quota")
+    assert judge(Host(pair=ALERTS))["next_step"] == "measure"
