@@ -107,7 +107,8 @@ def start_environment(unit, process, texts=()):
     """The variables for a program of Falco's that we start.
 
     All that root has written into the unit (Environment=); of the process, if it is root's, HOST_ROOT,
-    FALCO_* and what Falco's files name as ${NAME}, but nothing that the dynamic loader reads. texts: those files.
+    FALCO_* and what Falco's files name as ${NAME}, but nothing that the dynamic loader reads. texts: those
+    files.
     """
     named = set()
     for text in texts:
