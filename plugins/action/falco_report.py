@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import stat
 import tempfile
 import time
 
@@ -223,7 +224,10 @@ def _history(given, directory, writes):
     # A trial or a rollout is not compared with audits, and no audit is compared with it.
     if given["kind"] in OTHERS or given["history"] in (None, "none"):
         return None
-    path = os.path.expanduser(given["history"] or os.path.join(directory, "history.sqlite"))
+    path = os.path.abspath(os.path.expanduser(given["history"] or os.path.join(directory, "history.sqlite")))
+    _check_directory(os.path.dirname(path), "falco_audit_history")
+    for name in (path, path + "-wal", path + "-shm", path + "-journal"):
+        _check_file(name)
     return history.History(path, given["retention_days"]) if writes or os.path.exists(path) else None
 
 
@@ -261,6 +265,50 @@ def _make(directory):
         raise Wrong(
             "the report cannot be written to %s: %s; set falco_audit_report_dir" % (directory, error.strerror)
         ) from None
+    _check_directory(directory, "falco_audit_report_dir")
+
+
+def _check_directory(directory, variable):
+    """Raises Wrong where others could put files of theirs in the place of ours. One that is missing is not
+    checked.
+    """
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return
+    mode = stat.S_IMODE(found.st_mode)
+    # In /tmp and the like nobody can rename or remove the files of others.
+    if found.st_uid == 0 and mode & stat.S_ISVTX:
+        return
+    others = mode & stat.S_IWOTH or mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
+    if found.st_uid != os.geteuid():
+        problem = "belongs to uid %d, and this is uid %d" % (found.st_uid, os.geteuid())
+    elif others:
+        problem = "can be written by others (mode %04o)" % mode
+    else:
+        return
+    raise Wrong(
+        "%s %s: nothing was written; expected a directory that only you can write to. Remove it, change its "
+        "owner or mode, or set %s" % (directory, problem, variable)
+    )
+
+
+def _check_file(path):
+    """Raises Wrong for a file of SQLite's that would lead somewhere else, or that somebody else made."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        problem = "is a link or not a regular file"
+    elif found.st_uid != os.geteuid():
+        problem = "belongs to uid %d, and this is uid %d" % (found.st_uid, os.geteuid())
+    else:
+        return
+    raise Wrong(
+        "%s %s: nothing was written; expected a file of yours. Remove it, or set falco_audit_history to "
+        "another file" % (path, problem)
+    )
 
 
 def _replace(path, text, mode):

@@ -16,6 +16,7 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, hosts, records
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import FLEET
 
 # Registered by the role's tasks.
@@ -60,7 +61,7 @@ class ActionModule(ActionBase):
             )
         self.hostvars, self.task_vars = task_vars["hostvars"], task_vars
         try:
-            return dict(result, **getattr(self, "_" + state)())
+            return dict(result, **_visible(getattr(self, "_" + state)()))
         except batching.RolloutError as error:
             return dict(result, failed=True, msg=str(error))
 
@@ -300,3 +301,13 @@ class ActionModule(ActionBase):
             "record": record,
             "summary": records.conclusion(record),
         }
+
+
+def _visible(found):
+    """The answer with the texts for people as a terminal may show them: hosts' messages are in them."""
+    for name in ("msg", "stop"):
+        if isinstance(found.get(name), str):
+            found[name] = visible(found[name])
+    if "summary" in found:
+        found["summary"] = [visible(line) for line in found["summary"]]
+    return found

@@ -26,7 +26,7 @@ import time
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts, progress
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import several
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import several, visible
 
 
 class CallbackModule(CallbackBase):
@@ -45,9 +45,9 @@ class CallbackModule(CallbackBase):
     # -- output
 
     def _say(self, text):
-        """A line that stays."""
+        """A line that stays. Hosts' text is in it, whose control characters are written out."""
         self._clear()
-        self._display.display(text)
+        self._display.display(visible(str(text)))
 
     def _clear(self):
         if self.shown:
@@ -58,7 +58,7 @@ class CallbackModule(CallbackBase):
         """The line of this batch, over the previous one. Terminals only."""
         if self.live and self.progress.number:
             width = max(20, self._display.columns - 1)
-            sys.stdout.write("\r\033[K" + self.progress.line(time.time())[:width])
+            sys.stdout.write("\r\033[K" + visible(self.progress.line(time.time()))[:width])
             sys.stdout.flush()
             self.shown = True
 
@@ -95,7 +95,9 @@ class CallbackModule(CallbackBase):
     def v2_on_file_diff(self, result):
         diff = result._result.get("diff")
         if diff and result._result.get("changed"):
-            self._say(self._get_diff(diff))
+            # Coloured by Ansible where it is written, so the text is cleaned before.
+            self._clear()
+            self._display.display(self._get_diff(_visible_diff(diff)))
 
     def v2_playbook_on_stats(self, stats):
         self._clear()
@@ -143,3 +145,20 @@ class CallbackModule(CallbackBase):
             return  # shown already, when it happened
         self._say("%s: %s: %s" % (name, word, found.get("msg")))
         self._line()
+
+
+def _visible_diff(value):
+    """A diff with the control characters of its texts written out, its lines kept."""
+    if isinstance(value, dict):
+        return {key: _visible_diff(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_visible_diff(item) for item in value]
+    if isinstance(value, str):
+        return "".join(visible(line.rstrip("\n")) + "\n" * line.endswith("\n") for line in _lines(value))
+    return value
+
+
+def _lines(text):
+    """The lines with their ends; no other character than a line feed ends one."""
+    parts = text.split("\n")
+    return [part + "\n" for part in parts[:-1]] + parts[-1:]

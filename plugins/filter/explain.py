@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.buffers import human
 
@@ -39,7 +40,8 @@ def explain(result, plan=None):
         lines.append(_proof(evidence))
     elif result.get("msg"):
         lines.append(str(result["msg"]))
-    return lines
+    # Much of it was written by the host, and goes to a terminal.
+    return [visible(line) for line in lines]
 
 
 def _about_buffers(change):

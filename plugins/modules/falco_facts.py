@@ -254,15 +254,20 @@ DEFAULT_MAIN = "/etc/falco/falco.yaml"
 LONG_LIFE = 86400
 
 
-def version_of(binary, record):
-    """(version, reason): from the proven record when the binary is the same file, else by running it."""
+def version_of(binary, record, refused=None, environment=None):
+    """(version, reason): from the proven record when the binary is the same file, else by running it.
+
+    refused: why it must not be run, or None. environment: the variables to run it with.
+    """
     identity = records.identity(binary)
     if identity is None:
         return None, "%s does not exist or is not executable: is Falco installed?" % binary
     known = (record or {}).get("binary") or {}
     if known.get("version") and known.get("identity") == identity:
         return known["version"], None
-    status, out, err = systemd.run([binary, "--version"], timeout=30)
+    if refused:
+        return None, refused
+    status, out, err = systemd.run([binary, "--version"], timeout=30, environment=environment or {})
     match = re.search(r"^Falco version:\s*v?(\S+)", out, re.M)
     if match:
         return match.group(1), None
@@ -458,9 +463,11 @@ def memory_facts(root, unit):
     return dict(host.memory(root), limit=min(limits) if limits else None, used=used)
 
 
-def falco_facts(root, unit, process, start, binary, record):
+def falco_facts(root, unit, process, start, started, record):
     """What runs; its use of the CPU is added once everything else was looked at."""
-    version, reason = version_of(binary, record)
+    binary = started["binary"]
+    environment = processes.start_environment(unit, process)
+    version, reason = version_of(binary, record, started["reason"], environment)
     stat = process.stat() if process else None
     return {
         "version": version,
@@ -508,10 +515,16 @@ def config_sources(params, started):
     }, files
 
 
-def rules_facts(params, started):
-    """Falco's rules and selection, and the system calls that the host makes where they are to be counted."""
-    arguments = started["arguments"] or [started["binary"]]
-    found = rules_loaded.ask(arguments, started["environment"], params["dry_run"])
+def rules_facts(params, started, environment):
+    """Falco's rules and selection, and the system calls that the host makes where they are to be counted.
+
+    environment: variables to run Falco with.
+    """
+    if started["reason"]:
+        found = {"list": None, "dry_run": None, "reason": started["reason"]}
+    else:
+        arguments = started["arguments"] or [started["binary"]]
+        found = rules_loaded.ask(arguments, environment, params["dry_run"])
     if params["profile_seconds"]:
         # tracefs alone: perf would take the kernel many seconds to let go of, on a host that is busy already.
         found["profile"] = syscall_counts.measure(
@@ -539,13 +552,15 @@ def gather(params):
         "memory": memory_facts(root, unit),
         "clock": time.time(),
         "service": service_facts(root, unit, reason),
-        "falco": falco_facts(root, unit, process, start, started["binary"], record),
+        "falco": falco_facts(root, unit, process, start, started, record),
         "metrics": measure(params, root, unit, files),
         "config_sources": sources_found,
         "host": host_facts(params, unit, process, start, record),
     }
     if params["rules"]:
-        result["rules"] = rules_facts(params, started)
+        texts = [item.get("text") for item in files]
+        environment = processes.start_environment(unit, process, texts)
+        result["rules"] = rules_facts(params, started, environment)
     result["falco"]["cpu"] = observation.end()
     return result
 

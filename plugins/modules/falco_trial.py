@@ -231,7 +231,10 @@ def subject(module):
         module.fail_json(msg="systemd did not answer: %s" % error)
     if unit is None:
         module.fail_json(msg="systemd has no unit %s" % (request["unit"] or "of Falco's packages"))
-    started = processes.command(unit, processes.of_unit(root, unit)[0])
+    process = processes.of_unit(root, unit)[0]
+    started = processes.command(unit, process)
+    if started["reason"]:
+        module.fail_json(msg="%s. Nothing was tried." % started["reason"])
     state_dir = root + request["state_dir"]
     if module.check_mode:
         # Nothing of the host's is touched, not even our own directory.
@@ -242,7 +245,7 @@ def subject(module):
         "state_dir": state_dir,
         "unit": unit,
         "arguments": started["arguments"] or [started["binary"]],
-        "environment": started["environment"],
+        "environment": processes.start_environment(unit, process, [host.read(request["main"] or "")]),
         "binary": started["binary"],
         "dry": module.check_mode,
     }

@@ -215,13 +215,15 @@ class Change:
         if not changed:
             return
         started = processes.command(self.unit, self.process)
+        if started["reason"]:
+            raise Failed("%s. Nothing was changed." % started["reason"], undone=True)
         order = [item for item in request["load_order"] if item["path"] != request["main"]]
         buffers = request["proof"]["buffers"]
         expected = {"bytes_each": buffers and buffers["bytes_each"], "selected": request["selected"]}
         try:
             candidate.dry_run(
                 started["arguments"],
-                started["environment"],
+                processes.start_environment(self.unit, self.process, self._texts(changed)),
                 request["dry_run"],
                 request["main"],
                 order,
@@ -238,6 +240,12 @@ class Change:
                 % (error.filename, error.strerror),
                 undone=True,
             )
+
+    def _texts(self, changed):
+        """Falco's files as they will be. changed: {path: bytes}."""
+        names = [self.request["main"]] + [item["path"] for item in self.request["load_order"]]
+        texts = [host.read(path) for path in names if path not in changed]
+        return texts + [data.decode("utf-8", "replace") for data in changed.values() if data is not None]
 
     def check(self):
         """What check mode does: the dry run alone, outside our own directory."""
@@ -352,7 +360,7 @@ class Change:
 
     def journal_entry(self, token, staged, old_links, stages, made):
         """Plain data for the worker and the journal; see transaction.Transaction."""
-        binary = processes.command(self.unit, None)["binary"]
+        binary = processes.command(self.unit, self.process)["binary"]
         return {
             "state_dir": self.state_dir,
             "token": token,

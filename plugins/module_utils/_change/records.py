@@ -43,6 +43,9 @@ NEEDED = (
     "was_running",
 )
 
+# Seconds for which a lock is tried again: whoever only looks whether it is held has it for a moment.
+LOCK_PATIENCE = 1.0
+
 # Names of what is there only while somebody holds the lock.
 PASSING = (".falcotune-", "candidate-", "token-", "trial-")
 
@@ -281,9 +284,7 @@ def held(state_dir):
 def lock(state_dir):
     """Take the host for one change; the handle keeps it, and a forked worker inherits it. Raises Locked."""
     handle = os.open(os.path.join(state_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _locked(handle):
         owner = os.read(handle, 200).decode("utf-8", "replace").strip()
         os.close(handle)
         raise Locked(owner)
@@ -291,6 +292,19 @@ def lock(state_dir):
     os.lseek(handle, 0, os.SEEK_SET)
     os.write(handle, ("process %d\n" % os.getpid()).encode("ascii"))
     return handle
+
+
+def _locked(handle):
+    """Whether the lock became ours."""
+    until = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= until:
+                return False
+        time.sleep(0.02)
 
 
 def kept_folder(state_dir, number):

@@ -132,9 +132,12 @@ class Unit:
         The packages' units send standard output, and with it the final "Error: ...", to /dev/null.
         """
         unit = self.properties()
-        if not systemd.argv(unit) or unit.get("User") not in (None, "", "root"):
+        started = processes.command(unit, None)
+        if not started["arguments"] or unit.get("User") not in (None, "", "root") or started["reason"]:
             return None
-        status, out, err = systemd.run(systemd.argv(unit), timeout=BY_HAND)
+        # With the unit's own variables, or Falco would fail for another reason than the one asked for.
+        variables = processes.start_environment(unit, None)
+        status, out, err = systemd.run(started["arguments"], timeout=BY_HAND, environment=variables)
         return candidate.cause(out, err, status) if status else None
 
     def log_lines(self):

@@ -6,7 +6,7 @@
 import os
 import re
 
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, programs, systemd
 
 # Where the packages install it; for a unit whose ExecStart can't be read.
 BINARY = "/usr/bin/falco"
@@ -37,6 +37,12 @@ class Process:
     def arguments(self):
         text = host.read(self.path + "/cmdline", 1 << 17) or ""
         return text.rstrip("\0").split("\0") if text else []
+
+    def is_roots(self):
+        """Whether its arguments and environment are the word of root or of our user."""
+        status = host.read(self.path + "/status", 65536) or ""
+        found = re.search(r"^Uid:\t(\d+)\t(\d+)\t(\d+)", status, re.M)
+        return bool(found) and {int(uid) for uid in found.groups()} <= {0, os.geteuid()}
 
     def environment(self):
         text = host.read(self.path + "/environ", 1 << 18)
@@ -71,21 +77,48 @@ def of_unit(root, unit):
 
 
 def command(unit, process):
-    """What Falco is started with: {'binary', 'arguments' (the program's name first, may be empty),
-    'environment'}.
+    """What Falco is started with: {'binary', 'arguments' (its path first, may be empty), 'environment',
+    'reason'}.
 
-    The process tells, if there is one, else its unit; either may be None.
+    The process tells, if there is one, else its unit; either may be None. Of a process that is not root's
+    (User= in the unit) only the words of its unit are taken. reason: why the binary must not be run, or None.
+    environment is for reading; start_environment() is for what we start.
     """
-    started = systemd.argv(unit) if unit else []
-    environment = process.environment() if process else None
-    if not environment and unit:
-        words = (unit.get("Environment") or "").split()
-        environment = dict(item.split("=", 1) for item in words if "=" in item)
+    started = programs.of_words(systemd.argv(unit)) if unit else []
+    shown = programs.of_process(process) if process else []
+    if shown:
+        binary, arguments = shown[0], shown
+        if not process.is_roots() and started and " ".join(shown[1:]) != " ".join(started[1:]):
+            arguments = [shown[0]] + started[1:]
+    else:
+        binary, arguments = started[0] if started else BINARY, started
+    if not programs.is_falco(binary):
+        arguments = arguments[:1]  # the others are a wrapper's own
+    variables = process.environment() if process else None
     return {
-        "binary": started[0] if started else BINARY,
-        "arguments": (process.arguments() if process else []) or started,
-        "environment": environment or {},
+        "binary": binary,
+        "arguments": arguments,
+        "environment": variables or (systemd.environment(unit) if unit else {}),
+        "reason": programs.refusal(binary),
     }
+
+
+def start_environment(unit, process, texts=()):
+    """The variables for a program of Falco's that we start.
+
+    All that root has written into the unit (Environment=); of the process, if it is root's, HOST_ROOT,
+    FALCO_* and what Falco's files name as ${NAME}, but nothing that the dynamic loader reads. texts: those
+    files.
+    """
+    named = set()
+    for text in texts:
+        named.update(re.findall(r"\$\{([^}]*)\}", text or ""))
+    found = systemd.environment(unit) if unit else {}
+    shown = process.environment() if process and process.is_roots() else None
+    for name, value in (shown or {}).items():
+        if name == "HOST_ROOT" or name.startswith("FALCO_") or name in named and not name.startswith("LD_"):
+            found[name] = value
+    return found
 
 
 def started_at(root, start_ticks):

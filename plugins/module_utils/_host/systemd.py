@@ -5,6 +5,8 @@
 
 import os
 import re
+import shlex
+import signal
 import subprocess
 import time
 
@@ -28,13 +30,23 @@ class ManagerError(Exception):
     """systemctl did not do what was asked; the text says what it printed."""
 
 
-def _environment(more=None):
-    return dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_PAGER="", SYSTEMD_COLORS="0", **(more or {}))
+def _environment():
+    return dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_PAGER="", SYSTEMD_COLORS="0")
+
+
+def environment_for(variables):
+    """The whole environment of a program of Falco's: these variables, and of this session only where programs
+    and the user's files are.
+    """
+    own = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return dict(own, **dict(variables, LC_ALL="C.UTF-8"))
 
 
 def run(arguments, timeout=60, environment=None):
     """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist.
-    environment: more variables.
+
+    environment: variables of a program of Falco's, which then gets no others but environment_for()'s, and
+    whose children end with it when it hangs. None for a tool of the system, which gets this session's.
     """
     try:
         process = subprocess.Popen(
@@ -42,13 +54,16 @@ def run(arguments, timeout=60, environment=None):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(environment),
+            env=_environment() if environment is None else environment_for(environment),
+            start_new_session=environment is not None,
         )
     except OSError as error:
         return None, "", "%s: %s" % (arguments[0], error.strerror)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
+        if environment is not None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         out, err = process.communicate()
         return (
@@ -144,10 +159,50 @@ def find(name=None):
     return None
 
 
+def environment(unit):
+    """The variables that the unit's Environment= lines set, quoted as systemd prints them."""
+    text = unit.get("Environment") or ""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
 def argv(unit):
-    """The arguments of ExecStart. systemd prints them joined by blanks."""
-    match = re.search(r"argv\[\]=(.*?) ; ", unit.get("ExecStart", ""))
-    return match.group(1).split() if match else []
+    """The words of ExecStart, with the unit's variables in them.
+
+    systemd prints argv[] joined by blanks, so a word with a blank is known only by the process. path= is the
+    program, blanks included.
+    """
+    text = unit.get("ExecStart", "")
+    match = re.search(r"argv\[\]=(.*?) ; (?:flags=|ignore_errors=|start_time=|\}|$)", text)
+    if not match:
+        return []
+    said = match.group(1)
+    path = re.search(r"path=(.*?) ; argv\[\]=", text)
+    program = [path.group(1)] if path and path.group(1) else []
+    if program and (said + " ").startswith(program[0] + " "):
+        rest = said[len(program[0]) :].split()
+    else:
+        # With @ in ExecStart argv[0] is another name.
+        rest = said.split()
+        program, rest = program or rest[:1], rest[1:]
+    return program + _expanded(rest, environment(unit))
+
+
+def _expanded(words, variables):
+    """$NAME alone gives any number of words, ${NAME} none but its own (systemd.service, "Command lines")."""
+    found = []
+    for word in words:
+        match = re.match(r"^\$(\w+)$", word)
+        if match and match.group(1) in variables:
+            found.extend(variables[match.group(1)].split())
+        else:
+            found.append(
+                re.sub(r"\$\{(\w+)\}", lambda name: variables.get(name.group(1), name.group(0)), word)
+            )
+    return found
 
 
 def number(text):

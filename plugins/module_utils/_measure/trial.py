@@ -312,7 +312,7 @@ class Trial:
                     stderr=err,
                     cwd=self.folder,
                     preexec_fn=prepare,
-                    env=dict(os.environ, **self.subject["environment"]),
+                    env=systemd.environment_for(self.subject["environment"]),
                 )
             except OSError as error:
                 raise Failed("%s can't be started: %s" % (words[0], error.strerror))

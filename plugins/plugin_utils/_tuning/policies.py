@@ -274,6 +274,8 @@ OPTIONS = {
     "metrics_max_bytes": Option(2 << 20, _integer(1 << 16, 1 << 30)),
     "window": Option("1h", _interval),
     "prometheus_seconds": Option(60, _number(1, 600)),
+    # Read by the roles: Ansible's own time-out of a task.
+    "round_trip_seconds": Option(300, _integer(10, 86400)),
     # When a host is judged, and what may be done about it.
     "min_observation": Option(60, _number(1, 30 * 86400)),
     "accepted_drops_percent": Option(1.0, _number(0, 100)),
@@ -375,6 +377,13 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
                 prefix,
                 policy["min_healthy_time"],
             )
+        )
+    measured = policy["prometheus_seconds"] + policy["observe_seconds"] + policy["profile_seconds"]
+    if policy["round_trip_seconds"] <= measured:
+        raise PolicyError(
+            "%sround_trip_seconds is %d s, but measuring alone can take %g s (prometheus_seconds, "
+            "observe_seconds and profile_seconds together): raise it or shorten those"
+            % (prefix, policy["round_trip_seconds"], measured)
         )
     if duration_ms(policy["window"]) < policy["min_observation"] * 1000:
         raise PolicyError(

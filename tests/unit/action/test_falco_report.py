@@ -5,6 +5,7 @@
 
 import csv
 import json
+import os
 import stat
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -103,3 +104,55 @@ def test_check_mode_says_it_and_writes_nothing(tmp_path):
 def test_wrong_arguments_are_told_before_anything_is_written(tmp_path, given, told):
     result = run(tmp_path, {"web": facts_of()}, **given)
     assert result["failed"] and told in result["msg"] and not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757])
+def test_a_directory_that_others_may_write_is_refused(tmp_path, mode):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports").chmod(mode)
+    result = run(tmp_path, {"web": facts_of()})
+    assert result["failed"] and "reports can be written by others (mode %04o): nothing was written" % mode in result["msg"]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_another_user_is_refused(tmp_path):
+    (tmp_path / "reports").mkdir()
+    os.chown(tmp_path / "reports", 12345, 0)
+    result = run(tmp_path, {"web": facts_of()})
+    assert result["failed"] and "belongs to uid 12345, and this is uid 0" in result["msg"] and names(tmp_path) == []
+    os.chown(tmp_path / "reports", 0, 12345)
+    (tmp_path / "reports").chmod(0o770)
+    assert "can be written by others (mode 0770)" in run(tmp_path, {"web": facts_of()})["msg"]
+
+
+@pytest.mark.parametrize("name", ["history.sqlite", "history.sqlite-wal"])
+def test_a_history_that_is_a_link_is_refused(tmp_path, name):
+    """root made a database wherever the link pointed to."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / name).symlink_to(tmp_path / "victim")
+    result = run(tmp_path, {"web": facts_of()})
+    assert result["failed"] and name + " is a link or not a regular file: nothing was written" in result["msg"]
+    assert not (tmp_path / "victim").exists() and names(tmp_path) == [name]
+
+
+def test_a_history_in_a_directory_of_others_is_refused(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    result = run(tmp_path, {"web": facts_of()}, history=str(tmp_path / "shared/history.sqlite"))
+    assert result["failed"] and "set falco_audit_history" in result["msg"] and not list((tmp_path / "shared").iterdir())
+
+
+def test_a_report_that_is_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "reports/report.json").symlink_to(tmp_path / "victim")
+    run(tmp_path, {"web": facts_of()})
+    assert (tmp_path / "victim").read_text() == "untouched" and not (tmp_path / "reports/report.json").is_symlink()
+
+
+def test_a_shared_directory_with_the_sticky_bit_will_do(tmp_path):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports").chmod(0o1777)
+    if os.geteuid() == 0:
+        assert "failed" not in run(tmp_path, {"web": facts_of()})

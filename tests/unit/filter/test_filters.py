@@ -127,6 +127,10 @@ def test_explain(result, lines):
     assert explain.explain(result) == lines
 
 
+def test_explain_writes_out_control_characters_of_the_host():
+    assert explain.explain({"msg": "kept: \x1b[2J\r\n"}) == ["kept: \\x1b[2J\\x0d\\x0a"]
+
+
 def test_explain_says_what_the_buffers_buy():
     made = planner.make(Host(cpus=32, total=256 * GIB, available=200 * GIB).facts(), {})
     lines = explain.explain({"changes": made["changes"]}, made)

@@ -13,8 +13,11 @@ from ansible_collections.falcotune.fleet.plugins.modules import falco_facts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly
 from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 
-FALCO = """#!/bin/sh
-[ "$1" = --version ] && printf 'Falco version: %s\\nLibs version:  0.25.4\\n' && echo asked >> "$0.asked"
+FALCO = "#!" + sys.executable + """
+import os, sys
+if sys.argv[1:] == ["--version"]:
+    print("Falco version: %s\\nLibs version:  0.25.4")
+    open(sys.argv[0] + ".asked", "a").write(" ".join(sorted(os.environ)))
 """
 
 
@@ -41,6 +44,7 @@ def root(tmp_path, monkeypatch):
     write("proc/812/stat", "812 (falco) S 1 812 812 0 -1 4194304 1 2 3 4 70 30 0 0 20 -10 3 0 4711 1 2\n")
     write("proc/812/cmdline", "\0".join([str(tmp_path / "usr/bin/falco"), "-c", str(etc / "falco.yaml"), "-o", "a.b=1", ""]))
     write("proc/812/environ", "KIND=kmod\0SECRET=x\0")
+    write("proc/812/status", "Name:\tfalco\nUid:\t%d\t%d\t%d\t%d\n" % ((os.getuid(),) * 4))
     write("proc/812/task/812/schedstat", "100 50 7\n")
     unit = {"Id": "falco-kmod.service", "LoadState": "loaded", "ActiveState": "active", "MainPID": "812", "NRestarts": "2",
             "ExecStart": "{ argv[]=%s/usr/bin/falco ; }" % tmp_path, "MemoryMax": "infinity", "MemoryCurrent": "4096"}
@@ -105,8 +109,10 @@ def test_a_systemd_that_does_not_answer(root, monkeypatch):
 
 @pytest.mark.parametrize("text, reason", [
     (None, "does not exist or is not executable: is Falco installed?"),
-    ("#!/bin/sh\necho falco version 1.2\n", "that is another program of the same name, or a broken Falco"),
-    ("#!/bin/sh\nexit 3\n", "(exit 3, first line: [])"),
+    ("#!%s\nprint('falco version 1.2')\n" % sys.executable, "that is another program of the same name, or a broken Falco"),
+    ("#!%s\nraise SystemExit(3)\n" % sys.executable, "(exit 3, first line: [])"),
+    ("#!/bin/sh\ntouch $0.ran; echo Falco version: 0.44.1\n", "is a script of /bin/sh: it was not run; expected Falco's program"),
+    ("echo Falco version: 0.44.1\n", "is neither an ELF file nor a script"),
 ])
 def test_an_unknown_binary_gives_a_reason(root, text, reason):
     binary = root / "usr/bin/falco"
@@ -116,6 +122,7 @@ def test_an_unknown_binary_gives_a_reason(root, text, reason):
         binary.chmod(0o755)
     falco = gather(root)["falco"]
     assert falco["version"] is None and reason in falco["reason"]
+    assert not os.path.exists(str(binary) + ".ran")
 
 
 def test_a_proven_binary_is_not_run_again(root):
@@ -125,6 +132,37 @@ def test_a_proven_binary_is_not_run_again(root):
     assert not os.path.exists(binary + ".asked")
     os.utime(binary, (1, 1))
     assert falco_facts.version_of(binary, record) == ("0.44.1", None)
+
+
+def test_a_start_script_is_never_run_and_hides_no_release(root, monkeypatch):
+    """F16, F05: ExecStart is a script that becomes Falco: the running process is asked for, not the script."""
+    script = root / "opt/start-falco"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\ntouch %s/ran\nexec %s/usr/bin/falco\n" % (root, root))
+    script.chmod(0o755)
+    unit = dict(systemd.show([])[0], ExecStart="{ path=%s ; argv[]=%s ; ignore_errors=no }" % (script, script))
+    monkeypatch.setattr(systemd, "show", lambda names: [unit])
+    falco = gather(root)["falco"]
+    assert (falco["version"], falco["binary"]) == ("0.44.1", str(root / "usr/bin/falco"))
+    unit["MainPID"] = "0"
+    found = gather(root, rules=True)
+    assert found["falco"]["version"] is None and "but a wrapper or start script" in found["falco"]["reason"]
+    assert found["rules"]["reason"] == found["falco"]["reason"] and not (root / "ran").exists()
+
+
+def test_a_program_that_others_may_write_is_not_run(root):
+    (root / "usr/bin").chmod(0o777)
+    falco = gather(root)["falco"]
+    assert falco["version"] is None and "usr/bin (mode 0777) can be written by others" in falco["reason"]
+    assert not (root / "usr/bin/falco.asked").exists()
+
+
+def test_falco_is_run_without_the_variables_of_its_process(root, monkeypatch):
+    (root / "proc/812/environ").write_text("KIND=kmod\0SECRET=x\0LD_PRELOAD=/tmp/x.so\0PATH=/tmp\0HOST_ROOT=/\0")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp")
+    gather(root)
+    asked = (root / "usr/bin/falco.asked").read_text().split()
+    assert "HOST_ROOT" in asked and not {"SECRET", "LD_PRELOAD", "LD_LIBRARY_PATH", "KIND"} & set(asked)
 
 
 def test_a_variable_in_config_files_does_not_make_the_host_read_something_else(root):

@@ -5,6 +5,7 @@
 
 import re
 
+import jinja2
 import pytest
 import yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import tests
@@ -43,3 +44,19 @@ def test_tasks_use_no_other_names():
     texts = [path.read_text() for path in sorted(ROLE.glob("tasks/*.yml"))] + [(ROOT / "playbooks/trial_syscalls.yml").read_text()]
     used = {name for text in texts for name in re.findall(r"(?<!_)falco_trial_\w+", text)}
     assert used - BESIDE == set(DEFAULTS) and BESIDE <= used
+
+
+def test_a_trial_is_waited_for_as_long_as_its_tests_can_take():
+    names = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    around = int(re.search(r"^AROUND = (\d+)", MODULE, re.M).group(1))
+
+    def value(name, **given):
+        return int(jinja2.Environment().from_string(names[name]).render({**DEFAULTS, **given}))
+
+    def waited(**given):
+        count, gather = value("__falco_trial_count", **given), value("__falco_trial_gather_timeout")
+        return value("__falco_trial_run_timeout", __falco_trial_count=count, __falco_trial_gather_timeout=gather, **given)
+
+    assert value("__falco_trial_count") >= len(tests.GUIDE)
+    assert waited() > len(tests.GUIDE) * (DEFAULTS["falco_trial_seconds"] + around)
+    assert waited(falco_trial_tests=[{}] * 40, falco_trial_seconds=600) > 40 * (600 + around)

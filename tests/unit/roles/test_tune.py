@@ -5,8 +5,10 @@
 
 import re
 
+import jinja2
 import pytest
 import yaml
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import transaction
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
 
@@ -99,3 +101,35 @@ def test_no_role_lists_results_itself(role):
 def test_the_tasks_leave_those_results():
     action = "".join((ROOT / "plugins/action" / name).read_text() for name in ("falco_config.py", "falco_rollout.py"))
     assert all('"%s"' % name in action for name in RESULTS)
+
+
+# Tasks that go to hosts, and what bounds them.
+HOSTS = ("falcotune.fleet.falco_facts", "falcotune.fleet.falco_config")
+
+
+@pytest.mark.parametrize("role", ["tune", "audit", "trial"])
+def test_no_task_waits_for_a_host_without_end(role):
+    tasks = [task for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")) for task in yaml.safe_load(path.read_text())]
+    names = yaml.safe_load((ROOT / "roles" / role / "vars/main.yml").read_text())
+    sent = [task for task in tasks if any(module in task for module in HOSTS)]
+    assert sent
+    for task in sent:
+        changes = task.get("falcotune.fleet.falco_config", {}).get("state", "planned") != "planned"
+        name = "__falco_%s_%s_timeout" % (role, "change" if changes else "gather")
+        assert task["timeout"] == "{{ %s }}" % name and "falco_tune_round_trip_seconds" in names[name]
+
+
+def seconds(name, **given):
+    return int(jinja2.Environment().from_string(VARS[name]).render({**DEFAULTS, **given}))
+
+
+@pytest.mark.parametrize("deadline", [5, 120, 3600])
+def test_a_change_is_waited_for_as_long_as_it_can_take(deadline):
+    proof = {"healthy_deadline": deadline, "host_root": ""}
+    change = transaction.Transaction({"state_dir": "/", "unit": "falco.service", "proof": proof}).deadline
+    # In the worst case: an earlier change is undone, Falco reads the candidate, the second check fails and is rolled back.
+    assert seconds("__falco_tune_change_timeout", falco_tune_healthy_deadline=deadline) > change / 2 + 120 + deadline + change
+
+
+def test_a_wrong_time_reaches_the_policy_which_says_so():
+    assert seconds("__falco_tune_gather_timeout", falco_tune_round_trip_seconds="soon") == 300

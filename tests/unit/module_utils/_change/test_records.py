@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -251,3 +252,14 @@ def test_a_journal_that_can_not_be_understood_says_what_is_missing(state):
         records.journal(state)
     records.drop_journal(state)
     assert records.journal(state) is None
+
+
+def test_a_lock_that_somebody_only_looks_at_is_waited_for(state, monkeypatch):
+    """held() has the lock for a moment: whoever wants it just then must not fail."""
+    os.close(records.lock(state))
+    looking = os.open(os.path.join(state, "lock"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    closed = []
+    monkeypatch.setattr(records.time, "sleep", lambda seconds: closed or closed.append(os.close(looking)))
+    os.close(records.lock(state))
+    assert closed

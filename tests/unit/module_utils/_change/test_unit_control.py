@@ -90,9 +90,25 @@ def test_whether_the_same_process_runs(monkeypatch, unit, pid, found, same):
 ])
 def test_a_start_by_hand_tells_the_error(monkeypatch, unit, user, answer, said):
     systemd = Systemd(monkeypatch, User=user, ExecStart="{ argv[]=/usr/bin/falco -A ; }")
+    monkeypatch.setattr(unit_control.processes.programs, "refusal", lambda path: None)
     systemd.answer = answer
     assert unit.start_by_hand() == said
     assert systemd.asked == ([] if user == "falco" else [["/usr/bin/falco", "-A"]])
+
+
+def test_a_start_by_hand_has_the_variables_of_the_unit(monkeypatch, unit):
+    """F04: without them Falco would fail for another reason."""
+    Systemd(monkeypatch, ExecStart="{ argv[]=/usr/bin/falco ; }", Environment="LD_PRELOAD=/lib64/libresolv.so.2")
+    monkeypatch.setattr(unit_control.processes.programs, "refusal", lambda path: None)
+    given = []
+    monkeypatch.setattr(unit_control.systemd, "run", lambda words, **options: (given.append(options["environment"]), (0, "", ""))[1])
+    unit.start_by_hand()
+    assert given == [{"LD_PRELOAD": "/lib64/libresolv.so.2"}]
+
+
+def test_a_start_script_is_not_started_by_hand(monkeypatch, unit):
+    systemd = Systemd(monkeypatch, ExecStart="{ path=/opt/start-falco ; argv[]=/opt/start-falco ; ignore_errors=no }")
+    assert unit.start_by_hand() is None and systemd.asked == []
 
 
 def test_it_settles_once_nothing_that_falco_watches_was_written_lately(monkeypatch, tmp_path):

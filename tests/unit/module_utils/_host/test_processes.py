@@ -72,18 +72,67 @@ def test_a_unit_without_a_process(root, process, unit):
     assert processes.of_unit(str(root), unit) == (None, None)
 
 
-def test_a_command_is_told_by_the_process_and_its_binary_by_the_unit(process):
-    assert processes.command(UNIT, process) == {
-        "binary": "/opt/falco", "arguments": ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="], "environment": {"A": "1",
-            "B": "x=y"}}
+NOT_THERE = "%s can't be examined: No such file or directory"
+ROOTS = "Uid:\t0\t0\t0\t0\n"
+
+
+def test_a_command_is_told_by_the_process(root, process):
+    write(root, "/proc/812/status", ROOTS)
+    found = processes.command(dict(UNIT, ExecStart="{ argv[]=/opt/falco -o b=1 ; }"), process)
+    assert found["arguments"] == ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="]
+    assert (found["binary"], found["environment"]) == ("/usr/bin/falco", {"A": "1", "B": "x=y"})
+
+
+def test_the_program_is_what_the_kernel_says_and_not_what_the_process_calls_itself(root, process):
+    write(root, "/proc/812/status", ROOTS)
+    (root / "opt").mkdir()
+    (root / "opt/falco").write_bytes(b"\x7fELF")
+    (root / "proc/812/exe").symlink_to(root / "opt/falco")
+    found = processes.command(UNIT, process)
+    assert found["binary"] == found["arguments"][0] == str(root / "opt/falco") and found["arguments"][1:3] == ["-o", "engine.kind=kmod"]
+    assert found["reason"] is None
+
+
+def test_a_process_that_is_not_roots_does_not_say_what_root_runs(root, process):
+    write(root, "/proc/812/status", "Uid:\t998\t998\t998\t998\n")
+    write(root, "/proc/812/cmdline", "/usr/bin/falco\0-c\0/tmp/evil.yaml\0")
+    write(root, "/proc/812/environ", "LD_PRELOAD=/tmp/x.so\0FALCO_X=1\0HOST_ROOT=/tmp\0")
+    assert processes.command(UNIT, process)["arguments"] == ["/usr/bin/falco", "-o", "b=1"]
+    assert processes.start_environment(UNIT, process, ["${FALCO_X}"]) == {"A": "2", "HOST_ROOT": "/host"}
+    # The same words, but with a blank in one of them, are root's.
+    write(root, "/proc/812/cmdline", "/opt/falco\0-c\0/etc/my falco.yaml\0")
+    unit = {"ExecStart": "{ path=/opt/falco ; argv[]=/opt/falco -c /etc/my falco.yaml ; ignore_errors=no }"}
+    assert processes.command(unit, process)["arguments"] == ["/opt/falco", "-c", "/etc/my falco.yaml"]
+
+
+def test_of_roots_process_only_the_variables_that_falco_needs(root, process):
+    write(root, "/proc/812/status", ROOTS)
+    write(root, "/proc/812/environ", "LD_PRELOAD=/x\0LD_AUDIT=/x\0FALCO_BPF_PROBE=\0HOST_ROOT=/\0KIND=kmod\0SECRET=1\0PATH=/tmp\0")
+    unit = {"Environment": '"LD_LIBRARY_PATH=/opt/my libs" B=2'}
+    assert processes.start_environment(unit, process, ["a: ${KIND} ${LD_AUDIT}", None]) == {
+        "LD_LIBRARY_PATH": "/opt/my libs", "B": "2", "FALCO_BPF_PROBE": "", "HOST_ROOT": "/", "KIND": "kmod"}
+    assert processes.start_environment(None, None) == {}
 
 
 @pytest.mark.parametrize("unit, command", [
-    (UNIT, {"binary": "/opt/falco", "arguments": ["/opt/falco", "-o", "b=1"], "environment": {"A": "2", "HOST_ROOT": "/host"}}),
-    ({}, {"binary": "/usr/bin/falco", "arguments": [], "environment": {}}),
-    (None, {"binary": "/usr/bin/falco", "arguments": [], "environment": {}}),
+    (UNIT, {"binary": "/opt/falco", "arguments": ["/opt/falco", "-o", "b=1"], "environment": {"A": "2", "HOST_ROOT": "/host"},
+            "reason": NOT_THERE % "/opt/falco"}),
+    ({"ExecStart": "{ argv[]=/nonexistent/falco ; }"}, {"binary": "/nonexistent/falco", "arguments": ["/nonexistent/falco"],
+     "environment": {}, "reason": NOT_THERE % "/nonexistent/falco"}),
 ])
 def test_a_command_without_a_process_is_told_by_the_unit(root, unit, command):
     assert processes.command(unit, None) == command
     gone = processes.Process(str(root), 9)
     assert processes.command(unit, gone) == command
+
+
+@pytest.mark.parametrize("unit", [{}, None])
+def test_without_any_word_it_is_where_the_packages_put_it(unit):
+    found = processes.command(unit, None)
+    assert (found["binary"], found["arguments"], found["environment"]) == ("/usr/bin/falco", [], {})
+
+
+def test_the_arguments_of_a_container_runtime_are_not_falcos():
+    unit = {"ExecStart": "{ path=/usr/bin/docker ; argv[]=/usr/bin/docker run falcosecurity/falco falco -c /x.yaml ; ignore_errors=no }"}
+    found = processes.command(unit, None)
+    assert found["arguments"] == ["/usr/bin/docker"] and "starts Falco in a container, which" in found["reason"]

@@ -31,10 +31,15 @@ def test_parse_show_keeps_the_first_of_two():
     ("{ path=/usr/bin/falco ; argv[]=/usr/bin/falco -o engine.kind=modern_ebpf ; ignore_errors=no ; start_time=[n/a] ; pid=0 }",
      ["/usr/bin/falco", "-o", "engine.kind=modern_ebpf"]),
     ("{ path=/usr/bin/falco ; argv[]=/usr/bin/falco ; ignore_errors=no }", ["/usr/bin/falco"]),
+    ("{ path=/opt/my falco/falco ; argv[]=/opt/my falco/falco -A ; ignore_errors=no }", ["/opt/my falco/falco", "-A"]),
+    ("{ path=/usr/bin/falco ; argv[]=falco -A ; flags= ; start_time=[n/a] }", ["/usr/bin/falco", "-A"]),
+    ("{ path=/a ; argv[]=/a x ; y ; ignore_errors=no }", ["/a", "x", ";", "y"]),
+    ("{ path=/a ; argv[]=/a $OPTS -o k=${ONE} $OTHER ${OTHER} ; ignore_errors=no }",
+     ["/a", "-o", "x=1", "-o", "k=o n e", "$OTHER", "${OTHER}"]),
     ("", []),
 ])
 def test_argv(line, words):
-    assert systemd.argv({"ExecStart": line}) == words
+    assert systemd.argv({"ExecStart": line, "Environment": 'OPTS="-o x=1" "ONE=o n e"'}) == words
     assert systemd.argv({}) == []
 
 
@@ -139,3 +144,24 @@ def test_show_asks_for_every_property_at_once(monkeypatch):
     monkeypatch.setattr(systemd, "run", lambda arguments: seen.append(arguments) or (0, "Id=a\n", ""))
     assert systemd.show(["a", "b"]) == [{"Id": "a"}]
     assert len(seen) == 1 and seen[0][:2] == ["systemctl", "show"] and seen[0][-2:] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text, found", [
+    ('A=1 "B=x y" C', {"A": "1", "B": "x y"}), ("", {}), (None, {}), ("A='", {"A": "'"}),
+])
+def test_environment(text, found):
+    assert systemd.environment({"Environment": text}) == found
+
+
+def test_a_program_of_falcos_gets_no_variable_of_this_session(monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp")
+    monkeypatch.setenv("SECRET", "x")
+    code = "import os; print(sorted(set(os.environ) - {'PATH', 'HOME', 'LANG', 'LC_CTYPE'}))"
+    assert systemd.run([sys.executable, "-c", code], environment={"A": "1"})[1] == "['A', 'LC_ALL']\n"
+
+
+def test_what_hangs_is_ended_with_its_children(tmp_path):
+    """F16: an orphan that holds the pipe would be waited for without end."""
+    code = "import subprocess, sys; subprocess.Popen(['sleep', '600']); sys.stdout.flush(); import time; time.sleep(600)"
+    status, dummy, err = systemd.run([sys.executable, "-c", code], timeout=1, environment={})
+    assert status is None and err.startswith("no answer after 1 s from:")

@@ -49,6 +49,7 @@ WRONG = {
     "metrics_max_bytes": [(0, "a number from 65536"), (1 << 31, "a number from 65536"), ("2M", "a number from 65536")],
     "window": [("1", "a Falco duration"), (60, "a Falco duration"), ("soon", "a Falco duration")],
     "prometheus_seconds": [(0, "a number from 1 to 600"), (601, "a number from 1 to 600")],
+    "round_trip_seconds": [(9, "a number from 10 to 86400"), (86401, "a number from 10 to 86400"), ("5m", "a number from 10 to 86400")],
     "min_observation": [(0, "a number from 1 to"), ("1m", "a number from 1 to")],
     "accepted_drops_percent": [(-1, "a number from 0 to 100"), (101, "a number from 0 to 100"), ("1%", "a number from 0 to 100")],
     "tolerance_percent": [(0, "a number from 1 to 100"), (101, "a number from 1 to 100")],
@@ -177,6 +178,8 @@ def test_keys_may_carry_the_prefix():
     ({"healthy_deadline": 65}, "falco_tune_healthy_deadline is 65 s, but evidence takes two metrics intervals of 30s and "
                                "falco_tune_min_healthy_time of 5 s: raise the deadline or shorten the interval"),
     ({"metrics_interval": "1h"}, "two metrics intervals of 1h"),
+    ({"prometheus_seconds": 300}, "falco_tune_round_trip_seconds is 300 s, but measuring alone can take 306 s"),
+    ({"round_trip_seconds": 66}, "raise it or shorten those"),
 ])
 def test_deadlines_that_can_not_be_met_are_refused(given, message):
     with pytest.raises(policies.PolicyError) as raised:
