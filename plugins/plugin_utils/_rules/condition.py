@@ -1,11 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The grammar of Falco's conditions: text → tree. Pure; anything that is no condition raises ConditionError.
+"""The grammar of Falco's conditions: text → tree. Pure.
 
-It reads what the newest release reads (transformers came with 0.38, oneof/anyof/allof with 0.44). Macros stay
-names in the tree;
-lists must have been put into the text before, as Falco does. What fields mean is nobody's business here.
+Anything that is not a condition raises ConditionError. The parser reads what the newest release reads
+(transformers came with 0.38, oneof/anyof/allof with 0.44). Macros stay names in the tree. Lists must already
+be replaced in the text, as Falco does it (lists.py). Fields are not looked up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
-# Deeper than any rule that somebody wrote by hand; Python's own stack ends not far beyond.
+# Deeper than any rule written by hand, and well within Python's own stack.
 DEEPEST = 64
 
 BLANK = re.compile(r"[ \t\b\r\n]+")
@@ -26,7 +26,7 @@ NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[+-]?[0-9]+\.?[0-9]*(?:[eE][+-][0-9]+)?"
 BARE = re.compile(r"""[^()"' \t\n\v\f\r=,]+""")
 TRANSFORMER = re.compile(r"(tolower|toupper|b64|basename|len|join|concat|getopt)\(")
 VALUE_OF = re.compile(r"val\(")
-# Those in words want a blank behind them, the others do not.
+# Operators in words need a blank after them, the others do not.
 COMPARES_NUMBERS = re.compile(r"<=|<|>=|>")
 COMPARES_TEXT = re.compile(
     r"==|=|!=|(?:glob|iglob|contains|icontains|bcontains|startswith|bstartswith|endswith"
@@ -50,7 +50,7 @@ ESCAPES = {
 
 
 class ConditionError(ValueError):
-    """What is wrong and where: ``at`` counts characters from the start of the condition."""
+    """What is wrong with a condition. ``at`` is the offset in characters from its start."""
 
     def __init__(self, what: str, at: int) -> None:
         super().__init__(what)
@@ -58,25 +58,25 @@ class ConditionError(ValueError):
 
 
 class All(NamedTuple):
-    """Every one of the items (and)."""
+    """Every one of the items holds (and)."""
 
     items: tuple[Tree, ...]
 
 
 class Any(NamedTuple):
-    """At least one of the items (or)."""
+    """At least one of the items holds (or)."""
 
     items: tuple[Tree, ...]
 
 
 class Not(NamedTuple):
-    """The contrary of an item."""
+    """The negation of an item."""
 
     item: Tree
 
 
 class Macro(NamedTuple):
-    """A macro by its name."""
+    """A reference to a macro by its name."""
 
     name: str
     at: int
@@ -85,10 +85,9 @@ class Macro(NamedTuple):
 class Check(NamedTuple):
     """One comparison of a field.
 
-    field: its name, or None where a transformer makes the left side. argument: what stands in its brackets,
-    or None.
-    values: texts on the right side; None where that is a field or a transformer. fields: every field named
-    anywhere in the check.
+    field: its name, or None where the left side is a transformer. argument: the text in its brackets, or
+    None. values: the texts on the right side, or None where that is a field or a transformer. fields: every
+    field that the check names.
     """
 
     field: str | None
@@ -135,7 +134,7 @@ class _Parser:
             raise ConditionError("expected 'and', 'or' or the end, found %s" % self.found(), self.at)
         return tree
 
-    # Lexing: each takes its token and the blanks that the grammar allows, or nothing.
+    # Lexing: each method takes its token and the blanks that the grammar allows, or nothing.
 
     def blank(self) -> re.Match[str] | None:
         match = BLANK.match(self.text, self.at)
@@ -164,7 +163,7 @@ class _Parser:
             raise ConditionError("expected '%s', found %s" % (text, self.found()), self.at)
 
     def quoted(self) -> str | None:
-        """A string in quotes, a quote behind a backslash being part of it; None where there is none."""
+        """A string in quotes, or None. A quote after a backslash is part of the string."""
         quote = self.text[self.at : self.at + 1]
         if quote not in ("'", '"'):
             return None
@@ -213,7 +212,7 @@ class _Parser:
         return Not(item) if negative else item
 
     def embedded(self) -> Tree:
-        """What stands behind an opening bracket, and the closing one."""
+        """The condition after an opening bracket, up to and including the closing bracket."""
         self.depth += 1
         if self.depth > DEEPEST:
             raise ConditionError("brackets are nested deeper than %d" % DEEPEST, self.at)
@@ -278,7 +277,7 @@ class _Parser:
         return Check(field, argument, operator, values, tuple(self.fields), start)
 
     def right_side(self, literal: Callable[[], tuple[str, ...]]) -> tuple[str, ...] | None:
-        """Texts, or None for a field or a transformer."""
+        """The texts on the right side, or None for a field or a transformer."""
         self.blank()
         if self.take(VALUE_OF):
             self.blank()
@@ -331,8 +330,7 @@ class _Parser:
         return tuple(values)
 
     def transformed(self) -> None:
-        """The arguments of a transformer, behind its opening bracket. Only the fields in them matter to
-        anybody."""
+        """Skip the arguments of a transformer, after its opening bracket, and collect the fields in them."""
         self.depth += 1
         if self.depth > DEEPEST:
             raise ConditionError("brackets are nested deeper than %d" % DEEPEST, self.at)

@@ -3,11 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What rules need of a selection of system calls, and what they lose under one. Pure.
 
-A rule loses event types that are not selected, and it loses *ways*: its event comes, but the calls that carry
-the state which its
-fields read do not (see state.py). rules: as ruleset.resolve() and listing.parse() give them; only enabled
-rules for system calls
-count.
+A rule loses events that are not selected. It also loses *ways*: its event arrives, but the calls that carry
+the state behind its fields do not (see state.py). Rules come from ruleset.resolve() or listing.parse(); only
+enabled rules for system calls count.
 """
 
 from __future__ import annotations
@@ -25,9 +23,11 @@ KINDS = ("blind", "half_blind", "wrong_output")
 
 
 class Way(TypedDict):
-    """A way that a rule does not see. way: in words; calls: event names that would carry it, one of which is
-    enough; fields:
-    those that read it; false_alarms: a wrong value can make the rule fire where it should not."""
+    """A way to come by a value that a rule does not see.
+
+    way: in words. calls: names of the events that would carry it, one of which is enough. fields: those that
+    read it. false_alarms: a wrong value can make the rule fire where it should not.
+    """
 
     way: str
     calls: list[str]
@@ -36,8 +36,10 @@ class Way(TypedDict):
 
 
 class Item(TypedDict):
-    """A rule that loses something. lost, left: event names; ways: what it does not see of the events that are
-    left."""
+    """A rule that loses something.
+
+    lost, left: event names. ways: what the rule does not see of the events that are left.
+    """
 
     rule: str
     lost: list[str]
@@ -46,11 +48,12 @@ class Item(TypedDict):
 
 
 class Coverage(TypedDict):
-    """blind: none of the rule's system calls is selected, and no event of Falco's own can match it either.
-    half_blind: some are
-    not, or a way of its condition is not seen. wrong_output: the rule fires as it should, but fields of its
-    output may be
-    missing or wrong. A rule that is in none of these lists is whole."""
+    """The rules that lose something. A rule in none of these lists loses nothing.
+
+    blind: none of the rule's system calls is selected, and none of Falco's own events can match it either.
+    half_blind: some of its system calls are not selected, or a way of its condition is not seen.
+    wrong_output: the rule fires as it should, but fields of its output may be missing or wrong.
+    """
 
     blind: list[Item]
     half_blind: list[Item]
@@ -86,8 +89,7 @@ def coverage(rules: Rules, selected: Any, release: releases.Release | str) -> Co
             continue
         item: Item = {
             "rule": rule["name"],
-            # In the names in which the loss is a loss: of accept and accept4, losing accept alone is losing
-            # accept.
+            # The most exact names: a rule that loses accept and keeps accept4 loses accept, not both.
             "lost": sorted(names.exact_events(lost)),
             "left": sorted(left),
             "ways": _ways(unseen, names),
@@ -99,11 +101,6 @@ def coverage(rules: Rules, selected: Any, release: releases.Release | str) -> Co
         else:
             found["wrong_output"].append(item)
     return found
-
-
-def of(rules: Rules, selected: Any, release: releases.Release | str) -> Coverage:
-    """The same as coverage(): coverage.of(rules, selected, release)."""
-    return coverage(rules, selected, release)
 
 
 def more_lost(before: Coverage, after: Coverage) -> list[str]:
@@ -118,9 +115,10 @@ def more_lost(before: Coverage, after: Coverage) -> list[str]:
 
 
 def lines(found: Mapping[str, Any] | None, but: Collection[str] = ()) -> list[str]:
-    """The rules that lose something, each in one line and one for each way, without those named in `but`.
-    found: a plan's
-    coverage, or None."""
+    """The rules that lose something: one line for each rule, and one for each way.
+
+    found: a plan's coverage, or None. but: names of rules to leave out.
+    """
     told = []
     for kind in KINDS:
         for item in _items(found or {}, kind):
@@ -147,12 +145,12 @@ def _events_text(item: Mapping[str, Any]) -> str:
 
 
 def _ways(unseen: Iterable[state.Need], names: Names) -> list[Way]:
-    """The ways of some needs, those of the condition first; ways in the same words are one."""
+    """The ways of some needs, those of the condition first. Ways with the same words become one."""
     made: dict[str, Way] = {}
     unseen = sorted(unseen, key=lambda need: need.only_output)
     handles = {need.calls for need in unseen if need.subject == "path"}
     for need in unseen:
-        # What is not seen of handles is not seen of the directories entered through them either: said once.
+        # What is not seen of handles is not seen of directories entered through them either; report it once.
         if need.subject == "fchdir" and need.calls in handles:
             continue
         way = made.setdefault(need.way, {"way": need.way, "calls": [], "fields": [], "false_alarms": False})

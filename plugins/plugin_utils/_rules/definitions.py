@@ -1,11 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules, macros and lists of several rules files as Falco collects them: later definitions, append, override,
-exceptions. Pure.
+"""Rules, macros and lists of several rules files, as Falco collects them. Pure.
 
-Falco stops at the first error and does not start; here the rest is read all the same, so that one look shows
-all errors.
+This covers later definitions, append, override and exceptions. Falco stops at the first error and does not
+start; here reading goes on, so that one run shows all errors.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.exceptions 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._yaml import Value
 
-# The rules engine of each release: what required_engine_version is held against.
+# The version of the rules engine of each release: required_engine_version is compared with it.
 ENGINES: dict[tuple[int, ...], int] = {
     (0, 35): 17,
     (0, 36): 26,
@@ -73,8 +72,10 @@ class Problem(TypedDict):
 
 
 class Definition:
-    """A list, macro or rule. index: when it was first defined; changed: when last, both in the order of all
-    entries."""
+    """A list, macro or rule.
+
+    index: when it was first defined. changed: when it was last changed. Both count the entries of all files.
+    """
 
     def __init__(self, name: str, file: str, line: int, index: int) -> None:
         self.name, self.file, self.line = name, file, line
@@ -82,20 +83,20 @@ class Definition:
 
 
 class List(Definition):
-    """A list: items are texts."""
+    """A list. items are texts."""
 
     items: list[str]
 
 
 class Macro(Definition):
-    """A macro: condition is its text, condition_line where that begins."""
+    """A macro. condition is its text, condition_line the line where that begins."""
 
     condition: str
     condition_line: int
 
 
 class Rule(Definition):
-    """A rule. priority: index into PRIORITIES; exceptions: [RuleException]; enabled: as the files say."""
+    """A rule. priority: index into PRIORITIES. enabled: as the files say."""
 
     condition: str
     condition_line: int
@@ -112,7 +113,7 @@ class Rule(Definition):
         self.exceptions: list[RuleException] = []
 
     def whole_condition(self) -> str:
-        """The condition with the exceptions behind it, as Falco writes it."""
+        """The condition followed by the exceptions, as Falco writes it."""
         if not self.exceptions:
             return self.condition
         return "(%s)%s" % (
@@ -125,8 +126,7 @@ Defined = TypeVar("Defined", bound=Definition)
 
 
 class Definitions:
-    """What the files define so far. problems: [{'file', 'line', 'name', 'text'}], each of which keeps Falco
-    from starting."""
+    """What the files have defined so far. Each of the problems keeps Falco from starting."""
 
     def __init__(self, release: Release) -> None:
         self.release = release
@@ -137,13 +137,13 @@ class Definitions:
         self._count = 0
 
     def read(self, file: str, text: str) -> None:
-        """One more file, in the order in which Falco reads them."""
+        """Read one more file. Files must come in the order in which Falco reads them."""
         found, broken = document.entries(text)
         for entry in found:
             name = None
             try:
                 if not isinstance(entry.data, dict):
-                    raise Wrong("an entry is no mapping", entry.line)
+                    raise Wrong("an entry is not a mapping", entry.line)
                 name = next(
                     (entry.data[kind].data for kind in ("rule", "macro", "list") if kind in entry.data), None
                 )
@@ -188,7 +188,8 @@ class Definitions:
             wanted = tuple(int(part) for part in match.groups())
         else:
             raise Wrong(
-                "required_engine_version '%s' is no version that Falco %s understands" % (text, self.release),
+                "required_engine_version '%s' is not a version that Falco %s understands"
+                % (text, self.release),
                 value.line,
             )
         engine = ENGINES[self.release.table[:2]]
@@ -204,7 +205,7 @@ class Definitions:
         return self._count
 
     def _defined(self, made: Defined, into: dict[str, Defined]) -> None:
-        """Put a whole new definition in the place of an older one of that name."""
+        """Store a new definition in place of an older one of that name."""
         before = into.get(made.name)
         if before:
             made.index = before.index
@@ -212,7 +213,7 @@ class Definitions:
 
     def _previous(self, into: dict[str, Defined], name: str, entry: Value, what: str) -> Defined:
         if name not in into:
-            raise Wrong("%s '%s' is to be changed, but was not defined before" % (what, name), entry.line)
+            raise Wrong("%s '%s' is changed, but was not defined before" % (what, name), entry.line)
         return into[name]
 
     def _list(self, file: str, entry: Value) -> None:
@@ -267,7 +268,7 @@ class Definitions:
                     )
                 ways[way.data].add(key)
         elif value.data is not None:
-            raise Wrong("'override' is no mapping", value.line)
+            raise Wrong("'override' is not a mapping", value.line)
         return ways["append"], ways["replace"]
 
     def _rule(self, file: str, entry: Value) -> None:
@@ -318,9 +319,9 @@ class Definitions:
         known = APPENDABLE["rule"] | REPLACEABLE["rule"]
         for key in sorted(appended | replaced):
             if key not in entry.data:
-                raise Wrong("'%s' is to be overridden, but is not there" % key, entry.line)
+                raise Wrong("'%s' is overridden, but is missing" % key, entry.line)
         for key in sorted(known & set(entry.data) - appended - replaced):
-            raise Wrong("'%s' stands there without an entry under 'override'" % key, entry.data[key].line)
+            raise Wrong("'%s' is set without an entry under 'override'" % key, entry.data[key].line)
         if appended:
             self._append(name, entry, appended)
         if replaced:
@@ -401,7 +402,7 @@ def _priority(entry: Value) -> int:
     text = entries.text(entry, "priority")
     found = priority_of(text)
     if found is None:
-        raise Wrong("'%s' is no priority" % text, entry.data["priority"].line)
+        raise Wrong("'%s' is not a priority" % text, entry.data["priority"].line)
     return found
 
 

@@ -1,30 +1,29 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The YAML of rules files as Falco reads it: texts, not types, with the line of everything; the first of two
-equal keys counts.
+"""The YAML of rules files as Falco reads it: texts instead of types, with their lines. Pure.
 
-Pure. What is not YAML, or not a list of mappings, is reported with its line. A hostile file costs at most
-LIMIT values.
+The first of two equal keys counts. What is not YAML, or not a list of mappings, is reported with its line. A
+hostile file costs at most LIMIT values.
 """
 
 from __future__ import annotations
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _yaml
 
-# Values read of one file: Falco's own rules hold some thousand; aliases can make billions of a page.
+# Values read of one file. Falco's own rules hold some thousand; aliases can turn one page into billions.
 LIMIT = 1000000
-# Rule, exceptions, exception, values, value, tuple, list: nothing is nested deeper in a rules file.
+# The deepest nesting of a rules file is rule, exceptions, exception, values, value, tuple, list.
 DEEPEST = 10
 TRUE = ("y", "yes", "true", "on")
 FALSE = ("n", "no", "false", "off")
 
 
 def entries(text: str) -> tuple[list[_yaml.Value], _yaml.Unreadable | None]:
-    """The entries of a rules file, all documents in turn.
+    """The entries of a rules file, of all its documents in order.
 
-    → ([Value], problem): an _yaml.Unreadable where reading had to stop, else None. Entries that are not
-    mappings are among them.
+    → ([Value], problem). problem is the _yaml.Unreadable at which reading stopped, or None. Entries that are
+    not mappings are included.
     """
     found: list[_yaml.Value] = []
     try:
@@ -42,7 +41,7 @@ def entries(text: str) -> tuple[list[_yaml.Value], _yaml.Unreadable | None]:
 
 
 def flag(text: object) -> bool | None:
-    """A YAML boolean as Falco reads one: True, False, or None where it is none."""
+    """A YAML boolean as Falco reads one: True, False, or None for any other text."""
     if isinstance(text, str) and text in (text.lower(), text.upper(), text.capitalize()):
         if text.lower() in TRUE:
             return True

@@ -1,8 +1,10 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which rules Falco evaluates: what the files say, then the `priority` of its configuration, then its
-`rules`. Pure."""
+"""Which rules Falco evaluates. Pure.
+
+The files decide first, then `priority` of Falco's configuration, then its `rules`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def apply(
     findings: list[Finding] = []
     least = priority_of(str(priority if priority is not None else "debug"))
     if least is None:
-        findings.append(_finding("'%s' is no priority, so no rule is left out" % (priority,)))
+        findings.append(_finding("'%s' is not a priority, so no rule is left out" % (priority,)))
         least = len(PRIORITIES) - 1
     loaded = _loaded(rules, least)
     entries = _entries(selection)
@@ -68,12 +70,14 @@ def _select(loaded: list[Rule], entry: Any) -> str | None:
     chosen = [rule for rule in loaded if matches(rule)]
     for rule in chosen:
         rule["enabled"], rule["disabled_by"] = enable, None if enable else "selection"
-    return None if chosen else "an entry of the setting 'rules' fits no rule: %s" % _told(entry)
+    return None if chosen else "an entry of the setting 'rules' matches no rule: %s" % _told(entry)
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern in which * stands for anything, as Falco compares them: first fit, no
-    second try."""
+    """Whether a name fits a pattern in which * stands for any text.
+
+    As in Falco, each part is taken where it first fits, and no other place is tried.
+    """
     parts = pattern.split("*")
     if len(parts) == 1:
         return pattern == name
@@ -95,7 +99,7 @@ def _entries(selection: Any) -> list[Any]:
 
 
 def _parse(entry: Any) -> tuple[bool, Callable[[Rule], bool]] | None:
-    """(enable, a function that tells whether a rule is meant), or None."""
+    """(enable, a function that tells whether the entry means a rule), or None."""
     if not isinstance(entry, dict) or ("enable" in entry) == ("disable" in entry):
         return None
     enable = "enable" in entry
@@ -116,8 +120,10 @@ def _told(entry: dict[str, Any]) -> str:
 
 
 def as_printed(rules: Iterable[Rule], names: Iterable[str]) -> None:
-    """Set 'enabled' of rules to what Falco itself printed: names are the 'enabled_rules' of
-    dry_run.parse()."""
+    """Set 'enabled' of rules to what Falco itself printed.
+
+    names: the 'enabled_rules' of dry_run.parse().
+    """
     printed = set(names)
     for rule in rules:
         if (rule["name"] in printed) != rule["enabled"]:

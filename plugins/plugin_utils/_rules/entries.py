@@ -18,13 +18,13 @@ class Wrong(ValueError):
 
 
 def text_or_nothing(entry: Value, key: str) -> str:
-    """A text; '' where there is none."""
+    """A text, or '' where there is none."""
     value = entry.data.get(key)
     return value.data if value and isinstance(value.data, str) else ""
 
 
 def text(entry: Value, key: str) -> str:
-    """A text that must be there and hold something."""
+    """A text that must be present and not empty."""
     value = entry.data.get(key)
     if value is None:
         raise Wrong("'%s' is missing" % key, entry.line)
@@ -34,20 +34,20 @@ def text(entry: Value, key: str) -> str:
 
 
 def texts(entry: Value, key: str) -> list[str]:
-    """A list of texts that must be there."""
+    """A list of texts that must be present."""
     value = entry.data.get(key)
     if value is None:
         raise Wrong("'%s' is missing" % key, entry.line)
     if not isinstance(value.data, list):
-        raise Wrong("'%s' is no list" % key, value.line)
+        raise Wrong("'%s' is not a list" % key, value.line)
     for item in value.data:
         if not isinstance(item.data, str):
-            raise Wrong("'%s' holds something that is no text" % key, item.line)
+            raise Wrong("'%s' holds something that is not a text" % key, item.line)
     return [item.data for item in value.data]
 
 
 def flag(entry: Value, key: str, default: bool | None) -> bool:
-    """A boolean. default None: it must be there."""
+    """A boolean. With default None it must be present."""
     if key not in entry.data and default is not None:
         return default
     found = document.flag(text(entry, key))

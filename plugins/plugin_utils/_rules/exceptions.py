@@ -23,8 +23,11 @@ MODIFIERS = frozenset(["oneof", "anyof", "allof"])
 
 
 class RuleException:
-    """One exception of a rule. fields and comparisons: a text or a list of texts; values: texts or lists of
-    texts and lists."""
+    """One exception of a rule.
+
+    fields, comparisons: a text or a list of texts, None where the entry has none. values: texts, or lists of
+    texts and lists.
+    """
 
     def __init__(self, name: str, fields: Any, comparisons: Any, values: list[Any], line: int) -> None:
         self.name, self.fields, self.comparisons, self.values, self.line = (
@@ -36,10 +39,10 @@ class RuleException:
         )
 
     def check(self) -> None:
-        """Fill in the usual comparisons; raise Wrong for what Falco refuses."""
+        """Fill in the default comparisons. Raises Wrong for what Falco refuses."""
         if isinstance(self.fields, list):
             if not all(isinstance(item, str) for item in self.fields):
-                raise Wrong("exception '%s' has fields that are no texts" % self.name, self.line)
+                raise Wrong("exception '%s' has fields that are not texts" % self.name, self.line)
             if self.comparisons is None:
                 self.comparisons = ["="] * len(self.fields)
             if not isinstance(self.comparisons, list) or len(self.fields) != len(self.comparisons):
@@ -48,7 +51,7 @@ class RuleException:
             for comparison in self.comparisons:
                 if comparison not in OPERATORS and not _with_modifier(comparison):
                     raise Wrong(
-                        "exception '%s' compares by '%s', which is no operator" % (self.name, comparison),
+                        "exception '%s' compares by '%s', which is not an operator" % (self.name, comparison),
                         self.line,
                     )
             return
@@ -59,13 +62,13 @@ class RuleException:
         self.comparisons = self.comparisons.strip()
         if self.comparisons not in LIST_OPERATORS and not _with_modifier(self.comparisons):
             raise Wrong(
-                "exception '%s' compares one field by '%s', which takes no list"
+                "exception '%s' compares one field by '%s', which does not take a list"
                 % (self.name, self.comparisons),
                 self.line,
             )
 
     def condition(self) -> str:
-        """The condition that this exception excludes; '' without values. Raises Wrong."""
+        """The condition that this exception excludes, or '' without values. Raises Wrong."""
         if not self.values:
             return ""
         if not isinstance(self.fields, list):
@@ -90,20 +93,20 @@ class RuleException:
 
 
 def exceptions_of(entry: Value) -> list[RuleException]:
-    """The exceptions of an entry, values as they stand there. Raises Wrong."""
+    """The exceptions of an entry, with their values unchanged. Raises Wrong."""
     value = entry.data.get("exceptions", Value(None, entry.line))
     if value.data is None:
         return []
     if not isinstance(value.data, list):
-        raise Wrong("'exceptions' is no list", value.line)
+        raise Wrong("'exceptions' is not a list", value.line)
     found = []
     for item in value.data:
         if not isinstance(item.data, dict):
-            raise Wrong("an exception is no mapping", item.line)
+            raise Wrong("an exception is not a mapping", item.line)
         name = entries.text(item, "name")
         values = item.data.get("values")
         if values is not None and not isinstance(values.data, list):
-            raise Wrong("values of exception '%s' are no list" % name, values.line)
+            raise Wrong("values of exception '%s' are not a list" % name, values.line)
         found.append(
             RuleException(
                 name,
@@ -117,7 +120,7 @@ def exceptions_of(entry: Value) -> list[RuleException]:
 
 
 def _plain(value: Value | None) -> Any:
-    """A Value as texts in lists; None for nothing."""
+    """A Value as a text or as nested lists of texts; None for nothing."""
     if value is None or value.data is None:
         return None
     if isinstance(value.data, str):
@@ -135,7 +138,7 @@ def _with_modifier(operator: str) -> bool:
 
 
 def quote(text: object) -> str:
-    """A value as it stands in a condition: in quotes where it holds a blank."""
+    """A value as it is written in a condition: in quotes where it contains a blank."""
     text = "" if text is None else str(text)
     return '"%s"' % text if " " in text and text[0] not in "'\"" else text
 

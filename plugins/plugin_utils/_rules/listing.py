@@ -1,11 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`falco -L -o json_output=true` read into the shape of rules.resolve(). Pure, and safe with any text.
+"""`falco -L -o json_output=true` in the shape that ruleset.resolve() gives. Pure, and safe with any text.
 
-Since 0.37 Falco prints the events of each compiled rule. Before, it printed those of the text with its macros
-left out, which is
-nearly always everything; there the rules are put together again from what it prints and resolved like files.
+Since 0.37 Falco prints the events of each compiled rule. Older releases print the events of the text without
+its macros, which is nearly always everything. For those, the rules are rebuilt from what Falco prints and
+resolved like files.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def parse(
 ) -> ListedRules:
     """The rules that Falco has loaded.
 
-    text: its standard output. priority, selection: as for rules.resolve(): Falco lists all rules, whatever
+    text: its standard output. priority, selection: as for ruleset.resolve(): Falco lists all rules, whatever
     these say.
     → {'rules', 'findings', 'ok', 'reason': None, or why there are none}
     """
@@ -110,8 +110,10 @@ def _rule(one: object, names: Names, events: Events) -> Rule | None:
 
 
 def _tree(compiled: object) -> condition.Tree | None:
-    """The tree of a compiled condition, or None: Falco prints conditions without the quotes that some of them
-    need."""
+    """The tree of a compiled condition, or None where it cannot be parsed.
+
+    Falco prints conditions without the quotes that some of them need.
+    """
     try:
         return condition.parse(str(compiled or ""))
     except (condition.ConditionError, RecursionError):
@@ -119,10 +121,10 @@ def _tree(compiled: object) -> condition.Tree | None:
 
 
 def _yes(tree: condition.Tree | None, printed: set[str], names: Names, events: Events) -> frozenset[str]:
-    """Kernel names and other events: by the compiled condition where that agrees with the printed names, as
-    it is more exact.
+    """The kernel names and other events that a rule can match.
 
-    Falco prints accept4 as accept, accept4.
+    The compiled condition is more exact than the printed names and is used where the two agree. Falco prints
+    accept4 as accept, accept4.
     """
     if tree is not None:
         everything = Reach(events.all, events.all)
@@ -136,8 +138,10 @@ def _yes(tree: condition.Tree | None, printed: set[str], names: Names, events: E
 
 
 def _reads(tree: condition.Tree | None, details: dict[str, Any]) -> Reads:
-    """What a rule reads: by its compiled condition, else by the names of fields that Falco prints or that
-    stand in its text."""
+    """What a rule reads, by its compiled condition.
+
+    Without one: by the names of fields that Falco prints, or that its text contains.
+    """
     output = details.get("output_compiled") or _texts(details.get("output_fields"))
     listed = [
         name for key in ("condition_fields", "exception_fields") for name in _texts(details.get(key)) or []
@@ -185,5 +189,5 @@ def _mapping(value: object, key: str) -> dict[str, Any]:
 
 
 def _texts(value: object) -> list[str] | None:
-    """The texts of a list; None where it is no list."""
+    """The texts of a list, or None where the value is not a list."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else None

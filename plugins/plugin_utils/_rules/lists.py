@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists in conditions: Falco replaces their names in the text before it reads it. Pure."""
+"""Lists in conditions: Falco replaces their names in the text before it parses it. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Iterable, Sequence
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.condition import ConditionError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.exceptions import quote
 
-# Characters of a condition with its lists put in: lists of lists can make any number of them.
+# Characters of a condition with its lists expanded. Lists of lists can make it arbitrarily long.
 LONGEST = 4000000
 
 
 def expand(text: str, lists: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """A condition with every list's name replaced by its items, as Falco does: in the text, one list after
-    the other.
+    """A condition with the name of every list replaced by its items.
 
-    lists: [(name, items)]. A name counts where blanks, brackets, commas or '=' surround it, wherever that is.
-    Raises ConditionError where the text gets out of hand.
+    As in Falco, the text is searched for one list after the other. A name counts where blanks, brackets,
+    commas or '=' surround it, wherever that is. lists: [(name, items)]. Raises ConditionError where the text
+    grows too long.
     """
     for name, items in lists:
         if name not in text:
@@ -41,7 +41,7 @@ def _replaced(text: str, pattern: re.Pattern[str], items: str) -> str:
         while right < len(text) and text[right] in " \t\n\r":
             right += 1
         if not items:
-            # Nothing takes the comma on its left with it, or that on its right.
+            # An empty list removes the comma on its left, or else the one on its right.
             if before.endswith(","):
                 before = before[:-1]
             elif text[right : right + 1] == ",":

@@ -1,12 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The events at which a condition can be true, by set arithmetic over its tree, as Falco works them out.
-Pure.
+"""The events at which a condition can be true, by set arithmetic over its tree, as in Falco. Pure.
 
-Only evt.type and syscall.type restrict, and only by =, ==, != and in; every other check holds for all events,
-negated or not.
-So `spawned_process or proc.name = x` needs everything, and `not evt.type = open` everything but open.
+Only evt.type and syscall.type restrict, and only with =, ==, != and in. Every other check, negated or not,
+holds for all events. So `spawned_process or proc.name = x` needs every event, and `not evt.type = open` every
+event but open.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ DECISIVE = ("=", "==", "!=", "in")
 
 
 class Reach(NamedTuple):
-    """What a condition comes to.
+    """The events that a condition can match.
 
-    yes, no: kernel names and events of Falco's own at which it, or its negation, can hold.
-    types: {(field, name)} compared with; directions: {(operator, value)} of evt.dir; errors: what Falco
-    refuses.
+    yes, no: kernel names, and events of Falco's own, at which the condition or its negation can hold. types:
+    {(field, name)} that it compares. directions: {(operator, value)} of evt.dir. errors: what Falco refuses.
     """
 
     yes: frozenset[str]
@@ -51,7 +49,7 @@ class Events:
         if isinstance(tree, (condition.All, condition.Any)):
             parts = [self.reach(item, macro) for item in tree.items]
             both = [part.yes for part in parts], [part.no for part in parts]
-            # Not (a and b) is not a or not b: what joins one side meets on the other.
+            # not (a and b) is (not a or not b): a union on one side is an intersection on the other.
             if isinstance(tree, condition.All):
                 yes, no = frozenset.intersection(*both[0]), frozenset.union(*both[1])
             else:
@@ -102,7 +100,7 @@ class Events:
         )
 
     def nameless(self, reach: Reach) -> list[str]:
-        """Names that load and stand for no event: the kernel's own ones, and unknown ones in syscall.type."""
+        """Names that load but stand for no event: the kernel's own ones, and unknown ones in syscall.type."""
         found = {
             value for _field, value in reach.types if value in KERNEL_ONLY and value in self.names.kernel
         }

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which fields a rule reads, and which kinds of descriptors its condition can hold for. Pure.
+"""Which fields a rule reads, and for which kinds of descriptors its condition can hold. Pure.
 
 Exceptions are part of the condition (`and not (…)`), so their fields are negated reads of the condition.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Read, Reads
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition
 
-# What stands for a descriptor in a field's name.
+# Prefixes of fields that are about a descriptor.
 OPERANDS = ("fd", "proc.stdin", "proc.stdout", "proc.stderr")
 KINDS = frozenset(
     "file directory tcp udp unix netlink pipe event signalfd timerfd inotify eventpoll userfaultfd io_uring "
@@ -79,7 +79,7 @@ def of(tree: object, output: object, macro: MacroTree = lambda name: None) -> Re
 
 
 def of_names(names: Iterable[str], output: object) -> Reads:
-    """The same where only the names of the condition's fields are known: each may be negated."""
+    """The same where only the names of the condition's fields are known. Each may be negated."""
     fields: list[Read] = [
         {"field": _plain(name), "place": "condition", "negated": True, "tail": False}
         for name in sorted(set(names))
@@ -88,8 +88,10 @@ def of_names(names: Iterable[str], output: object) -> Reads:
 
 
 def fields_in(text: str) -> list[str]:
-    """Names in a text that look like fields: for conditions that Falco prints in a form that cannot be
-    parsed."""
+    """Names in a text that look like fields.
+
+    This serves conditions that Falco prints in a form that cannot be parsed.
+    """
     return sorted({match[0] for match in condition.FIELD.finditer(text)})
 
 
@@ -164,8 +166,10 @@ def _kinds(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[fr
 
 
 def _kinds_of_check(check: condition.Check, operand: str) -> frozenset[str]:
-    """Kinds for which a comparison can hold. A descriptor that Falco does not know has no value, so its
-    negation holds for all."""
+    """Kinds of descriptors for which a comparison can hold.
+
+    A descriptor that Falco does not know has no value, so the negation of a check holds for all.
+    """
     if check.field is None or not check.field.startswith(operand + "."):
         return KINDS
     name = check.field[len(operand) + 1 :]

@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rules files → the system calls that each rule needs, without Falco. Pure.
 
-What Falco itself would say, `falco -L -o json_output=true`, is read by falco_list into the same shape. Fields
-are not looked up
-(plugins bring their own), so an unknown field is no error here.
+listing.py reads what Falco itself prints (`falco -L -o json_output=true`) into the same shape. Fields are not
+looked up, because plugins add their own. So an unknown field is not an error here.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.definitions
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.lists import expand
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach import Events, Reach
 
-# Falco warns of a rule that concerns more event codes than this; each named event has two or more, all
-# generic ones share two.
+# Falco warns about a rule with more event codes than this. Each named event has two or more; all generic
+# events share two.
 MANY_CODES = 100
-# Macros that refer to macros that refer to macros.
+# Levels of macros that refer to macros.
 DEEPEST = 40
 
 Trees = dict[str, Optional[condition.Tree]]
@@ -58,20 +57,8 @@ def resolve(
 ) -> ResolvedRules:
     """The rules of some files.
 
-    files: [(name, text)] in the order in which Falco reads them. release: a Release or a version, 0.35 or
-    newer.
-    priority, selection: Falco's `priority` and `rules` (see rule_selection).
-    → {'rules': [rule], 'findings': [finding], 'ok': False where Falco would not start with these files}
-       rule: {'name', 'source', 'priority': 'warning', 'tags': [], 'file', 'line', 'enabled': bool,
-              'disabled_by': None|'rules'|'priority'|'selection'|'skipped'|'error',
-              'events': event names that it needs, as Falco prints them, sorted, 'kernel': the same in the
-              kernel's names,
-              'other_events': events of Falco's own (container …), 'restricted': False where it needs all
-              events,
-              'reads': the fields of its condition, exceptions and output (reads.Reads)}
-       finding: {'level': 'error'|'warning', 'kind', 'file', 'line', 'rule': name or None, 'text'}
-          error: syntax, unknown_event. warning: no_evttype, many_events, illegal_name, dead, ignored_io,
-          evt_dir, selection
+    files: [(name, text)] in the order in which Falco reads them. release: 0.35 or newer. priority, selection:
+    Falco's `priority` and `rules` (see enabled.apply()).
     """
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
@@ -80,7 +67,7 @@ def resolve(
     compiled: dict[str, Reach | None] = {}
     for name, text in files:
         defined.read(str(name), str(text or ""))
-        # Falco compiles everything anew after each file: what only a later file defines is missing now.
+        # Falco compiles everything again after each file: what only a later file defines is still missing.
         compiled = compiler.rules()
     found = [_rule(rule, compiled.get(rule.name), compiler) for rule in defined.rules.values()]
     findings = [
@@ -113,8 +100,10 @@ def shape(
     names: Names,
     read: Reads,
 ) -> Rule:
-    """A rule as resolve() gives it. yes: the events and kernel names at which it can hold; read:
-    reads.Reads."""
+    """A rule as resolve() returns it.
+
+    priority: index into PRIORITIES. yes: the events and kernel names at which the rule can hold.
+    """
     kernel: frozenset[str] = frozenset(yes) & names.kernel if source == SYSCALL else frozenset()
     return {
         "name": name,
@@ -164,7 +153,7 @@ def _finding(
 
 
 class _Compiler:
-    """Compiles what is defined so far; texts that were parsed once are not parsed again."""
+    """Compiles what is defined so far. A text is parsed only once."""
 
     def __init__(self, defined: Definitions, release: releases.Release) -> None:
         self.definitions, self.release = defined, release
@@ -181,7 +170,7 @@ class _Compiler:
         self.path: list[str] = []
 
     def rules(self) -> dict[str, Reach | None]:
-        """{name: Reach, or None for a rule that Falco would not take}. Problems go to the definitions."""
+        """{name: Reach, or None for a rule that Falco would refuse}. Adds problems to the definitions."""
         lists = self._lists()
         if lists != self.lists:
             self.lists, self.expanded = lists, {}
@@ -204,12 +193,12 @@ class _Compiler:
         return found
 
     def reads(self, rule: definitions.Rule) -> Reads:
-        """What a rule that compiled reads."""
+        """What a compiled rule reads."""
         tree = self.expanded.get(rule.whole_condition())
         return reads.of(tree, rule.output, lambda name: self.macro_trees.get(name))
 
     def _problems(self, owner: Definition, reach: Reach, blamed: set[str]) -> None:
-        """Errors of a macro or rule that are not those of a macro in it."""
+        """Report the errors of a macro or rule, without those of a macro that it names."""
         for error in reach.errors:
             if error not in blamed:
                 self.definitions.problem(
@@ -217,7 +206,7 @@ class _Compiler:
                 )
 
     def _lists(self) -> list[tuple[str, list[str]]]:
-        """Lists by age, each item that names an older list replaced by that list's items, one level deep."""
+        """Lists by age. An item that names an older list is replaced by its items, one level deep."""
         lists = self.definitions.lists
         found = []
         for one in sorted(lists.values(), key=lambda item: item.index):
@@ -312,7 +301,7 @@ class _Compiler:
 def _look(
     rule: Rule, definition: definitions.Rule, reach: Reach, compiler: _Compiler, release: releases.Release
 ) -> Iterator[Finding]:
-    """What is wrong with a rule that loads."""
+    """Findings about a rule that loads."""
     if rule["source"] != SYSCALL:
         return
     names = compiler.names

@@ -1,22 +1,18 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which system calls carry the state that rules' fields read. Pure.
+"""Which system calls carry the state that the fields of rules read. Pure.
 
 Falco keeps tables of processes and descriptors, and fills them from events. A rule whose own event types are
-selected still falls
-silent, or reads a wrong value, where a call that changes these tables is not selected: `fd.name` of openat is
-relative to a
-directory handle that fcntl copied.
+selected still falls silent, or reads a wrong value, where a call that changes these tables is not selected:
+`fd.name` of openat is relative to a directory handle that fcntl copied.
 
-The model: a field, seen at an event type, reads a *subject* (the table entry behind it). A subject is right
-only if each call that
-can make or change it is selected. Each such call is a *way*: "descriptors received from another process".
-What Falco itself does
-not collect by default is no way here: the model says what a selection loses against Falco's default
-selection.
+The model: a field, seen at an event type, reads a *subject* (the table entry behind it). A subject is correct
+only if each call that can make or change it is selected. Each such call is a *way*: "descriptors received
+from another process". What Falco itself does not collect by default is not a way: the model says what a
+selection loses against Falco's default selection.
 
-Entry points: needs(rule, release), unseen(rule, kernel, release) and carrying(rules, release).
+Entry points: needs(rule, release), unseen(rule, kernel, release) and carrying(rules, kernel, release).
 """
 
 from __future__ import annotations
@@ -36,17 +32,15 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_nam
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import reads
 
-# Evidence of a row, on Falco 0.44.1 unless a note says otherwise (recordings of state dependencies,
-# matrix.csv):
-# the one call was taken away from the default selection, and the scenarios that issue it were lost or read
-# other values
+# Evidence of a row, on Falco 0.44.1 unless a note says otherwise (matrix.csv of the recordings).
+
+# Only this call was left out of the default selection. Its scenarios were lost or read other values.
 MEASURED = "measured"
-# scenarios that issue the call were lost under `repair: true`, which leaves it out; other calls were left out
-# as well
+# Scenarios that issue the call were lost under `repair: true`, which leaves it out together with other calls.
 REPAIR = "measured with repair"
-# not measured alone: libs 0.25.4, userspace/libsinsp/parsers.cpp changes the subject at this event
+# Not measured alone: in libs 0.25.4, userspace/libsinsp/parsers.cpp changes the subject at this event.
 SOURCE = "read from source"
-# neither: harmless to select, and a loss if it is needed
+# Neither: selecting it does no harm, and leaving it out would be a loss if it is needed.
 ASSUMED = "assumed"
 
 # What a subject is, in the words of a way.
@@ -70,14 +64,11 @@ class Row(NamedTuple):
     """Calls that carry a subject.
 
     subjects, calls: names, separated by blanks; calls are kernel names, of which each is a way of its own;
-    calls joined by | carry
-    the same, so one of them is enough. words: what the calls do, behind SUBJECTS. kinds: for descriptors, the
-    kinds that they
-    make; '' is all. names_only: needed for addresses and names of sockets, not for their type. stale: without
-    the call an old
-    value stays, so that rules fire wrongly. The span of releases for which a row holds is that in which Falco
-    collects the call
-    for its state (syscall_names.STATE_SINCE, STATE_UNTIL).
+    calls joined by | carry the same, so one of them is enough. words: what the calls do, behind SUBJECTS.
+    kinds: for descriptors, the kinds that they make; '' is all. names_only: needed for addresses and names of
+    sockets, not for their type. stale: without the call an old value stays, so that rules fire wrongly. The
+    span of releases for which a row holds is that in which Falco collects the call for its state
+    (syscall_names.STATE_SINCE, STATE_UNTIL).
     """
 
     subjects: str
@@ -228,6 +219,7 @@ TABLE = (
 )
 
 # How an event brings its descriptor (kernel names).
+
 # It opens a path: the name comes from the path, the working directory and, for those in OF_HANDLE, a
 # directory handle.
 OPENS = frozenset(["open", "creat", "openat", "openat2"])
@@ -235,8 +227,8 @@ OPENS = frozenset(["open", "creat", "openat", "openat2"])
 MAKES = frozenset(
     """
     accept accept4 bpf epoll_create epoll_create1 eventfd eventfd2 inotify_init inotify_init1 io_uring_setup
-    memfd_create
-    open_by_handle_at pidfd_open pipe pipe2 signalfd signalfd4 socket socketpair timerfd_create userfaultfd
+    memfd_create open_by_handle_at pidfd_open pipe pipe2 signalfd signalfd4 socket socketpair timerfd_create
+    userfaultfd
 """.split()
 )
 # It acts on a socket before that has a peer: only the socket must be known.
@@ -245,36 +237,29 @@ ON_SOCKET = frozenset(["bind", "connect", "listen"])
 OF_HANDLE = frozenset(
     """
     execveat faccessat faccessat2 fchmodat fchmodat2 fchownat futimesat getxattrat linkat listxattrat mkdirat
-    mknodat
-    name_to_handle_at newfstatat openat openat2 readlinkat removexattrat renameat renameat2 setxattrat statx
-    symlinkat unlinkat
-    utimensat
+    mknodat name_to_handle_at newfstatat openat openat2 readlinkat removexattrat renameat renameat2 setxattrat
+    statx symlinkat unlinkat utimensat
 """.split()
 )
 # Paths relative to the working directory only.
 OF_PATH = frozenset(
     """
     access acct chdir chmod chown chroot creat execve lchown link lstat lstat64 mkdir mknod mount open
-    pivot_root quotactl
-    readlink rename rmdir stat stat64 statfs swapoff swapon symlink truncate umount umount2 unlink uselib
-    utime utimes
+    pivot_root quotactl readlink rename rmdir stat stat64 statfs swapoff swapon symlink truncate umount
+    umount2 unlink uselib utime utimes
 """.split()
 )
 # No descriptor at all.
 OF_NO_DESCRIPTOR = OF_PATH - OPENS | frozenset(
     """
     alarm arch_prctl brk capget capset clone clone3 delete_module execve execveat exit exit_group fork futex
-    getcwd getegid
-    geteuid getgid getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit
-    getrusage getsid gettid
-    getuid init_module keyctl kill madvise mlock mlock2 mlockall mprotect munlock munlockall munmap nanosleep
-    personality pivot_root
-    prctl prlimit64 process_vm_readv process_vm_writev ptrace reboot rt_sigaction rt_sigprocmask
-    sched_process_exit sched_switch
-    seccomp semctl semget semop setgid setgroups setpgid setpriority setregid setresgid setresuid setreuid
-    setrlimit setsid setuid
-    shmat shmctl shmdt shmget signal_deliver sysinfo syslog tgkill tkill umask uname unshare vfork wait4
-    waitid
+    getcwd getegid geteuid getgid getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid
+    getrlimit getrusage getsid gettid getuid init_module keyctl kill madvise mlock mlock2 mlockall mprotect
+    munlock munlockall munmap nanosleep personality pivot_root prctl prlimit64 process_vm_readv
+    process_vm_writev ptrace reboot rt_sigaction rt_sigprocmask sched_process_exit sched_switch seccomp semctl
+    semget semop setgid setgroups setpgid setpriority setregid setresgid setresuid setreuid setrlimit setsid
+    setuid shmat shmctl shmdt shmget signal_deliver sysinfo syslog tgkill tkill umask uname unshare vfork
+    wait4 waitid
 """.split()
 )
 
@@ -328,8 +313,8 @@ class Need(NamedTuple):
     """One way that a rule's fields can come by their value.
 
     subject: of SUBJECTS. calls: kernel names; one of them is enough. way: in words. fields: those that read
-    it. negated: a wrong value can make the
-    condition true. only_output: no field of the condition reads it. stale, evidence: see Row.
+    it. negated: a wrong value can make the condition true. only_output: no field of the condition reads it.
+    stale, evidence: see Row.
     """
 
     subject: str
@@ -346,8 +331,7 @@ def needs(rule: Mapping[str, Any], release: releases.Release | str) -> list[Need
     """The calls that carry what a rule's fields read, beside the rule's own event types.
 
     rule: as ruleset.resolve() and listing.parse() give it: 'kernel' and 'reads' are read. release: a Release
-    or a version, 0.35
-    or newer.
+    or a version, 0.35 or newer.
     """
     read = rule["reads"]
     fields = tuple(
@@ -390,8 +374,10 @@ def _needs(
 
 
 def unseen(rule: Mapping[str, Any], kernel: Iterable[str], release: releases.Release | str) -> list[Need]:
-    """The needs of a rule that a selection (kernel names) does not serve. What the rule names itself is no
-    loss of state."""
+    """The needs of a rule that a selection (kernel names) does not meet.
+
+    The calls that the rule names itself are events, not state, so they do not count.
+    """
     seen = set(kernel) | set(rule["kernel"])
     return [need for need in needs(rule, release) if not seen & set(need.calls)]
 
@@ -399,8 +385,10 @@ def unseen(rule: Mapping[str, Any], kernel: Iterable[str], release: releases.Rel
 def carrying(
     rules: Iterable[Mapping[str, Any]], kernel: Iterable[str], release: releases.Release | str
 ) -> dict[str, list[Need]]:
-    """Kernel names to add to a selection so that it serves the rules as Falco's default selection does:
-    {call: [Need]}."""
+    """The kernel names to add to a selection so that the rules see what they see by default.
+
+    → {call: [Need]}. The default is Falco's own selection.
+    """
     missing: dict[str, list[Need]] = {}
     selected = set(kernel)
     for rule in rules:
@@ -412,16 +400,20 @@ def carrying(
 
 
 def unknown_fields(rule: Mapping[str, Any]) -> list[str]:
-    """Fields of a rule that the model does not know: they are treated as needing every call of Falco's
-    default selection."""
+    """Fields of a rule that the model does not know.
+
+    They are treated as if they needed every call of Falco's default selection.
+    """
     return sorted({read["field"] for read in rule["reads"]["fields"] if _unknown(read["field"])})
 
 
 def _subjects(
     read: Read, kernel: frozenset[str], kinds: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, frozenset[str], bool]]:
-    """(subject, kinds of descriptors, whether names of sockets are read) for a field at the rule's event
-    types."""
+    """The subjects that a field reads at the rule's event types.
+
+    → [(subject, kinds of descriptors, whether names of sockets are read)]
+    """
     name = read["field"]
     names_too = not OF_TYPE.fullmatch(name)
     found: list[tuple[str, frozenset[str], bool]] = []
@@ -486,8 +478,7 @@ def _ways(subject: str, names: Names) -> tuple[tuple[Row, tuple[str, ...], str],
 
 
 def _collected(calls: str, names: Names) -> tuple[str, ...]:
-    """The kernel names behind calls, as far as this release collects them by default; () where it collects
-    none."""
+    """The kernel names behind calls that this release collects by default; () if it collects none."""
     group: set[str] = set()
     for call in calls.split("|"):
         event = KERNEL_ONLY.get(call, call)

@@ -330,7 +330,7 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
         return Step(), "syscalls"
     if known["reason"]:
         if fixed:
-            raise PlanError("falco_tune_base_syscalls can't be applied: %s" % known["reason"])
+            raise PlanError("falco_tune_base_syscalls cannot be applied: %s" % known["reason"])
         reason = "which system calls could be left out is unknown: %s" % known["reason"]
         return Step(blocked=reason), None
     made = _syscall_set(case, current)

@@ -18,13 +18,11 @@ Basis = Literal["rules", "record", "default", "unknown"]
 
 
 class Sight(TypedDict):
-    """What is known of the coverage in force.
+    """What is known of the coverage in force. The lists hold names of rules.
 
-    basis: 'rules' (the host's rules and its Falco's own dry run), 'record' (what the last tune worked out for
-    this very selection),
-    'default' (nothing is narrowed, so no rule loses anything) or 'unknown'; reason says why it is unknown.
-    The lists hold names of
-    rules.
+    basis: 'rules' (the host's rules and the dry run of its Falco), 'record' (what the last tune worked out
+    for this very selection), 'default' (nothing is narrowed, so no rule loses anything) or 'unknown'. reason:
+    why it is unknown.
     """
 
     basis: Basis
@@ -36,7 +34,7 @@ class Sight(TypedDict):
 
 
 def digest(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan's coverage as a host's record keeps it: names of rules."""
+    """A plan's coverage as the record of a host keeps it: names of rules."""
     return {
         "rules_total": found["rules_total"],
         **{kind: [item["rule"] for item in found[kind]] for kind in coverage.KINDS},

@@ -1,17 +1,15 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""rules + volume + policy + target → the cheapest base_syscalls that reaches the target, and which rules lose
-what. Pure.
+"""rules + volume + policy + target → the cheapest base_syscalls, and which rules lose what. Pure.
 
-The lossless step is `repair: true` plus the calls that carry the state which the enabled rules' fields read:
-repair alone drops
-many of them (fcntl, accept, dup, recvmsg, setreuid). A positive custom_set beside repair adds to it and
-nothing else.
-Where policy says exclude, exclusions follow, those first that save the most events for what rules lose: a
-rule loses a share of its
-own events, or ways in which its fields come by their values. A protected rule loses neither, and a required
-call is always selected.
+The lossless step is `repair: true` and the calls that carry the state which the enabled rules' fields read.
+Repair alone drops many of them (fcntl, accept, dup, recvmsg, setreuid). Beside repair, a positive custom_set
+adds calls and does nothing else.
+
+Exclusions follow where policy says exclude. Those come first that save the most events for what rules lose: a
+share of their own events, or ways in which their fields come by their values. A protected rule loses neither,
+and a required call is always selected.
 """
 
 from __future__ import annotations
@@ -27,18 +25,18 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import cove
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_volume
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.syscall_volume import Volume
 
-# An exclusion that saves less than this share of the events is not worth a rule's sight.
+# An exclusion that saves a smaller share of the events is not worth what a rule loses.
 LEAST = 0.001
-# What makes less of what is watched is not remembered of a profile.
+# Calls with a smaller share of what is watched are not kept of a profile.
 LEAST_SHARE = 0.01
-# Steps of the frontier: after so many the rest is small.
+# Steps of the frontier. After so many, the rest is small.
 MOST_STEPS = 30
-# Rules lost by an exclusion that costs none: keeps the order of such exclusions by volume.
+# Stands for the rules that an exclusion loses where it loses none, so that volume orders such exclusions.
 NOTHING = 1e-9
 
 
 class SetError(ValueError):
-    """Policy and rules can't both be had: says which rule or call, and what to do."""
+    """The policy and the rules contradict each other. The text says which rule or call, and what to do."""
 
 
 class Exclusions(NamedTuple):
@@ -49,7 +47,7 @@ class Exclusions(NamedTuple):
 
 
 class _Choice:
-    """One host's rules and calls, in kernel names."""
+    """The rules and calls of one host, in kernel names."""
 
     def __init__(
         self, rules: Iterable[Rule], release: releases.Release, policy: Policy, current: Mapping[str, Any]
@@ -66,8 +64,11 @@ class _Choice:
         self.weights = self._weights()
 
     def _weights(self) -> dict[tuple[str, ...], float]:
-        """{calls: what rules lose without them}: a rule's ways are worth one rule together; what it names
-        itself is its event."""
+        """{calls: what rules lose without them}.
+
+        All ways of a rule together weigh as much as one rule. A call that the rule names itself is its event,
+        not a way.
+        """
         weights: dict[tuple[str, ...], float] = {}
         for rule in self.rules:
             needs = [need for need in self.needs[rule["name"]] if not set(need.calls) & set(rule["kernel"])]
@@ -76,8 +77,7 @@ class _Choice:
         return weights
 
     def carrying(self, kernel: set[str]) -> dict[str, set[str]]:
-        """{kernel name: names of the rules whose fields need it} of what a selection lacks; what policy
-        cannot add is left out."""
+        """{kernel name: names of the rules whose fields need it}, of what a selection lacks."""
         missing: dict[str, set[str]] = {}
         for rule in self.rules:
             for need in self.needs[rule["name"]]:
@@ -111,8 +111,10 @@ class _Choice:
         return set(rule["kernel"]) & self.names.kernel - (set() if self.all else self.names.ignored)
 
     def needed(self, kernel: frozenset[str] | set[str], events_only: bool = False) -> str | None:
-        """Why policy does not let go of any of these calls, or None. events_only: not even where state is
-        carried by them."""
+        """Why the policy does not give up any of these calls, or None.
+
+        events_only: consider only the events that rules name, not the state that calls carry.
+        """
         found = self.required & kernel
         if found:
             return "%s is required (falco_tune_required_syscalls)" % ", ".join(
@@ -136,12 +138,14 @@ class _Choice:
         return None
 
     def violated(self, kernel: set[str], events_only: bool = False) -> str | None:
-        """Why a selection is not allowed, or None."""
+        """Why the policy does not allow a selection, or None."""
         return self.needed(self.names.kernel - kernel, events_only)
 
     def lost(self, kernel: set[str], volume: Volume) -> float:
-        """Rules' worth of events that a selection loses against the present one: each rule counts for its own
-        share."""
+        """What a selection loses against the present one, in rules.
+
+        Each rule counts with the share of its own events that it loses, and each way with its weight.
+        """
         total = 0.0
         for rule in self.rules:
             had = self.before & set(rule["kernel"])
@@ -179,27 +183,24 @@ def choose(
 ) -> dict[str, Any]:
     """The cheapest base_syscalls that reaches a target.
 
-    rules: as rules.resolve() and falco_list.parse() give them. release: a Release or a version, 0.35 or
-    newer.
-    policy: the tuning policy (policy.complete()): syscalls, base_syscalls, required_syscalls,
-    protected_rules, protected_tags and
-    protected_priority are read. current: {'custom_set', 'repair', 'all'} in force. profile, drops, rate: see
-    syscall_volume.measured(). target: events a second to come down to, or None for as low as repair goes.
-    proved: a function from the shares of the calls (below) to the names that may be excluded; None: all may.
-    → the contract `syscalls` of a plan:
-       {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis', 'target_events_per_second',
-       'reached',
-        'before': {'events_per_second', 'syscalls'}, 'after': {…},
-        'coverage': {'rules_total', 'blind', 'half_blind', 'wrong_output', 'newly'} (coverage.Coverage; newly:
-        rules that lose more),
-        'shares': {event name: its share of what is watched now, by the profile}, of those that make at least
-        1 %,
-        'unproved': why an exclusion that would help is not made yet, or None,
-        'state': [{'call', 'events_per_second', 'rules'}]: what is selected beside repair for the state of
-        rules,
-        'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}], 'reasons',
-        'warnings'}
-    Raises SetError where policy can't be kept.
+    release: 0.35 or newer. policy: syscalls, base_syscalls, required_syscalls, protected_rules,
+    protected_tags and protected_priority are read. current: {'custom_set', 'repair', 'all'} in force.
+    profile, drops, rate: see syscall_volume.measured(). target: events a second to come down to, or None
+    for as low as repair goes. proved: a function from the shares of the calls (below) to the names that may
+    be excluded; None: all may.
+
+    → 'syscalls' of a plan:
+       {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis' (syscall_volume.Basis),
+        'target_events_per_second', 'reached',
+        'before': {'events_per_second', 'syscalls'}, 'after': the same,
+        'coverage': coverage.Coverage with 'rules_total' and 'newly', the rules that lose more,
+        'state': [{'call', 'events_per_second', 'rules'}], what repair alone would not select,
+        'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}],
+        'reasons', 'warnings',
+        'shares': {event name: its share of what is watched now, by the profile}, from 1 % upwards,
+        'unproved': why an exclusion that would help is not made yet, or None}
+
+    Raises SetError where the policy cannot be met.
     """
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
@@ -216,7 +217,7 @@ def choose(
 
 
 class _Found:
-    """What choose() has come to so far: base_syscalls, and what is said of it."""
+    """What choose() has found so far: base_syscalls, and the reasons for them."""
 
     def __init__(self, choice: _Choice, volume: Volume, current: Mapping[str, Any]) -> None:
         self.entries, self.repair = selections.entries_of(current["custom_set"]), bool(current["repair"])
@@ -233,7 +234,7 @@ def _narrow(
     target: float | None,
     proved: Callable[[dict[str, float]], Collection[str]] | None,
 ) -> None:
-    """The lossless step, and exclusions where policy allows them."""
+    """Take the lossless step, and exclude where the policy allows it."""
     entries = _freed(choice, found.entries, found.reasons)
     entries, repair = _lossless(choice, entries, found.repair, volume, found.reasons)
     steps = list(_steps(choice, entries, repair, volume))
@@ -247,7 +248,7 @@ def _narrow(
 
 
 def _unknown_fields(choice: _Choice) -> list[str]:
-    """A warning for each rule with fields of which it is not known which calls carry their values."""
+    """A warning for each rule that reads fields of which the calls are not known."""
     return [
         "the rule '%s' reads %s, and it is not known which calls that needs: every call that Falco "
         "collects for its state is kept for it" % (rule["name"], ", ".join(unknown))
@@ -269,12 +270,12 @@ def _fixed(choice: _Choice, policy: Policy, current: Mapping[str, Any]) -> tuple
     choice.all = bool(fixed.get("all", choice.all)) and choice.release.has("base_syscalls.all")
     broken = choice.violated(choice.selected(entries, repair), events_only=True)
     if broken:
-        raise SetError("falco_tune_base_syscalls can't be applied: %s" % broken)
+        raise SetError("falco_tune_base_syscalls cannot be applied: %s" % broken)
     return entries, repair
 
 
 def _freed(choice: _Choice, entries: list[str], reasons: list[str]) -> list[str]:
-    """custom_set without exclusions that policy forbids."""
+    """custom_set without the exclusions that the policy forbids."""
     kept = []
     for item in entries:
         why = choice.needed(choice.names.kernel_of({item[1:]})) if item.startswith("!") else None
@@ -288,17 +289,17 @@ def _freed(choice: _Choice, entries: list[str], reasons: list[str]) -> list[str]
 def _lossless(
     choice: _Choice, entries: list[str], repair: bool, volume: Volume, reasons: list[str]
 ) -> tuple[list[str], bool]:
-    """(custom_set, repair): repair, what rules' fields need beside it and what policy requires, where that
-    saves something.
+    """(custom_set, repair) of the lossless step, or as they are where that step saves nothing.
 
-    A custom_set without repair may be narrower, by somebody's choice: it is left as it is, and coverage tells
-    what it costs.
+    The step is repair, the calls that the fields of rules need beside it, and the calls that the policy
+    requires. A custom_set without repair may be narrower because an administrator chose so. It is left as it
+    is, and coverage tells what it costs.
     """
     lean = _with_required(choice, entries, True)
     missing = choice.carrying(choice.selected(lean, True))
     refused = choice.names.kernel_of(item[1:] for item in lean if item.startswith("!"))
     more = sorted(choice.names.exact_events(set(missing) - refused))
-    # The name accept stands for accept4 too.
+    # In custom_set, accept selects accept4 too.
     more = [name for name in more if name != "accept4" or "accept" not in more]
     whole = lean + [name for name in more if name not in lean]
     then = choice.selected(whole, True)
@@ -348,7 +349,7 @@ def _rates_text(volume: Volume, before: set[str], after: set[str]) -> str:
 
 
 def _costs_text(choice: _Choice, calls: Sequence[str], volume: Volume) -> str:
-    """Calls with what each of them costs, the most expensive first."""
+    """Calls with the cost of each, the most expensive first."""
     if volume.basis == "none":
         return ", ".join(calls)
     costs = {name: volume.total(choice.names.kernel_of({name})) for name in calls}
@@ -362,13 +363,13 @@ def _costs_text(choice: _Choice, calls: Sequence[str], volume: Volume) -> str:
 
 
 def _with_required(choice: _Choice, entries: list[str], repair: bool) -> list[str]:
-    """custom_set with what policy requires and would not be selected."""
+    """custom_set with the calls that the policy requires and that would not be selected."""
     missing = choice.required - choice.selected(entries, repair)
     return sorted(choice.names.exact_events(missing)) + entries
 
 
 def _excluding(entries: list[str], names: Iterable[str]) -> list[str]:
-    """custom_set without some names: what is named there is taken out of it, anything else is excluded."""
+    """custom_set without some names. A name that it lists is removed from it; any other is excluded."""
     named = {name for name in names if name in entries}
     return [item for item in entries if item not in named] + [
         "!" + name for name in names if name not in named
@@ -376,7 +377,7 @@ def _excluding(entries: list[str], names: Iterable[str]) -> list[str]:
 
 
 def _shares(choice: _Choice, volume: Volume) -> dict[str, float]:
-    """Shares of what is watched now, by a profile: what a host remembers of it."""
+    """The share of each call in what is watched now, by a profile. A host remembers these."""
     whole = volume.of(choice.before) if volume.basis == "profile" else None
     if not whole:
         return {}
@@ -397,8 +398,10 @@ def _exclude(
     reasons: list[str],
     allowed: Collection[str] | None,
 ) -> tuple[list[str], str | None]:
-    """(custom_set, why what would help is not excluded yet, or None). allowed: names that may be excluded;
-    None: all."""
+    """(custom_set, why an exclusion that would help is not made yet, or None).
+
+    allowed: names that may be excluded; None: all.
+    """
     free = _enough(choice, entries, repair, volume, steps, target, reasons if allowed is None else [])
     if allowed is None or free == entries:
         return free, None
@@ -418,15 +421,14 @@ def _exclude(
 
 
 def _left_out(entries: list[str], then: list[str]) -> set[str]:
-    """Names that a custom_set leaves out beside another."""
+    """The names that only one of two custom_sets excludes or lists."""
     return {item.removeprefix("!") for item in set(entries) ^ set(then)}
 
 
 def _steps(
     choice: _Choice, entries: list[str], repair: bool, volume: Volume, allowed: Collection[str] | None = None
 ) -> Iterator[Exclusions]:
-    """One exclusion after the other, each the one that saves most for each rule lost: (exclusions so far,
-    kernel names left).
+    """One exclusion after the other. Each is the one that saves the most events for what rules lose.
 
     allowed: names that may be excluded; None: all.
     """
@@ -445,7 +447,7 @@ def _steps(
             saved = now - volume.total(left)
             if saved < LEAST * whole or choice.violated(left):
                 continue
-            # Calls of one rule are worth the same for each share of it: the larger comes first.
+            # Calls of one rule are worth the same for each share of it, so the larger one comes first.
             worth = (float("%.6g" % (saved / max(choice.lost(left, volume) - cost, NOTHING))), saved)
             if best is None or worth > best[0]:
                 best = (worth, name, left)
@@ -477,7 +479,7 @@ def _enough(
     target: float,
     reasons: list[str],
 ) -> list[str]:
-    """The first step that reaches the target, less what it turns out not to need."""
+    """The first step that reaches the target, without the exclusions that it does not need."""
     if volume.basis == "none":
         reasons.append("nothing is excluded: no volume per system call was measured")
         return entries
@@ -558,7 +560,7 @@ def _answer(choice: _Choice, volume: Volume, target: float | None, found: _Found
 
 
 def _state_calls(choice: _Choice, kernel: set[str], repair: bool, volume: Volume) -> list[dict[str, Any]]:
-    """What is selected for the state of rules and would not be by repair alone."""
+    """What is selected for the state of rules and would not be selected by repair alone."""
     if not repair:
         return []
     missing = choice.carrying(choice.selected([], True))

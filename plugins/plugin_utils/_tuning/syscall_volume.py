@@ -1,12 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much of a host's events each system call makes: from a profile of the kernel, else estimated from what
-was lost. Pure.
+"""How many of a host's events each system call makes. Pure.
 
-Falco has no counter per system call. A profile (falco_syscall_profile) counts them all; Falco's drop
-categories name a few kinds,
-and as a full ring drops whatever comes, what is lost of each kind is in proportion to what there is of it.
+Falco has no counter per system call. A profile (falco_syscall_profile) counts them all. Without one, the
+volume is estimated from drops: Falco's drop categories name a few kinds of calls, and as a full ring drops
+whatever arrives, the drops of each kind are in proportion to its volume.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ Basis = Literal["profile", "drops", "none"]
 
 
 class Volume:
-    """basis: 'profile', 'drops' or 'none'; of(kernel names) → their events a second, or None where nothing is
-    known."""
+    """Rates of system calls, in events a second."""
 
     def __init__(self, basis: Basis, rates: Mapping[str, float]) -> None:
         self.basis = basis
         self.rates = rates
 
     def of(self, kernel: Iterable[str]) -> float | None:
+        """The events a second of some kernel names, or None where nothing is known."""
         if self.basis == "none":
             return None
         return self.total(kernel)
@@ -67,11 +66,11 @@ def measured(
 ) -> Volume:
     """The Volume of a host's system calls, in events a second of this Falco.
 
-    release: a Release. watched: kernel names that Falco watches now. profile: {'counts': {kernel name:
-    calls}, 'seconds'}, or None.
-    drops: the window's drops_by_category, or None. rate: events a second that Falco counts now, or None.
+    watched: kernel names that Falco watches now. profile: {'counts': {kernel name: calls}, 'seconds'}, or
+    None. drops: the window's drops_by_category, or None. rate: events a second that Falco counts now, or
+    None.
 
-    With a rate, the volume of what is watched is that rate. Without one a call makes one event, two before
+    With a rate, that is the volume of what is watched. Without one, a call makes one event, or two before
     0.42.
     """
     names = names_for(release)
@@ -100,7 +99,7 @@ def _numbers(given: object, known: Collection[str]) -> dict[str, float]:
 
 
 def _shares(drops: object, watched: Iterable[str]) -> dict[str, float]:
-    """What was lost of each kind, shared out evenly over the calls of that kind that are watched."""
+    """The drops of each kind, spread evenly over the watched calls of that kind."""
     lost = _numbers(drops, drops) if isinstance(drops, dict) else {}
     members: dict[str, list[str]] = {}
     for name in watched:

@@ -161,7 +161,7 @@ def test_rules_of_other_sources_need_no_system_call():
                                 "open is nearest)", 1),
     ([rule("evt.type = val(proc.name)")], "evt.type cannot be compared with another field", 1),
     ([rule("toupper(evt.type) = OPEN")], "evt.type cannot be compared through a transformer", 1),
-    ([rule("evt.type = open", priority="urgent")], "'urgent' is no priority", 1),
+    ([rule("evt.type = open", priority="urgent")], "'urgent' is not a priority", 1),
 ])
 def test_errors(entries, text, line):
     found = resolve(entries)

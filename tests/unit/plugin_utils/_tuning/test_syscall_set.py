@@ -127,7 +127,7 @@ def test_keep_keeps_and_tells_the_coverage():
 def test_what_policy_fixes_is_taken_as_it_is_or_refused():
     made = choose(base_syscalls={"custom_set": ["!sendto"], "repair": True})
     assert (made["custom_set"], made["repair"]) == (["!sendto"], True)
-    with pytest.raises(syscall_set.SetError, match="can't be applied: the rule 'programs' is protected and needs execve"):
+    with pytest.raises(syscall_set.SetError, match="cannot be applied: the rule 'programs' is protected and needs execve"):
         choose(base_syscalls={"custom_set": ["!execve"]})
     with pytest.raises(syscall_set.SetError, match="holds '!pread64': pread64 is the kernel's name: Falco calls it pread"):
         choose(base_syscalls={"custom_set": ["!pread64"]})
