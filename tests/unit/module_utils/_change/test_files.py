@@ -38,7 +38,8 @@ def swapped(place, links=False):
     """The entries of a change that was swapped. links: as a restart has them, with its stage folders; else without."""
     found = items(place)
     staged, folders = files.stage(found, str(place / "state"), "token")
-    entries = [item.entry(staged, files.link_old(found, staged) if links else {}) for item in found]
+    old_links = files.link_old(found, staged) if links else {}
+    entries = [item.entry(staged, old_links) for item in found]
     assert not files.swapped(entries)
     files.swap(entries)
     assert files.swapped(entries)
