@@ -204,7 +204,7 @@ def _merge_keys(value: Any, place: str) -> list[str]:
         ]
     if not isinstance(value, dict):
         return []
-    found = []
+    found: list[str] = []
     for key, item in value.items():
         here = "%s.%s" % (place, key) if place else key
         found += [here] if key == "<<" else _merge_keys(item, here)
