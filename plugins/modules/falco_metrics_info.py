@@ -128,7 +128,8 @@ metrics:
     basis:
       description:
         - V(counters), or V(drop alerts) where only Falco's alerts of drops were found. Then events and drops
-          are those of seconds with drops alone, and there are no rates.
+          are those of seconds with drops alone, and there are no rates. V(no counters) where the snapshots
+          lack the counters of the kernel.
       type: str
       returned: always
       sample: counters

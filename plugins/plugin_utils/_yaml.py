@@ -40,12 +40,13 @@ class Document(NamedTuple):
     """One document.
 
     duplicates: keys that a mapping holds twice, as (key, line of the second one). odd_keys: lines of keys
-    that are no text; such keys are left out.
+    that are no text; such keys are left out. values: read so far in all documents of the text.
     """
 
     root: Value
     duplicates: list[tuple[str, int]]
     odd_keys: list[int]
+    values: int
 
 
 class Unreadable(ValueError):
@@ -159,7 +160,7 @@ def documents(text: str | bytes, deepest: int, most: int) -> Iterator[Document]:
                 reader.start()
             elif isinstance(event, yaml.DocumentEndEvent):
                 if reader.root is not None:
-                    yield Document(reader.root, reader.duplicates, reader.odd_keys)
+                    yield Document(reader.root, reader.duplicates, reader.odd_keys, most - reader.left)
             else:
                 reader.take(event)
     except yaml.MarkedYAMLError as error:

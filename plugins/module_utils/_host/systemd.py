@@ -20,9 +20,8 @@ UNITS = (
 
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,"
-    "CPUQuotaPerSecUSec,MemoryMax,MemoryHigh,MemoryLimit,MemoryCurrent,PrivateTmp,ProtectSystem,ReadWritePaths,User,ControlGroup,"
-    "Result,"
-    "Environment"
+    "CPUQuotaPerSecUSec,MemoryMax,MemoryHigh,MemoryLimit,MemoryCurrent,PrivateTmp,ProtectSystem,"
+    "ReadWritePaths,User,ControlGroup,Result,Environment"
 )
 
 

@@ -124,6 +124,22 @@ def from_json_line(line):
     return snapshot(value["output_fields"], value.get("sample"))
 
 
+def lacks_counters(line, since=None):
+    """Whether this is a snapshot of the syscall source without the kernel's counters. since: as for
+    snapshots.two_snapshots(): older lines belong to another process.
+    """
+    value = _json_object(line)
+    if value is None or not isinstance(value.get("output_fields"), dict):
+        return False
+    if value.get("rule") != SNAPSHOT_RULE and ("rule" in value or "sample" not in value):
+        return False
+    fields = {prefixed(name): number for name, number in value["output_fields"].items()}
+    at = fields.get("evt.time")
+    if fields.get("evt.source") != "syscall" or "scap.n_evts" in fields or not counter(at):
+        return False
+    return since is None or at >= (since - 2) * 1e9
+
+
 def written_as(line):
     """'metrics_file' or 'alerts_file': where Falco writes lines of this form; None where it writes none like
     it.

@@ -16,6 +16,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lin
     drop_alert,
     from_json_line,
     from_text_line,
+    lacks_counters,
 )
 
 ORDER = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus")
@@ -34,6 +35,11 @@ SWITCH_ON = (
     "set metrics.enabled: true with an interval, and metrics.output_file (or metrics.output_rule, or "
     "webserver.prometheus_metrics_enabled since 0.38)"
 )
+
+# Where snapshots without the kernel's counters are looked for: NEEDLE is not in them.
+UNCOUNTED_BYTES = 1 << 16
+UNCOUNTED_NEEDLE = b'"syscall"'
+UNCOUNTED = "its snapshots of the syscall source hold no kernel counters"
 
 # What a window needs. Counters must not go down within a run.
 _RUN = ("falco.start_ts", "falco.reload_ts", "falco.version")
@@ -257,11 +263,14 @@ def _from_files(name, paths, limits):
         best = better(best, found)
         if _long_enough(found, limits) or read >= limits["max_bytes"]:
             break
-    return (
-        dict(best, bytes_read=read)
-        if best
-        else {"reason": "no path", "source": name, "bytes_read": 0, "alerts": None}
-    )
+    if best is None:
+        return {"reason": "no path", "source": name, "bytes_read": 0, "alerts": None}
+    if "last" not in best and not best["alerts"]:
+        for path in [paths] if isinstance(paths, str) else paths:
+            lines = tail.Tail(path, UNCOUNTED_BYTES, UNCOUNTED_NEEDLE)
+            if any(lacks_counters(line, limits["since"]) for line in lines):
+                return dict(best, bytes_read=read, reason=UNCOUNTED, uncounted=True)
+    return dict(best, bytes_read=read)
 
 
 def better(one, other):
@@ -313,9 +322,10 @@ def gather(sources, order=ORDER, limits=None):
     → {'first', 'last', 'source', 'seconds', 'age', 'bytes_read', 'ended_by'}: age is seconds since the newest
       snapshot; else {'reason', 'bytes_read'}: each source tried and what it lacks. With it 'alerts' and
       'source' where drop alerts were found, and 'last', 'age' and 'source' where the run has one snapshot.
+      'uncounted': True where there are snapshots, and they lack the kernel's counters.
     """
     limits = dict(LIMITS, **(limits or {}))
-    best, lone, read, reasons = None, None, 0, []
+    best, lone, read, reasons, uncounted = None, None, 0, [], False
     for name in order:
         source = sources.get(name)
         if not source:
@@ -328,14 +338,17 @@ def gather(sources, order=ORDER, limits=None):
                 break
             continue
         reasons.append("%s: %s" % (name, found["reason"]))
+        uncounted = uncounted or found.get("uncounted", False)
         if "last" in found and (lone is None or found["last"]["evt.time"] > lone["last"]["evt.time"]):
             lone = found
     if best and "first" in best:
         return dict(best, bytes_read=read, age=_age(best["last"]))
     result = {"reason": "; ".join(reasons or ["no source of metrics"]), "bytes_read": read}
-    if lone is None:
+    if uncounted:
+        result["uncounted"] = True
+    elif lone is None:
         result["reason"] += ". To measure, " + SWITCH_ON
-    else:
+    if lone is not None:
         result.update(last=lone["last"], age=_age(lone["last"]), source=lone["source"])
     if best and best["alerts"]:
         result.update(alerts=best["alerts"], source=best["source"])

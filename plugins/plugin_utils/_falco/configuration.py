@@ -53,6 +53,8 @@ class ConfigError(ValueError):
 # A configuration has a few hundred values in five levels; aliases of aliases can make billions of a few
 # lines.
 MAX_NODES = 100000
+# Values in all files of a host together: about a second of CPU.
+MAX_HOST_NODES = 400000
 DEEPEST = 64
 # Falco's numbers have at most 20 digits. Longer ones stay text: to convert a text of n digits costs n² steps.
 LONGEST_NUMBER = 40
@@ -107,14 +109,38 @@ def _document(text: str) -> _yaml.Document | None:
     return found
 
 
+class _Files:
+    """Loads the files of one host, which may hold MAX_HOST_NODES values together."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files, self.left = files, MAX_HOST_NODES
+
+    def load(self, path: str) -> tuple[dict[str, Any], list[tuple[str, int]]]:
+        """As load(). Raises ConfigError."""
+        found, duplicates, values = _load(self.files[path], path)
+        self.left -= values
+        if self.left < 0:
+            raise ConfigError(
+                "%s: with this file the host's configuration holds more than %d values"
+                % (path, MAX_HOST_NODES)
+            )
+        return found, duplicates
+
+
 def load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]]]:
     """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError."""
+    found, duplicates, _values = _load(text, name)
+    return found, duplicates
+
+
+def _load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]], int]:
+    """As load(), and the number of values that were read."""
     try:
         document = _document(text)
     except _yaml.Unreadable as error:
         raise ConfigError("%s line %d: %s" % (name, error.line, error)) from error
     if document is None:
-        return {}, []
+        return {}, [], 0
     if document.odd_keys:
         raise ConfigError(
             "%s line %d: not YAML that Falco reads: a key is a mapping, a list or null"
@@ -124,7 +150,7 @@ def load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]]]:
     if isinstance(data, list):
         raise ConfigError("%s: a list at the root; Falco expects a mapping of keys" % name)
     # Empty, comments only or plain text: Falco goes on without it.
-    return (data if isinstance(data, dict) else {}), document.duplicates
+    return (data if isinstance(data, dict) else {}), document.duplicates, document.values
 
 
 def expand(value: Any, environment: dict[str, str]) -> Any:
@@ -275,7 +301,8 @@ def merge(
     files: {path: text} of the main file and of every regular file that config_files may name. options: the -o
     texts of the process in order.
     """
-    raw, repeated = load(files[main], main)
+    read = _Files(files)
+    raw, repeated = read.load(main)
     duplicates = [(main, *item) for item in repeated]
     origin = dict.fromkeys(raw, main)
     listed = listing(raw, options, environment)
@@ -287,7 +314,7 @@ def merge(
     held = {main: sorted(str(key) for key in raw)}
     strategies: dict[str, str | None] = {main: None}
     for path, strategy, number in loaded_files(main, listed, set(files), release):
-        fragment, repeated = load(files[path], path)
+        fragment, repeated = read.load(path)
         duplicates += [(path, *item) for item in repeated]
         if "config_files" in fragment:
             raise ConfigError("%s: holds config_files, which only the main file may; Falco exits" % path)

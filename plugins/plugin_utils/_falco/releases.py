@@ -186,6 +186,12 @@ class Release:
         return self.table >= (0, 41, 1)
 
     @property
+    def counts_beside_plugins(self) -> bool:
+        """Whether snapshots of the syscall source hold the kernel's counters beside other event sources.
+        Before 0.41.1 one collector serves all of them (falco#3583)."""
+        return self.table >= (0, 41, 1)
+
+    @property
     def metrics(self) -> bool:
         return self.since(0, 35)
 

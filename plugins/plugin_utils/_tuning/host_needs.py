@@ -22,6 +22,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     host_files,
     policies,
     steps,
+    windows,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Setting, Step
@@ -100,8 +101,14 @@ def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
         output = wanted
         found.append(Setting("metrics.output_file", output, why))
     found.extend(Setting("metrics." + flag, True, why) for flag, why in FLAGS)
-    proof = output if rhythm.proves else None
-    return Metrics(output, proof, tuple(found), rhythm.warnings)
+    warnings, proves = rhythm.warnings, rhythm.proves
+    if facts["metrics"]["basis"] == windows.UNCOUNTED and not settings.release.counts_beside_plugins:
+        proves = False
+        warnings += (
+            "Falco %s writes no kernel counters beside other event sources, so a change is proven "
+            "by its process only: upgrade to 0.41.1 or newer" % settings.release,
+        )
+    return Metrics(output, output if proves else None, tuple(found), warnings)
 
 
 class _Rhythm(NamedTuple):

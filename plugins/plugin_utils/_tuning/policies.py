@@ -359,6 +359,12 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
             policy[name] = OPTIONS[name].check(value)
         except ValueError as error:
             raise PolicyError("%s%s is %r: expected %s" % (prefix, name, value, error)) from None
+    _check_together(policy, prefix)
+    return policy
+
+
+def _check_together(policy: Policy, prefix: str) -> None:
+    """Raise PolicyError where values contradict each other."""
     if policy["min_healthy_time"] >= policy["healthy_deadline"]:
         raise PolicyError(
             "%smin_healthy_time (%d s) must be shorter than %shealthy_deadline (%d s)"
@@ -368,8 +374,7 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
     if policy["metrics"] and policy["healthy_deadline"] <= needed:
         raise PolicyError(
             "%shealthy_deadline is %d s, but evidence takes two metrics intervals of %s and "
-            "%smin_healthy_time of %d s: "
-            "raise the deadline or shorten the interval"
+            "%smin_healthy_time of %d s: raise the deadline or shorten the interval"
             % (
                 prefix,
                 policy["healthy_deadline"],
@@ -390,7 +395,6 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
             "%swindow (%s) must not be shorter than %smin_observation (%g s): no host would ever be judged"
             % (prefix, policy["window"], prefix, policy["min_observation"])
         )
-    return policy
 
 
 def buffer_policy(policy: Policy) -> Policy:

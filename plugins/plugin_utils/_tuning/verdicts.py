@@ -20,6 +20,7 @@ from typing import Any, Mapping, NamedTuple, TypedDict, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, State, Verdict, Window
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 
 # Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
 # when enter events were counted.
@@ -237,6 +238,8 @@ def _unmeasured(
 ) -> tuple[State, Finding] | None:
     window = facts["metrics"]
     if window["voided"]:
+        if window["basis"] == windows.UNCOUNTED and settings:
+            return "unmeasured", _no_counters(window["voided"], policy, settings)
         return "unmeasured", _no_window(window["voided"], policy, settings)
     seconds, least = window["seconds"] or 0, policy["min_observation"]
     if window["basis"] != "counters":
@@ -263,6 +266,21 @@ def _no_window(reason: str, policy: Mapping[str, Any], settings: Settings | None
     if settings and settings.value("metrics.enabled"):
         return Finding("unknown", "observe", (reason,), {"seconds": policy["min_observation"]})
     return Finding("unknown", "measure", (reason,), {"switch_on": SWITCH_ON})
+
+
+def _no_counters(reason: str, policy: Mapping[str, Any], settings: Settings) -> Finding:
+    """There are snapshots of the syscall source, and the kernel's counters are not in them."""
+    if not settings.value("metrics.kernel_event_counters_enabled"):
+        words = {"switch_on": "set metrics.kernel_event_counters_enabled: true"}
+        return Finding("unknown", "measure", (reason,), words)
+    if settings.release.counts_beside_plugins:
+        return _no_window(reason, policy, settings)
+    why = "Falco before 0.41.1 leaves them out where it has more than one event source"
+    other = "or switch on drop alerts (syscall_event_drops)"
+    if settings.release.prometheus:
+        other = "or webserver.prometheus_metrics_enabled: true, whose counters are complete"
+    advice = "upgrade Falco to 0.41.1 or newer, %s; waiting does not help" % other
+    return Finding("unknown", "upgrade", (reason, why), advice=advice)
 
 
 def _unknown(settings: Settings | None) -> Finding:

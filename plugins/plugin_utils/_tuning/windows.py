@@ -52,6 +52,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 
+# The basis of a window of snapshots that lack the kernel's counters. It is voided.
+UNCOUNTED = "no counters"
 EMPTY: Window = {
     "source": None,
     "basis": None,
@@ -135,6 +137,8 @@ def window(pair: Any, release: Release | None = None, cpus: int | None = None) -
         elif pair.get("alerts"):
             result.update(_alerted(pair["alerts"], cpus), basis="drop alerts")
         else:
+            if pair.get("uncounted") is True:
+                result["basis"] = UNCOUNTED
             raise Void(_short(pair.get("reason")) or "nothing was measured")
     except Void as reason:
         result["voided"] = str(reason)

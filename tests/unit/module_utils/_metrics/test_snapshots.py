@@ -235,3 +235,26 @@ def test_the_best_of_several_files_of_one_source_within_one_cap(tmp_path):
     assert snapshots.gather(other, limits={"min_seconds": 150})["source"] == "syslog"
     found = snapshots.gather(sources, limits={"min_seconds": 150, "max_bytes": 1000})
     assert minutes(found) == (8, 9) and found["bytes_read"] <= 1000
+
+
+def uncounted(sample, source="syscall", **more):
+    fields = dict({"evt.source": source, "evt.time": (1750000000 + 30 * sample) * 10 ** 9, "falco.version": "0.40.0",
+                   "falco.num_evts": 10 ** 7 + sample, "scap.engine_name": "modern_bpf"}, **more)
+    return json.dumps({"sample": sample, "output_fields": fields}) + "\n"
+
+
+def test_snapshots_without_kernel_counters_are_told_from_none(tmp_path):
+    """One collector serves both sources of Falco 0.40: its lines of system calls may have no scap.n_evts."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(uncounted(number, source) for number in range(40) for source in ("k8s_audit", "syscall")))
+    found = snapshots.gather({"metrics_file": str(path)}, limits={"since": 1750000000.0})
+    assert found["uncounted"] is True and "no kernel counters" in found["reason"] and "To measure" not in found["reason"]
+    # Those of another process, those of another source, and none.
+    assert "uncounted" not in snapshots.gather({"metrics_file": str(path)}, limits={"since": 1760000000.0})
+    path.write_text(uncounted(1, "k8s_audit") * 3)
+    assert "uncounted" not in snapshots.gather({"metrics_file": str(path)})
+    path.write_text("")
+    assert "uncounted" not in snapshots.gather({"metrics_file": str(path)})
+    # One with counters is a measurement.
+    path.write_text(uncounted(1) + uncounted(2, **{"scap.n_evts": 7}))
+    assert "uncounted" not in snapshots.gather({"metrics_file": str(path)})

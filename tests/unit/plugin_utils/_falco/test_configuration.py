@@ -302,3 +302,18 @@ def test_an_exclusion_in_an_option_is_a_text_and_not_a_tag():
     given = {"base_syscalls": {"custom_set": ["open"]}}
     configuration.set_option(given, "base_syscalls.custom_set[]=!fcntl")
     assert given == {"base_syscalls": {"custom_set": ["open", "!fcntl"]}}
+
+
+@pytest.mark.parametrize("text", ["a%d: [" + "b," * 990 + "]\n", "".join("a%d: [b]\n" for number in range(495))])
+def test_the_values_of_all_files_of_a_host_are_bounded(text, monkeypatch):
+    """Each of these files alone is within its limit; 80 of them would cost the controller half a minute."""
+    assert configuration.MAX_HOST_NODES <= 4 * configuration.MAX_NODES
+    monkeypatch.setattr(configuration, "MAX_HOST_NODES", 4000)
+    release = releases.release_for("0.44.1")
+    files = {"/etc/falco/falco.yaml": "config_files: [/etc/falco/config.d]\n"}
+    files.update({"/etc/falco/config.d/%02d.yaml" % number: text.replace("%d", str(number)) for number in range(6)})
+    with pytest.raises(configuration.ConfigError, match=r"^/etc/falco/config.d/04.yaml.*more than"):
+        configuration.merge("/etc/falco/falco.yaml", files, [], {}, release)
+    for number in (4, 5):
+        del files["/etc/falco/config.d/%02d.yaml" % number]
+    assert set(configuration.merge("/etc/falco/falco.yaml", files, [], {}, release)["raw"]) == {"config_files", "a0", "a1", "a2", "a3"}

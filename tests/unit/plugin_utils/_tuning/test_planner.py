@@ -543,3 +543,11 @@ def test_trap_30_merge_keys_are_not_in_force_and_are_said():
     assert (made["buffers"]["buf_size_preset"], made["buffers"]["cpus_for_each_buffer"]) == (4, 2)
     assert [text.split()[0] for text in made["warnings"] if "merges nothing" in text] == facts["config"]["merge_keys"]
     assert "merges nothing" not in "".join(plan(Host())["warnings"])
+
+
+@pytest.mark.parametrize("version, proven", [("0.40.0", False), ("0.41.0", False), ("0.41.3", True)])
+def test_a_release_that_counts_nothing_beside_plugins_is_not_asked_for_counters(version, proven):
+    pair = {"reason": "its snapshots of the syscall source hold no kernel counters", "uncounted": True, "bytes_read": 1}
+    made = plan(Host(version=version, pair=pair))
+    assert (made["metrics_file"] is not None) is proven
+    assert any("proven by its process only" in text for text in made["warnings"]) is not proven

@@ -210,3 +210,19 @@ def test_drop_alerts_and_a_quota_that_binds_are_a_bottleneck_in_every_release():
     found = judge(Host(pair=ALERTS, quota=50.0, age=1000.0, cpu={"on": 245.0, "waiting": 5.0, "throttled": 750.0}))
     assert (found["state"], found["bottleneck"], found["next_step"]) == ("dropping", "cpu_quota", "quota")
     assert judge(Host(pair=ALERTS))["next_step"] == "measure"
+
+
+METERED = SHIPPED.replace("enabled: false\n  interval: 1h", "enabled: true\n  interval: 30s\n  output_file: /var/log/falco/metrics.jsonl")
+UNCOUNTED = {"reason": "metrics_file: its snapshots of the syscall source hold no kernel counters", "uncounted": True, "bytes_read": 1}
+
+
+@pytest.mark.parametrize("version, text, step, advice", [
+    ("0.40.0", METERED, "upgrade", "webserver.prometheus_metrics_enabled"), ("0.37.1", METERED, "upgrade", "drop alerts"),
+    ("0.41.0", METERED, "upgrade", "0.41.1 or newer"), ("0.44.1", METERED, "observe", "wait"),
+    ("0.40.0", METERED + "  kernel_event_counters_enabled: false\n", "measure", "metrics.kernel_event_counters_enabled: true"),
+])
+def test_snapshots_without_kernel_counters_are_not_waited_for(version, text, step, advice):
+    found = judge(Host(version=version, files={"/etc/falco/falco.yaml": text}, pair=UNCOUNTED))
+    assert (found["state"], found["next_step"]) == ("unmeasured", step)
+    assert advice in found["advice"] and "no kernel counters" in found["reasons"][0]
+    assert any("more than one event source" in reason for reason in found["reasons"]) is (step == "upgrade")
