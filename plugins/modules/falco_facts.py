@@ -243,6 +243,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._host import (
     command_line,
     host,
     processes,
+    programs,
     systemd,
 )
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import rules_loaded, syscall_counts
@@ -254,10 +255,10 @@ DEFAULT_MAIN = "/etc/falco/falco.yaml"
 LONG_LIFE = 86400
 
 
-def version_of(binary, record, refused=None, environment=None):
+def version_of(binary, record, environment=None):
     """(version, reason): from the proven record when the binary is the same file, else by running it.
 
-    refused: why it must not be run, or None. environment: the variables to run it with.
+    environment: the variables to run it with.
     """
     identity = records.identity(binary)
     if identity is None:
@@ -265,6 +266,7 @@ def version_of(binary, record, refused=None, environment=None):
     known = (record or {}).get("binary") or {}
     if known.get("version") and known.get("identity") == identity:
         return known["version"], None
+    refused = programs.refusal(binary)
     if refused:
         return None, refused
     status, out, err = systemd.run([binary, "--version"], timeout=30, environment=environment or {})
@@ -467,7 +469,7 @@ def falco_facts(root, unit, process, start, started, record):
     """What runs; its use of the CPU is added once everything else was looked at."""
     binary = started["binary"]
     environment = processes.start_environment(unit, process)
-    version, reason = version_of(binary, record, started["reason"], environment)
+    version, reason = version_of(binary, record, environment)
     stat = process.stat() if process else None
     return {
         "version": version,

@@ -212,6 +212,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, processes, systemd
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import trial
 
@@ -257,14 +258,15 @@ def hold(module, state_dir):
     (lock, a sentence about that or None).
     """
     try:
-        os.makedirs(state_dir, 0o700, exist_ok=True)
-        os.chmod(state_dir, 0o700)
+        records.own(state_dir)
         lock = records.lock(state_dir)
     except records.Locked as error:
         module.fail_json(
             msg="another run is changing or trying Falco on this host (%s): nothing was touched; run again "
             "when it is done" % error
         )
+    except Failed as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(
             msg="%s: %s; run with become, or set falco_tune_state_dir" % (state_dir, error.strerror)

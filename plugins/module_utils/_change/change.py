@@ -269,8 +269,7 @@ class Change:
         """Our own directory."""
         try:
             # Two runs may be here at once: neither minds what the other has made.
-            os.makedirs(self.state_dir, 0o700, exist_ok=True)
-            os.chmod(self.state_dir, 0o700)
+            records.own(self.state_dir)
             os.makedirs(os.path.join(self.state_dir, "history"), 0o700, exist_ok=True)
         except OSError as error:
             raise Failed(

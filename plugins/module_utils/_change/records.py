@@ -16,7 +16,9 @@ STATE_DIR/lock            held by the one run that may change the host
 import fcntl
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 
@@ -46,12 +48,53 @@ NEEDED = (
 # Seconds for which a lock is tried again: whoever only looks whether it is held has it for a moment.
 LOCK_PATIENCE = 1.0
 
-# Names of what is there only while somebody holds the lock.
-PASSING = (".falcotune-", "candidate-", "token-", "trial-")
+# Names of what is there only while somebody holds the lock, with the random part that tempfile or we give
+# them.
+PASSING = re.compile(r"^(\.falcotune-[\w-]+|(candidate|token)-\w{8}|trial-[0-9a-f]{16})$")
+
+# Names of what stays.
+STAYS = {RECORD, JOURNAL, TRIAL, "staged", "history", "lock"}
 
 
 class Locked(Exception):
     """Another run holds the host."""
+
+
+def own(state_dir):
+    """Make the directory, or see that the one that is there is ours. Raises Failed or OSError.
+
+    One that is there keeps its mode: somebody may have named /etc or /opt.
+    """
+    try:
+        os.makedirs(state_dir, 0o700)
+        return
+    except FileExistsError:
+        pass
+    found, names = os.stat(state_dir), set(os.listdir(state_dir))
+    mode = stat.S_IMODE(found.st_mode)
+    others = mode & stat.S_IWOTH or mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
+    if found.st_uid != os.geteuid():
+        problem = "belongs to uid %d, and this is uid %d" % (found.st_uid, os.geteuid())
+    elif others:
+        problem = "can be written by others (mode %04o)" % mode
+    elif names and not _is_ours(state_dir, names):
+        problem = "holds what this collection did not put there (%s)" % ", ".join(sorted(names - STAYS)[:3])
+    else:
+        return
+    raise Failed(
+        "%s %s: nothing was changed; expected a directory of its own. Set falco_tune_state_dir to one that "
+        "does not exist yet, such as %s" % (state_dir, problem, os.path.join(state_dir, "falcotune")),
+        undone=True,
+    )
+
+
+def _is_ours(state_dir, names):
+    """Whether a run of ours has been in a directory with these names: it leaves its lock, rarely alone."""
+    try:
+        lock_file = os.lstat(os.path.join(state_dir, "lock"))
+    except OSError:
+        return False
+    return stat.S_ISREG(lock_file.st_mode) and (names <= STAYS or bool(names & (STAYS - {"lock"})))
 
 
 def identity(path):
@@ -226,7 +269,7 @@ def sweep(state_dir):
         return
     for name in names:
         whole = os.path.join(state_dir, name)
-        if not name.startswith(PASSING):
+        if not PASSING.match(name):
             continue
         if os.path.isdir(whole) and not os.path.islink(whole):
             shutil.rmtree(whole, ignore_errors=True)

@@ -150,6 +150,12 @@ def test_a_start_script_is_never_run_and_hides_no_release(root, monkeypatch):
     assert found["rules"]["reason"] == found["falco"]["reason"] and not (root / "ran").exists()
 
 
+@pytest.mark.parametrize("path, reason", [("/bin/sh", "not Falco by its name"), (sys.executable, "not Falco by its name")])
+def test_a_program_of_another_name_is_not_asked_for_its_version(path, reason):
+    version, said = falco_facts.version_of(path, None)
+    assert version is None and reason in said
+
+
 def test_a_program_that_others_may_write_is_not_run(root):
     (root / "usr/bin").chmod(0o777)
     falco = gather(root)["falco"]

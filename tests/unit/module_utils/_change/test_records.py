@@ -149,18 +149,19 @@ def test_an_unfinished_trial_is_one_too_and_a_change_comes_first(state):
 
 
 def test_a_sweep_takes_what_killed_writers_left_and_nothing_else(state, tmp_path):
-    kept = {"record.json", "journal.json", "trial.json", "lock", "staged", "history", "result-token-1.json"}
+    kept = {"record.json", "journal.json", "trial.json", "lock", "staged", "history", "result-token-1.json",
+            "trial-data", "candidate-list.txt", "token-store"}  # names that anybody may give
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("")
     for name in kept | {".falcotune-abc"}:
         with open(os.path.join(state, name), "w") as stream:
             stream.write("{}")
-    for name in (".falcotune-token-1", ".falcotune-staged-1", "candidate-1", "token-1", "trial-1"):
+    for name in (".falcotune-token-1", ".falcotune-staged-1", "candidate-a1b2_c3d", "token-a1b2_c3d", "trial-0123456789abcdef"):
         os.mkdir(os.path.join(state, name))
         with open(os.path.join(state, name, "falco.yaml"), "w") as stream:
             stream.write("")
-    os.symlink(str(outside), os.path.join(state, "candidate-link"))
+    os.symlink(str(outside), os.path.join(state, "candidate-linklink"))
     records.sweep(state)
     assert set(os.listdir(state)) - {"outside"} == kept and os.listdir(str(outside)) == ["precious"]
     records.sweep(os.path.join(state, "nothing"))
@@ -263,3 +264,61 @@ def test_a_lock_that_somebody_only_looks_at_is_waited_for(state, monkeypatch):
     monkeypatch.setattr(records.time, "sleep", lambda seconds: closed or closed.append(os.close(looking)))
     os.close(records.lock(state))
     assert closed
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def test_a_directory_of_our_own_is_made_and_known_again(tmp_path):
+    path = str(tmp_path / "a/b")
+    records.own(path)
+    assert mode(path) == 0o700
+    records.own(path)  # still empty
+    os.close(records.lock(path))
+    records.own(path)
+    os.mkdir(os.path.join(path, "history"))
+    os.mkdir(os.path.join(path, ".falcotune-left"))
+    records.own(path)
+
+
+@pytest.mark.parametrize("names, found", [
+    (["trial-data"], "(trial-data)"), (["passwd", "falco", "hosts", "zz"], "(falco, hosts, passwd)"), (["history"], "()"),
+    (["lock", "utmp"], "(utmp)"),
+])
+def test_a_directory_of_others_is_refused_and_left_as_it_is(tmp_path, names, found):
+    """It was given mode 0700, and what began with our prefixes was removed: /etc, /opt."""
+    path = tmp_path / "opt"
+    path.mkdir(mode=0o755)
+    for name in names:
+        (path / name).write_text("precious")
+    with pytest.raises(Failed, match="opt holds what this collection did not put there") as raised:
+        records.own(str(path))
+    assert found in str(raised.value) and "such as %s/falcotune" % path in str(raised.value) and raised.value.more == {"undone": True}
+    assert mode(path) == 0o755 and sorted(os.listdir(path)) == sorted(names)
+
+
+def test_a_lock_of_another_kind_is_not_ours(tmp_path):
+    (tmp_path / "lock").mkdir()  # as in /run
+    (tmp_path / "history").mkdir()
+    with pytest.raises(Failed, match="did not put there"):
+        records.own(str(tmp_path))
+
+
+def test_a_directory_that_others_may_write_is_refused(tmp_path):
+    tmp_path.chmod(0o777)
+    with pytest.raises(Failed, match=r"can be written by others \(mode 0777\)"):
+        records.own(str(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_another_user_is_refused(tmp_path):
+    os.chown(str(tmp_path), 12345, 0)
+    with pytest.raises(Failed, match="belongs to uid 12345, and this is uid 0"):
+        records.own(str(tmp_path))
+
+
+def test_an_empty_directory_keeps_its_mode(tmp_path):
+    tmp_path.chmod(0o755)
+    records.own(str(tmp_path))
+    assert mode(tmp_path) == 0o755

@@ -106,15 +106,15 @@ def test_what_is_taken_away_and_what_is_not(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         start = processes.Process("", child.pid).stat()[0]
-        for name in ("trial-1", "trial-2", ".falcotune-token", "history"):
+        for name in ("trial-0123456789abcdef", "trial-fedcba9876543210", ".falcotune-token", "history"):
             (tmp_path / name).mkdir()
-        for name in ("trial-1/falco.yaml", ".falcotune-abc", "record.json", "lock"):
+        for name in ("trial-0123456789abcdef/falco.yaml", ".falcotune-abc", "record.json", "lock"):
             (tmp_path / name).write_text("{}")
-        records.write_trial(str(tmp_path), {"pid": child.pid, "start": start + 1, "folder": "trial-1", "stopped": False})
+        records.write_trial(str(tmp_path), {"pid": child.pid, "start": start + 1, "folder": "trial-0123456789abcdef", "stopped": False})
         trial.clean(str(tmp_path))
         assert child.poll() is None  # another process of the same number
         assert sorted(os.listdir(tmp_path)) == ["history", "lock", "record.json"]
-        records.write_trial(str(tmp_path), {"pid": child.pid, "start": start, "folder": "trial-1", "stopped": False})
+        records.write_trial(str(tmp_path), {"pid": child.pid, "start": start, "folder": "trial-0123456789abcdef", "stopped": False})
         assert "what it left was removed" in trial.recover(str(tmp_path))
         assert child.wait(5) == -9
         assert trial.recover(str(tmp_path)) is None and trial.clean(str(tmp_path / "nothing")) is None
