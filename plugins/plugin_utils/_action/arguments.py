@@ -54,6 +54,8 @@ class Arguments:
                 "unsupported parameters: %s; supported are %s"
                 % (", ".join(unknown), ", ".join(sorted(self.spec)))
             )
+        # null is the same as not given: ansible-core before 2.17 refuses it as a text.
+        given = {name: value for name, value in given.items() if value is not None}
         whole = {name: value for name, value in given.items() if isinstance(value, Mapping)}
         found = self._validator.validate(
             {name: {} if name in whole and self._is_dict(name) else value for name, value in given.items()}

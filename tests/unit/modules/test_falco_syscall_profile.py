@@ -7,7 +7,7 @@ import json
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
+from ansible_collections.falcotune.fleet.tests.unit.module_args import patch_module_args
 from ansible_collections.falcotune.fleet.plugins.action import falco_syscall_profile as action
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts
 from ansible_collections.falcotune.fleet.plugins.modules import falco_syscall_profile
