@@ -90,7 +90,7 @@ parity: setup ## what a real Falco loses under a narrowed selection was named be
 .PHONY: integration
 integration: setup ## playbooks and roles on directory hosts, and on containers with systemd
 	@tests/machines/packages
-	@$(call pytest,tests/integration,-n $(JOBS) --dist loadgroup)
+	@$(call pytest,tests/integration,-n $(JOBS) --dist loadfile)
 
 .PHONY: molecule
 molecule: setup ## every Molecule scenario, on containers with systemd; SCENARIO=name runs one

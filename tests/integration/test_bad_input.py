@@ -45,7 +45,8 @@ def fleet(fleet_of, marker):
     hosts["hostile"] = {"config": {"metrics": {"enabled": False, "interval": "1h", "output_file": HOSTILE % marker}}}
     fleet = fleet_of(hosts)
     found = {host.name: host for host in fleet.hosts}
-    (found["release"].root / "usr/bin/falco").write_text("#!/bin/sh\necho Falco version: banana\n")
+    program = found["release"].root / "usr/bin/falco"
+    program.write_text(program.read_text().splitlines()[0] + "\nprint('Falco version: banana')\n")
     shutil.rmtree(found["no-falco"].root / "usr/lib/systemd")
     (found["no-falco"].root / "usr/bin/falco").unlink()
     return fleet

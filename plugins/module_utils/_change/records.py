@@ -53,7 +53,8 @@ LOCK_PATIENCE = 1.0
 PASSING = re.compile(r"^(\.falcotune-[\w-]+|(candidate|token)-\w{8}|trial-[0-9a-f]{16})$")
 
 # Names of what stays.
-STAYS = {RECORD, JOURNAL, TRIAL, "staged", "history", "lock"}
+FOLDERS = {"staged", "history"}
+STAYS = FOLDERS | {RECORD, JOURNAL, TRIAL, "lock"}
 
 
 class Locked(Exception):
@@ -77,8 +78,10 @@ def own(state_dir):
         problem = "belongs to uid %d, and this is uid %d" % (found.st_uid, os.geteuid())
     elif others:
         problem = "can be written by others (mode %04o)" % mode
-    elif names and not _is_ours(state_dir, names):
-        problem = "holds what this collection did not put there (%s)" % ", ".join(sorted(names - STAYS)[:3])
+    elif not _is_ours(state_dir, names):
+        problem = "holds what this collection did not put there (%s)" % ", ".join(
+            _foreign(state_dir, names)[:3]
+        )
     else:
         return
     raise Failed(
@@ -88,13 +91,29 @@ def own(state_dir):
     )
 
 
+def _foreign(state_dir, names):
+    """Those that no run of ours leaves there: by their names, and whether they are files or directories."""
+    found = []
+    for name in sorted(names):
+        kind = stat.S_ISDIR if name in FOLDERS else stat.S_ISREG
+        known = name in STAYS and kind(os.lstat(os.path.join(state_dir, name)).st_mode)
+        if not known and not PASSING.match(name):
+            found.append(name)
+    return found
+
+
 def _is_ours(state_dir, names):
-    """Whether a run of ours has been in a directory with these names: it leaves its lock, rarely alone."""
+    """Whether a directory with these names holds nothing foreign, or a run of ours has been there.
+
+    Another run may have made the directory a moment ago, and not yet its lock.
+    """
+    if not _foreign(state_dir, names):
+        return True
     try:
         lock_file = os.lstat(os.path.join(state_dir, "lock"))
     except OSError:
         return False
-    return stat.S_ISREG(lock_file.st_mode) and (names <= STAYS or bool(names & (STAYS - {"lock"})))
+    return stat.S_ISREG(lock_file.st_mode) and bool(names & (STAYS - {"lock"}))
 
 
 def identity(path):

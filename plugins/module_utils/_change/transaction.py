@@ -388,7 +388,9 @@ def recover(state_dir):
             work.prove(time.monotonic(), entry.get("mark") or [0, 0])
             return "an earlier change was broken off after Falco's start; it has now proven itself and stays"
         except (evidence.Died, evidence.NoEvidence, systemd.ManagerError) as error:
-            answer = work.undo(type(error)("an earlier change was broken off after Falco's start: %s" % error))
+            answer = work.undo(
+                type(error)("an earlier change was broken off after Falco's start: %s" % error)
+            )
     else:
         answer = work.undo(Failed("an earlier change was broken off (phase %s)" % entry.get("phase")))
     if not answer["undone"]:

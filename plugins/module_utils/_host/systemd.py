@@ -48,7 +48,7 @@ def run(arguments, timeout=60, environment=None):
     whose children end with it when it hangs. None for a tool of the system, which gets this session's.
     """
     try:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ def begin(arguments):
     """A Begun command. Raises ManagerError where it can't be run."""
     try:
         return Begun(
-            subprocess.Popen(
+            subprocess.Popen(  # pylint: disable=ansible-bad-function
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

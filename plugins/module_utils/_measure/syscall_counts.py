@@ -494,7 +494,7 @@ def _perf(command, patience, life):
         if os.getppid() != watchdog:
             os._exit(1)
 
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

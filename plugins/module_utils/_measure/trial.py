@@ -305,7 +305,7 @@ class Trial:
         files = [os.path.join(self.folder, name + ending) for ending in (".out", ".err")]
         with open(files[0], "wb") as out, open(files[1], "wb") as err:
             try:
-                return subprocess.Popen(
+                return subprocess.Popen(  # pylint: disable=ansible-bad-function
                     words,
                     stdin=subprocess.DEVNULL,
                     stdout=out,

@@ -41,7 +41,7 @@ class Journal:
     def __iter__(self):
         environment = dict(os.environ, LC_ALL="C.UTF-8")
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 self.arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import CHANGE_KINDS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
@@ -321,6 +321,5 @@ HOST = table(
 
 def host(result: object) -> dict[str, Any]:
     """One host of the model, with every key of the contract, from anything."""
-    found = always(HOST)(result)
-    assert found is not None  # always() gives the table a dict
-    return found
+    # always() gives the table a dict, so there is no None.
+    return cast(dict[str, Any], always(HOST)(result))

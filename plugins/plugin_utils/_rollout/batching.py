@@ -24,7 +24,7 @@ rollout.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Batch,
@@ -187,8 +187,8 @@ class Blind:
 
     def full(self, name: str) -> str:
         """Why admits() says no."""
-        domain = self.home[name]
-        assert domain is not None  # a host without a domain is always admitted
+        # A host without a domain is always admitted.
+        domain = cast(str, self.home[name])
         return (
             "failure domain %s: %d of %d hosts are down or blind, and at most %d may be: repair them "
             "and run again"

@@ -10,7 +10,7 @@ looked up, because plugins add their own. So an unknown field is not an error he
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Finding,
@@ -78,8 +78,8 @@ def resolve(
     findings.extend(enabled.apply(found, release, priority, selection))
     for rule in found:
         if rule["enabled"]:
-            reach = compiled[rule["name"]]
-            assert reach is not None  # a rule that does not compile is not enabled
+            # A rule that does not compile is not enabled.
+            reach = cast(Reach, compiled[rule["name"]])
             findings.extend(_look(rule, defined.rules[rule["name"]], reach, compiler, release))
     return {
         "rules": found,
@@ -195,7 +195,7 @@ class _Compiler:
     def reads(self, rule: definitions.Rule) -> Reads:
         """What a compiled rule reads."""
         tree = self.expanded.get(rule.whole_condition())
-        return reads.of(tree, rule.output, lambda name: self.macro_trees.get(name))
+        return reads.of(tree, rule.output, self.macro_trees.get)
 
     def _problems(self, owner: Definition, reach: Reach, blamed: set[str]) -> None:
         """Report the errors of a macro or rule, without those of a macro that it names."""

@@ -388,8 +388,8 @@ def complete(facts: dict[str, Any]) -> dict[str, Any]:
 
 def assemble(gathered: dict[str, Any]) -> Facts:
     """The facts of one host from what the module sent. Never raises on host data."""
-    sources, sent, pair = (gathered.get(name) for name in ("config_sources", "rules", "metrics"))
-    assert sources is not None
+    sources = gathered["config_sources"]
+    sent, pair = gathered.get("rules"), gathered.get("metrics")
     facts = complete(
         {name: part for name, part in gathered.items() if name not in ("config_sources", "rules", "metrics")}
     )

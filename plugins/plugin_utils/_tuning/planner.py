@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Any, Iterable, Literal, NamedTuple
+from typing import Any, Iterable, Literal, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Bridged,
@@ -15,6 +15,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     ChosenBuffers,
     Drift,
     Facts,
+    LoadedRules,
     Memory,
     Plan,
     Policy,
@@ -340,8 +341,8 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
 
 
 def _syscall_set(case: Case, current: dict[str, Any]) -> dict[str, Any]:
-    known, window = case.facts["syscalls"], case.facts["metrics"]
-    assert known is not None
+    # Asked only where the rules are known.
+    known, window = cast(LoadedRules, case.facts["syscalls"]), case.facts["metrics"]
     losing = case.verdict["state"] in steps.LOSING
     try:
         found: dict[str, Any] = syscall_set.choose(

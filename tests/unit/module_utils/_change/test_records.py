@@ -283,7 +283,7 @@ def test_a_directory_of_our_own_is_made_and_known_again(tmp_path):
 
 
 @pytest.mark.parametrize("names, found", [
-    (["trial-data"], "(trial-data)"), (["passwd", "falco", "hosts", "zz"], "(falco, hosts, passwd)"), (["history"], "()"),
+    (["trial-data"], "(trial-data)"), (["passwd", "falco", "hosts", "zz"], "(falco, hosts, passwd)"), (["history"], "(history)"),
     (["lock", "utmp"], "(utmp)"),
 ])
 def test_a_directory_of_others_is_refused_and_left_as_it_is(tmp_path, names, found):
