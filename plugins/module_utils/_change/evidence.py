@@ -174,11 +174,11 @@ class Proof:
                 "systemd may not set it here (a container without CAP_SYS_NICE)" % (wanted["Nice"], stat[2])
             )
         weight = host.cgroup(self.root, unit.get("ControlGroup"))["weight"]
+        shown = "no cpu.weight" if weight is None else "cpu.weight %s" % weight
         if "CPUWeight" in wanted and weight != int(wanted["CPUWeight"]):
             raise NoEvidence(
                 "the drop-in sets CPUWeight=%s but the unit's cgroup has %s: a later drop-in overrides it, "
-                "or the cgroup is not writable (a container)"
-                % (wanted["CPUWeight"], "no cpu.weight" if weight is None else "cpu.weight %d" % weight)
+                "or the cgroup is not writable (a container)" % (wanted["CPUWeight"], shown)
             )
         quota = systemd.quota_percent(unit.get("CPUQuotaPerSecUSec"))
         if wanted.get("CPUQuota") == "" and quota:
