@@ -56,7 +56,8 @@ def hosts(fleet):
     with open(found["twice"].root / "etc/falco/falco.yaml", "a", encoding="utf-8") as stream:
         stream.write("\nwatch_config_files: false\n")
     for name, text in (("other-program", "I am a bird"), ("too-old", "Falco version: 0.32.2")):
-        (found[name].root / "usr/bin/falco").write_text(f"#!/bin/sh\necho '{text}'\n")
+        program = found[name].root / "usr/bin/falco"
+        program.write_text(f"{program.read_text().splitlines()[0]}\nprint({text!r})\n")
     newer = found["newer-45"].root / "usr/bin/falco"
     newer.write_text(newer.read_text().replace("import os, runpy, sys\n", (
         "import os, runpy, sys\nif '--version' in sys.argv:\n    print('Falco version: 0.45.0 (x86_64)')\n    sys.exit()\n")))
