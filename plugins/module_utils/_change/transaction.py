@@ -170,6 +170,13 @@ class Transaction:
     # -- the whole
 
     def run(self):
+        """As _run(). The timer stays where undoing failed: it may be the last that starts Falco."""
+        answer = self._run()
+        if self.entry["apply"] == "restart" and answer.get("undone") is not False:
+            dead_man.disarm(self.entry["token"])
+        return answer
+
+    def _run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
 
         Never raises.
@@ -200,9 +207,6 @@ class Transaction:
             return self.prove(began, mark)
         except Exception as error:  # pylint: disable=broad-except
             return self.undo(error)
-        finally:
-            if self.entry["apply"] == "restart":
-                dead_man.disarm(self.entry["token"])
 
     def run_quietly(self):
         """Nothing here that Falco reads: it is not interrupted, and what was proven of it still holds, or is
