@@ -53,7 +53,7 @@ def test_all_our_processes_killed_at_once_and_systemd_starts_falco(phase, hosts)
     pid = unit(host)["MainPID"]
     answer = direct.finished(direct.change(host))
     assert "an earlier change was broken off" in answer["msg"], answer
-    assert unit(host)["ActiveState"] == "active" and leftovers(host) == []
+    assert unit(host)["ActiveState"] == "active" and leftovers(host) == [], answer
     assert pid != "0"
 
 

@@ -439,6 +439,10 @@ def _told(error):
 def recover(state_dir):
     """Finish or undo what an earlier run left. Returns a sentence for the user, or None. Raises Failed."""
     entry = records.journal(state_dir)
+    if entry:
+        # undo.sh may be at work, and come to its end here.
+        dead_man.disarm(entry["token"])
+        entry = records.journal(state_dir)
     if not entry:
         return _already_undone(state_dir)
     work = Transaction(entry)
@@ -447,7 +451,6 @@ def recover(state_dir):
         work.disarm()
         records.sweep(state_dir)
         return None
-    dead_man.disarm(entry["token"])
     if entry["apply"] not in UNINTERRUPTED:
         try:
             # This process may be killed too, with Falco stopped.
