@@ -45,6 +45,7 @@ class Transaction:
         sysctls, old_sysctls        {name: value}
         daemon_reload               whether systemd must read its units again
         reload_paths                files and folders a write to which begins a hot reload
+        kept_changes                changes that the history holds at most
         forget, forget_since        numbers of the changes that are taken back, and the oldest one's time
         was_running, old_pid        of Falco before the change
         attempt, before, binary, hashes, written    for the record
@@ -247,6 +248,8 @@ class Transaction:
             self.note_if_possible("started")
             return self.prove(began, mark)
         except Exception as error:  # pylint: disable=broad-except
+            if self.committed():  # a quiet one
+                return {"changed": True, "failed": False, "notes": [_told(error)]}
             return self.undo(error)
 
     def run_quietly(self):
@@ -270,14 +273,26 @@ class Transaction:
     # -- the end
 
     def commit_if_possible(self, proven):
-        """A record that can't be written is no reason to stop a Falco that has proven itself."""
+        """Bookkeeping that fails is no reason to stop a Falco that has proven itself."""
         try:
             self.commit(proven)
-        except OSError as error:
-            proven["notes"].append(
-                "the change is proven, but its record in %s could not be written: %s; the next run proves it "
-                "anew" % (self.state_dir, error.strerror)
-            )
+        except Exception as error:  # pylint: disable=broad-except
+            said = getattr(error, "strerror", None) or _told(error)
+            if self.committed():
+                told = (
+                    "the change is made; what undoing it needs could not be removed: %s; the next run does"
+                    % said
+                )
+            else:
+                told = (
+                    "the change is proven, but its record in %s could not be written: %s; the next run proves "
+                    "it anew" % (self.state_dir, said)
+                )
+            self.unit.notes.append(told)
+
+    def committed(self):
+        """Whether the record is this change's: it is not undone any more."""
+        return (records.load(self.state_dir) or {}).get("token") == self.entry["token"]
 
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
@@ -294,6 +309,8 @@ class Transaction:
             for number in self.entry["forget"]:
                 shutil.rmtree(records.kept_folder(self.state_dir, number), ignore_errors=True)
             shutil.rmtree(self.entry["kept"], ignore_errors=True)
+        else:
+            records.fold_history(self.state_dir, self.entry.get("kept_changes") or records.MOST_CHANGES)
         records.drop_journal(self.state_dir)
         files.unstage(self.entry["stages"])
 
@@ -447,7 +464,7 @@ def recover(state_dir):
     if not entry:
         return _already_undone(state_dir)
     work = Transaction(entry)
-    if (records.load(state_dir) or {}).get("token") == entry["token"]:
+    if work.committed():
         work.finish()
         work.disarm()
         records.sweep(state_dir)
