@@ -280,13 +280,13 @@ class Transaction:
             said = getattr(error, "strerror", None) or _told(error)
             if self.committed():
                 told = (
-                    "the change is made; what undoing it needs could not be removed: %s; the next run does"
-                    % said
+                    "the change is made; what only undoing needs could not be removed: %s; the next run "
+                    "removes it" % said
                 )
             else:
                 told = (
-                    "the change is proven, but its record in %s could not be written: %s; the next run proves "
-                    "it anew" % (self.state_dir, said)
+                    "the change is proven, but its record in %s could not be written: %s; the next run "
+                    "proves it anew" % (self.state_dir, said)
                 )
             self.unit.notes.append(told)
 
