@@ -377,7 +377,7 @@ class Change:
     def check_access(self):
         """Raise Failed where Falco, as its unit runs it, could not write its metrics: it would not start."""
         path = self.request["proof"]["metrics_file"]
-        if not path or path in self._open_files():
+        if not path or self.apply_mode in transaction.UNINTERRUPTED or path in self._open_files():
             return
         unit = dict(
             self.unit, ReadWritePaths=" ".join([self.unit.get("ReadWritePaths") or ""] + self._writable())
