@@ -323,8 +323,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             hosts[name] = monitored.absent(limits.remember)
         for name, found in hosts.items():
             self.inventory.add_host(name, group=groups[found["state"]])
-            # Labels and errors are the text of others: never a template.
-            self.inventory.set_variable(name, "falco_prometheus", wrap_var(found))
+            self.inventory.set_variable(name, "falco_prometheus", _untemplated(found))
             self._construct(name)
 
     def _aliases(self):
@@ -345,3 +344,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     def _warn(self, what, names):
         if names:
             self.display.warning("%s: %s: %s" % (self._where(), what, some(names)))
+
+
+def _untemplated(value):
+    """The value with texts that ansible-core before 2.19 would take for templates marked as unsafe.
+
+    Labels are the text of others. Other texts stay as they are: ansible-inventory shows a mark.
+    """
+    if isinstance(value, dict):
+        return {key: _untemplated(item) for key, item in value.items()}
+    return wrap_var(value) if isinstance(value, str) and "{" in value else value
