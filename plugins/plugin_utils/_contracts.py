@@ -805,3 +805,22 @@ class RolloutProgress(TypedDict):
     ended: float
     outcomes: dict[str, Outcome]
     batches: list[BegunBatch]
+
+
+# --- What a Prometheus knows of a host: _prometheus/monitored.judge()
+
+MonitoredState = Literal["dropping", "blind", "stale", "healthy", "unknown"]
+
+
+class Monitored(TypedDict):
+    """events and drops: increases in the window. age: of the last sample. labels: of the target, by whoever
+    configured Prometheus."""
+
+    state: MonitoredState
+    reason: str
+    release: str | None
+    age: float | None
+    events: float | None
+    drops: float | None
+    drops_percent: float | None
+    labels: dict[str, str]
