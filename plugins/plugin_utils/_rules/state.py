@@ -89,18 +89,8 @@ TABLE = (
         "copied by fcntl (F_DUPFD): grep -r, find, rm -r, chmod -R, shells that save a descriptor",
         MEASURED,
     ),
-    Row(
-        "path fchdir fd stdio",
-        "recvmsg",
-        "received from another process (SCM_RIGHTS, {call})",
-        MEASURED,
-    ),
-    Row(
-        "path fchdir fd stdio",
-        "recvmmsg",
-        "received from another process (SCM_RIGHTS, {call})",
-        SOURCE,
-    ),
+    Row("path fchdir fd stdio", "recvmsg", "received from another process (SCM_RIGHTS, {call})", MEASURED),
+    Row("path fchdir fd stdio", "recvmmsg", "received from another process (SCM_RIGHTS, {call})", SOURCE),
     # Falco looks into a received message only where it knows the receiving socket.
     Row(
         "path fchdir fd stdio",
@@ -241,6 +231,8 @@ MAKES = frozenset(
 )
 # It acts on a socket before that has a peer: only the socket must be known.
 ON_SOCKET = frozenset(["bind", "connect", "listen"])
+# Kinds of descriptors that no call of TABLE makes.
+UNTRACKED = frozenset(["bpf", "other"])
 # Paths relative to a directory handle.
 OF_HANDLE = frozenset(
     """
@@ -322,7 +314,8 @@ class Need(NamedTuple):
 
     subject: of SUBJECTS. calls: kernel names; one of them is enough. way: in words. fields: those that read
     it. negated: a wrong value can make the condition true. only_output: no field of the condition reads it.
-    stale, evidence: see Row.
+    makes: the calls make a descriptor known; without that, they copy or change what is known. stale,
+    evidence: see Row.
     """
 
     subject: str
@@ -331,6 +324,7 @@ class Need(NamedTuple):
     fields: tuple[str, ...]
     negated: bool
     only_output: bool
+    makes: bool
     stale: bool
     evidence: str
 
@@ -376,7 +370,17 @@ def _needs(
             known[3] = known[3] or entry[1]
             known[4] = known[4] and entry[2]
     return tuple(
-        Need(subject, calls, way, tuple(sorted(read_by)), negated, only_output, row.stale, row.evidence)
+        Need(
+            subject,
+            calls,
+            way,
+            tuple(sorted(read_by)),
+            negated,
+            only_output,
+            bool(row.kinds),
+            row.stale,
+            row.evidence,
+        )
         for (calls, way), (row, subject, read_by, negated, only_output) in made.items()
     )
 
@@ -388,6 +392,29 @@ def unseen(rule: Mapping[str, Any], kernel: Iterable[str], release: releases.Rel
     """
     seen = set(kernel) | set(rule["kernel"])
     return [need for need in needs(rule, release) if not seen & set(need.calls)]
+
+
+def never(rule: Mapping[str, Any], kernel: Iterable[str], release: releases.Release | str) -> bool:
+    """Whether a rule can no longer fire under a selection (kernel names), although its events arrive.
+
+    That is so where its condition requires a descriptor, its events do not bring one themselves, and no call
+    that makes a descriptor of these kinds is selected. Descriptors that were open when Falco started are not
+    counted.
+    """
+    seen, found = set(kernel), needs(rule, release)
+    for operand in rule["reads"]["required"]:
+        kinds = frozenset(rule["reads"]["kinds"].get(operand, reads.KINDS))
+        brought = operand == "fd" and seen & set(rule["kernel"]) & (OPENS | MAKES | ON_SOCKET | OF_HANDLE)
+        if kinds & UNTRACKED or brought:
+            continue
+        makers = [
+            need
+            for need in found
+            if need.makes and any(field.startswith(operand + ".") for field in need.fields)
+        ]
+        if makers and not any(seen & set(need.calls) for need in makers):
+            return True
+    return False
 
 
 def carrying(
