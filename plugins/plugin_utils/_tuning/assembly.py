@@ -243,7 +243,8 @@ def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> 
     found = no_rules(sent.get("reason"))
     if isinstance(sent.get("profile"), dict):
         found["profile"] = {
-            name: sent["profile"].get(name) for name in ("means", "seconds", "counts", "reason", "notes")
+            name: sent["profile"].get(name)
+            for name in ("means", "seconds", "counts", "callers", "reason", "notes")
         }
     if found["reason"] or release is None:
         return found

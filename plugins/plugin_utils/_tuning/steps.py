@@ -437,9 +437,9 @@ def target_of(window: Window) -> float | None:
 def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     """System calls that dominate now and dominated before: those that may be excluded.
 
-    profile: shares of what is watched now. One profile proves nothing: whoever makes a system call often
-    while the kernel counts would choose what Falco no longer sees. So a call must dominate in PROFILES
-    profiles, each exclude_hours after the one before.
+    profile: shares of what is watched now, without what one user or one control group makes. One profile
+    proves nothing: who makes a system call often while the kernel counts would choose what Falco no longer
+    sees. So a call must dominate in PROFILES profiles, each exclude_hours after the one before.
     """
     apart = case.policy["exclude_hours"] * 3600.0
     seen, last = [profile], case.facts["clock"] or 0.0

@@ -93,12 +93,14 @@ class _Choice:
         return selections.stages(self.names, self.wanted, added, removed, repair, bool(entries), self.all)[-1]
 
     def _required(self) -> set[str]:
+        for key in ("required_syscalls", "excludable_syscalls"):
+            for name in self.policy[key]:
+                if name not in self.names.events:
+                    raise SetError(
+                        "falco_tune_%s holds %r: %s"
+                        % (key, name, selections.nearest(name, self.release)["text"])
+                    )
         for name in self.policy["required_syscalls"]:
-            if name not in self.names.events:
-                raise SetError(
-                    "falco_tune_required_syscalls holds %r: %s"
-                    % (name, selections.nearest(name, self.release)["text"])
-                )
             if not self.all and self.names.kernel_of({name}) <= self.names.ignored:
                 raise SetError(
                     "falco_tune_required_syscalls holds %s, which Falco watches only with "
@@ -197,7 +199,8 @@ def choose(
         'state': [{'call', 'events_per_second', 'rules'}], what repair alone would not select,
         'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}],
         'reasons', 'warnings',
-        'shares': {event name: its share of what is watched now, by the profile}, from 1 % upwards,
+        'shares': {event name: its share of what is watched now, by the profile}, from 1 % upwards, without
+        the calls of the busiest user and of the busiest control group (see _shares()),
         'unproved': why an exclusion that would help is not made yet, or None}
 
     Raises SetError where the policy cannot be met.
@@ -377,14 +380,20 @@ def _excluding(entries: list[str], names: Iterable[str]) -> list[str]:
 
 
 def _shares(choice: _Choice, volume: Volume) -> dict[str, float]:
-    """The share of each call in what is watched now, by a profile. A host remembers these."""
+    """The share of each call in what is watched now, by a profile. A host remembers these.
+
+    The calls of the user and of the control group that make the most of them do not count, so that neither
+    chooses what Falco no longer sees; unless the policy says of a call that it does not matter who makes it.
+    """
     whole = volume.of(choice.before) if volume.basis == "profile" else None
     if not whole:
         return {}
-    found = {
-        name: round(volume.total(choice.names.kernel_of({name}) & choice.before) / whole, 3)
-        for name in choice.names.exact_events(choice.before)
-    }
+    found = {}
+    for name in choice.names.exact_events(choice.before):
+        kernel = choice.names.kernel_of({name}) & choice.before
+        counted = volume.total if name in choice.policy["excludable_syscalls"] else volume.without_the_busiest
+        # Rounded down: what is remembered must not reach a limit that was not reached.
+        found[name] = int(1000 * counted(kernel) / whole) / 1000.0
     return {name: share for name, share in sorted(found.items()) if share >= LEAST_SHARE}
 
 
@@ -412,10 +421,13 @@ def _exclude(
     lacking = sorted(name for name in _left_out(entries, free) if name not in allowed)
     why = (
         "%s would have to be excluded, which needs two profiles of the host, falco_tune_exclude_hours "
-        "apart, in which it makes at least 5 %% of what is watched" % ", ".join(lacking)
+        "apart, in which it makes at least 5 %% of what is watched without its busiest user and without its "
+        "busiest control group, or is listed in falco_tune_excludable_syscalls" % ", ".join(lacking)
     )
     if volume.basis != "profile":
         why += "; there is none now (falco_tune_profile_seconds)"
+    elif not volume.shared:
+        why += "; who made the calls is not known"
     reasons.append("nothing is excluded yet: %s" % why)
     return entries, why
 
