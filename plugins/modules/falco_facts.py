@@ -90,7 +90,8 @@ options:
     description:
       - Where the selection of system calls in force is narrowed and the host's record does not tell which
         rules see less with it, the controller half asks for the rules in a second round trip, as O(rules)
-        does. A host that does not answer keeps the facts of the first one.
+        does. A plan can then offer what rules lose. A host that does not answer keeps the facts of the first
+        round trip.
     type: bool
     default: false
   dry_run:

@@ -87,7 +87,8 @@ class Step(NamedTuple):
     drop-in.
     buffers: what buffers.choose() is asked for; None: by the machine's size. settings: wanted keys of Falco's
     configuration. syscalls: what syscall_set.choose() returned, where that was asked. blocked: why the step
-    is not taken. next_step: what the verdict proposes instead, or None: what it proposes already.
+    is not taken. offer: what policy could allow, for people. next_step: what the verdict proposes instead, or
+    None: what it proposes already.
     """
 
     name: StepName | None = None
@@ -99,6 +100,7 @@ class Step(NamedTuple):
     settings: tuple[Setting, ...] = ()
     syscalls: dict[str, Any] | None = None
     blocked: str | None = None
+    offer: str | None = None
     next_step: str | None = None
 
     def shown(self) -> _contracts.Step | None:
