@@ -86,6 +86,14 @@ options:
       - The controller half asks for it in a second round trip where the plan of O(policy) depends on them.
     type: bool
     default: false
+  coverage:
+    description:
+      - Where the selection of system calls in force is narrowed and the host's record does not tell which
+        rules see less with it, the controller half asks for the rules in a second round trip, as O(rules)
+        does. A plan can then offer what rules lose. A host that does not answer keeps the facts of the first
+        round trip.
+    type: bool
+    default: false
   dry_run:
     description:
       - The option by which this release makes a dry run; used with O(rules).
@@ -591,6 +599,7 @@ def main():
             "policy": {"type": "dict"},
             "refusal": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
             "rules": {"type": "bool", "default": False},
+            "coverage": {"type": "bool", "default": False},
             "dry_run": {"type": "str", "default": "--dry-run"},
             "profile_seconds": {"type": "float", "default": 0.0},
             "extra_files": {"type": "list", "elements": "str", "default": []},

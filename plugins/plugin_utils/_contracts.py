@@ -249,11 +249,12 @@ class Reads(TypedDict):
     """What a rule reads.
 
     kinds: {operand: kinds of descriptors for which the condition can hold}. An operand that the condition
-    does not restrict is absent.
+    does not restrict is absent. required: operands without whose value the condition never holds.
     """
 
     fields: list[Read]
     kinds: dict[str, list[str]]
+    required: list[str]
 
 
 class Rule(TypedDict):
