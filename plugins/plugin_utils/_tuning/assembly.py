@@ -306,6 +306,7 @@ MISSING: dict[str, Any] = {
             "throttled": None,
             "seconds": None,
             "total": None,
+            "reader": {"on": None, "waiting": None, "total_on": None, "total_waiting": None},
             "reason": None,
             "look": None,
         },
