@@ -233,16 +233,18 @@ def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: R
     return "%s changed after Falco started, and watch_config_files is off" % posixpath.basename(changed[0])
 
 
-def _no_rules(reason: str | None) -> LoadedRules:
+def no_rules(reason: str | None) -> LoadedRules:
+    """What stands for the rules of a host that were asked for, and why they are not known."""
     return {"rules": [], "selected": [], "profile": None, "reason": reason}
 
 
 def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> LoadedRules:
     """The rules that Falco has loaded and what it selects for them; `reason` where the two do not agree."""
-    found = _no_rules(sent.get("reason"))
+    found = no_rules(sent.get("reason"))
     if isinstance(sent.get("profile"), dict):
         found["profile"] = {
-            name: sent["profile"].get(name) for name in ("means", "seconds", "counts", "reason", "notes")
+            name: sent["profile"].get(name)
+            for name in ("means", "seconds", "counts", "callers", "reason", "notes")
         }
     if found["reason"] or release is None:
         return found
@@ -280,7 +282,7 @@ def _rules_sent(sent: Any, config: Config, release: Release | None) -> LoadedRul
     try:
         return _syscalls(sent, config, release)
     except (ValueError, TypeError, KeyError, zlib.error) as error:
-        return _no_rules("what the host sent can't be read: %s" % error)
+        return no_rules("what the host sent can't be read: %s" % error)
 
 
 # Every key that a host may leave out, with what it means then. Dicts are parts; an empty one has keys of the
@@ -304,6 +306,7 @@ MISSING: dict[str, Any] = {
             "throttled": None,
             "seconds": None,
             "total": None,
+            "reader": {"on": None, "waiting": None, "total_on": None, "total_waiting": None},
             "reason": None,
             "look": None,
         },

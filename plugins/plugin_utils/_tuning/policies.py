@@ -288,6 +288,8 @@ OPTIONS = {
     # Which system calls are watched.
     "syscalls": Option("lossless", _choice("keep", "lossless", "exclude")),
     "exclude_hours": Option(24.0, _number(0, 8760)),
+    "excludable_syscalls": Option([], _names),
+    "restore_rules": Option(False, _bool),
     "base_syscalls": Option({}, _base_syscalls),
     "required_syscalls": Option([], _names),
     "protected_rules": Option([], _names),
