@@ -234,8 +234,14 @@ def set_option(config: dict[str, Any], option: str) -> str:
     return str(steps[0])
 
 
+# A text that is one plain scalar of YAML whatever else it is. Nearly every option has one.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./]*")
+
+
 def _option_value(text: str) -> Any:
     """The value part of -o: YAML, or the text itself where it is none. !NAME is an exclusion, not a tag."""
+    if _WORD.fullmatch(text):
+        return None if text in _yaml.NULLS else _scalar(text)
     if text.lstrip().startswith("!"):
         return text.strip()
     try:
