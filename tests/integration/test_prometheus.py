@@ -24,6 +24,10 @@ from prometheus import Prometheus
 if not Prometheus.there():
     pytest.skip("there is no prometheus or promtool: install Debian's package prometheus", allow_module_level=True)
 
+RULES = ROOT / "extensions" / "prometheus" / "falco.rules.yml"
+DASHBOARD = json.loads((ROOT / "extensions" / "grafana" / "falco-servers.json").read_text())
+# Real Falcos of 0.38.2 and 0.44.1.
+RECORDED = ROOT / "tests" / "unit" / "fixtures" / "metrics"
 ON = {"metrics": {"enabled": True, "interval": "1s", "output_rule": False, "output_file": "{root}/var/log/falco/metrics.jsonl",
                   "resource_utilization_enabled": True, "kernel_event_counters_enabled": True}}
 BUSY = {"starved": 0.8, "load": {"events_per_second": 300000, "bytes_per_event": 335}}
@@ -56,7 +60,7 @@ def fleet(fleet_of):
 def prometheus(fleet, tmp_path_factory):
     """Scrapes all hosts but one, and one of them twice. One host is stopped after its metrics were there."""
     ports = {name: spec["config"]["webserver"]["listen_port"] for name, spec in HOSTS.items() if name != "unscraped"}
-    server = Prometheus(tmp_path_factory.mktemp("prometheus") / "server", {"falco": ports, "other": {"twice": ports["twice"]}})
+    server = Prometheus(tmp_path_factory.mktemp("prometheus") / "server", {"falco": ports, "other": {"twice": ports["twice"]}}, RULES)
     server.start()
     try:
         names = 'count_over_time({__name__=~"falcosecurity_(scap|falco)_n_evts_total",job="falco"}[1m]) >= 5'
@@ -143,10 +147,6 @@ def test_a_wrong_selector_is_an_error_in_prometheus_words(fleet, prometheus, tmp
     assert not groups(run)
 
 
-RULES = ROOT / "extensions" / "prometheus" / "falco.rules.yml"
-RECORDED = ROOT / "tests" / "unit" / "fixtures" / "metrics"
-
-
 def promtool(*words) -> str:
     done = subprocess.run(["promtool", *map(str, words)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -158,12 +158,14 @@ def test_the_rules_are_read_by_prometheus_and_alert_as_they_should():
     assert "SUCCESS" in promtool("test", "rules", ROOT / "tests" / "integration" / "promtool" / "falco.test.yml")
 
 
-def test_the_rules_have_no_name_that_falco_was_not_recorded_with():
+def test_rules_and_dashboard_have_no_name_that_falco_was_not_recorded_with():
     recorded = set()
     for path in RECORDED.glob("*.prometheus.txt"):
         recorded |= set(re.findall(r"^falcosecurity_\w+", path.read_text(), re.MULTILINE))
     named = set(re.findall(r"falcosecurity_\w+", "".join(str(rule["expr"]) for rule in rules())))
-    assert len(named) == 8 and named <= recorded
+    shown = set(re.findall(r"falcosecurity_\w+", json.dumps(DASHBOARD)))
+    assert len(named) == 8 and len(shown) == 6 and named | shown <= recorded
+    assert set(re.findall(r"instance:\w+:\w+", json.dumps(DASHBOARD))) <= {rule["record"] for rule in rules() if "record" in rule}
 
 
 def rules() -> list[dict]:
@@ -214,3 +216,32 @@ def test_no_metric_of_a_rule_is_missing_on_a_recorded_falco(recorded_falcos):
         assert len(series) == len(having), name
     # Recordings stand still, as a blind Falco does.
     assert len(prometheus.ask("instance:falco_events:rate5m == 0")) == len(bodies)
+
+
+def test_every_expression_of_the_dashboard_has_a_result(prometheus):
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            query = target["expr"].replace("$job", ".*").replace("$instance", ".*")
+            assert "$" not in query
+            assert wait_for(lambda text=query: prometheus.ask(text), 30, f"{panel['title']}: {query}")
+
+
+def test_the_dashboard_is_whole():
+    names = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z]+)", json.dumps(DASHBOARD)))
+    assert used == names == {"datasource", "job", "instance"}
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    cells = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        columns, rows = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
+        found = {(column, row) for column in columns for row in rows}
+        assert not cells & found, panel["title"]
+        cells |= found
+        assert panel["description"] and all(target["datasource"] == panel["datasource"] for target in panel["targets"])
+        for target in panel["targets"]:
+            assert target["expr"].count('job=~"$job"') == target["expr"].count('instance=~"$instance"') > 0
+    variables = [variable["definition"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
+    assert all(re.fullmatch(r"label_values\(falcosecurity_falco_version_info(\{[^}]*\})?, (job|instance)\)", text) for text in variables)
