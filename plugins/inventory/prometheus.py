@@ -257,13 +257,20 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             form["time"] = "%.3f" % at
         deadline = time.monotonic() + self.get_option("timeout")
         try:
-            with self._open(urlencode(form).encode()) as response:
-                return self._body(response, deadline)
-        except HTTPError as error:
-            said = answers.refusal(self._body(error, deadline)) if error.fp else ""
-            raise answers.AnswerError("HTTP status %d. %s" % (error.code, said)) from None
+            with self._response(urlencode(form).encode()) as response:
+                body = self._body(response, deadline)
         except (OSError, HTTPException, ConnectionError) as error:  # the last one is Ansible's
             raise answers.AnswerError(fitted(str(error), 300)) from None
+        if response.status >= 300:
+            raise answers.AnswerError("HTTP status %d. %s" % (response.status, answers.refusal(body)))
+        return body
+
+    def _response(self, form):
+        """The answer, whatever its status. Raises AnswerError where the options make no request."""
+        try:
+            return self._open(form)
+        except HTTPError as error:
+            return error
         except ValueError as error:
             raise answers.AnswerError("the request cannot be made: %s" % fitted(str(error), 300)) from None
 
