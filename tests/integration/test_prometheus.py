@@ -76,7 +76,8 @@ def prometheus(fleet, tmp_path_factory):
 
 def source(folder: Path, url: str, **options) -> Path:
     path = folder / "falco.prometheus.yml"
-    path.write_text(json.dumps({"plugin": "falcotune.fleet.prometheus", "url": url, "window": "30s", "remember": "1h", **options}))
+    path.write_text(json.dumps({"plugin": "falcotune.fleet.prometheus", "url": url, "window": "30s", "remember": "1h",
+                                "sample_percent": 0, **options}))
     return path
 
 
@@ -108,6 +109,11 @@ def test_every_host_of_the_inventory_is_in_the_group_that_its_metrics_say(fleet,
     assert 'job="falco"' in about["twice"]["reason"] and 'job="other"' in about["twice"]["reason"]
     assert "kernel_event_counters_enabled" in about["uncounted"]["reason"]
     assert "no series" in about["unscraped"]["reason"]
+
+
+def test_the_sample_is_beside_the_other_groups(fleet, prometheus, tmp_path):
+    found = groups(listed(fleet.inventory, source(tmp_path, prometheus.url, sample_percent=100)))
+    assert found == {**EXPECTED, "falco_sample": set(HOSTS)}
 
 
 def test_a_selector_chooses_one_of_two_jobs(fleet, prometheus, tmp_path):
