@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import HostAction
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_profile
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import dictionary
 
 ARGUMENTS = Arguments("falco_syscall_profile")
+KEPT = {"measured": dictionary}
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Runs the module and translates here what it counted."""
 
     TRANSFERS_FILES = False
@@ -25,16 +27,13 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
+        self._task_vars = task_vars
         try:
             release = ARGUMENTS.check(self._task.args)["release"] or None
             syscall_profile.read(None, release)  # reports a wrong release before the host counts
         except (ArgumentError, releases.UnsupportedRelease) as error:
             return dict(result, failed=True, msg=str(error))
-        answer = self._execute_module(
-            module_name="falcotune.fleet.falco_syscall_profile",
-            module_args=self._task.args,
-            task_vars=task_vars,
-        )
+        answer = self.ask("falco_syscall_profile", self._task.args, KEPT)
         if answer.get("failed") or "measured" not in answer:
             return answer
         answer["profile"] = syscall_profile.read(answer.pop("measured"), release)
