@@ -9,6 +9,7 @@ import base64
 import copy
 import json
 import zlib
+from pathlib import Path
 
 from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, MAIN, SHIPPED, Host, measured, packed
 
@@ -240,3 +241,29 @@ RULES = {
     "rules-are-numbers": lambda: printed(message(rules={"list": 5, "dry_run": [], "reason": {}, "profile": 7})),
     "shouting-rules": lambda: rules(json.dumps(texts(json.loads(listing()), EVIL)), EVIL),
 }
+
+
+# -- a fleet of them
+
+
+def good(number: int) -> str:
+    """A good host's answer: each has counters of its own."""
+    return printed(Host(pair=measured(events=100000 + number, drops=number % 7, seconds=1000.0)).message())
+
+
+def write(folder: str, number: int) -> None:
+    """Each host's answer in a file of its name: 1 % of each kind, one that is endless, one that hangs, and good ones up to so many.
+
+    Prints {name: what becomes of the host, as in KINDS} as JSON.
+    """
+    each, place = max(1, number // 100), Path(folder)
+    answers = {"%s-%d" % (kind, copy_of): (make(), said) for kind, (make, said) in KINDS.items() for copy_of in range(each)}
+    expected = {name: said for name, (_text, said) in answers.items()}
+    for index in range(max(10, number - len(answers) - 2 * each)):
+        name = "good-%03d" % index
+        answers[name], expected[name] = (good(index), "good"), "good"
+    for name, (text, _said) in answers.items():
+        (place / name).write_text(text)
+    for index in range(each):
+        expected.update({"endless-%d" % index: "MiB", "hangs-%d" % index: "hangs"})
+    print(json.dumps(expected))

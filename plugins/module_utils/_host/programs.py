@@ -129,8 +129,9 @@ def only_roots(name, value):
 
     What is not there cannot be put there by others, if its directory is not theirs.
     """
-    for part in re.split("[: ]", value):
-        if "/" not in part and name != "LD_LIBRARY_PATH":
+    directories = name == "LD_LIBRARY_PATH"
+    for part in re.split("[:;]" if directories else "[: ]", value):
+        if "/" not in part and not directories:
             continue  # a setting, or a library that is looked for by its name
         try:
             if not os.path.isabs(part) or others_may_change(part):

@@ -10,7 +10,7 @@ reads facts checks them again, and no host can add to them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import EVIDENCE_BASES
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
@@ -256,8 +256,7 @@ def parts(message: object) -> dict[str, Any]:
 def sources(message: object) -> dict[str, Any]:
     """What Falco's configuration is merged from: 'main', 'files', 'folders', 'arguments', 'environment',
     'probe', and 'asked', the paths that were asked for."""
-    found: dict[str, Any] = _SOURCES(dictionary(message).get("config_sources"))
-    return found
+    return cast(dict[str, Any], _SOURCES(dictionary(message).get("config_sources")))
 
 
 def rules(message: object) -> dict[str, Any] | None:

@@ -52,7 +52,7 @@ class Answer(action.ActionModule):
 
 @pytest.fixture(autouse=True)
 def base(monkeypatch):
-    monkeypatch.setattr(action.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(action.HostAction, "run", lambda self, tmp=None, task_vars=None: {})
 
 
 @pytest.mark.parametrize("release", [None, "0.43.0"])
