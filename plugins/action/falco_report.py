@@ -46,6 +46,8 @@ NAMES = {
 }
 OTHERS = ("trial", "rollout")
 COLLECTION = "falcotune.fleet"
+# What the role trial registers the result of a host's trial in.
+TRIED = "falco_trial_result"
 ARGUMENTS = Arguments("falco_report")
 # name, least, most, type
 NUMBERS = (
@@ -153,9 +155,8 @@ class ActionModule(ActionBase):
             facts = _untrusted.dictionary(values.get("ansible_facts"))
             known = older.get(name)
             entry = _guarded(name, gathered, facts, policy, known[2] if known else None)
-            trial = facts.get("falco_trial")
-            if given["kind"] == "trial" and isinstance(trial, dict):
-                entry = audit.tried(name, trial, entry)
+            if given["kind"] == "trial":
+                entry = _tried(name, values, facts, entry)
             entries.append(entry)
         return began, entries
 
@@ -224,6 +225,18 @@ def _entry(name, gathered, facts, policy, older):
         reason = "the facts have no %s: gather them with falco_facts" % ", ".join(lacking)
         return audit.missing(name, "failed", reason)
     return audit.entry(name, facts["falco"], facts.get("falco_plan"), policy, older)
+
+
+def _tried(name, values, facts, entry):
+    """The entry of a host in a report of trials. entry: without its trial."""
+    trial, failed = facts.get("falco_trial"), _untrusted.dictionary(values.get(TRIED))
+    if isinstance(trial, dict):
+        return audit.tried(name, trial, entry)
+    if failed.get("failed") or failed.get("unreachable"):
+        # It answered once, and then it did not.
+        status = "unreachable" if failed.get("unreachable") else "failed"
+        return audit.missing(name, status, failed.get("msg") or "no reason was given")
+    return entry
 
 
 def _guarded(name, gathered, facts, policy, older):

@@ -10,7 +10,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
     ArgumentError,
     Arguments,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_profile
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import dictionary
 
@@ -29,13 +29,32 @@ class ActionModule(HostAction):
         result = super().run(tmp, task_vars)
         self._task_vars = task_vars
         try:
-            release = ARGUMENTS.check(self._task.args)["release"] or None
+            given = ARGUMENTS.check(self._task.args)
+            refused, release = _of_facts(given["facts"])
+            if refused:
+                return dict(result, failed=True, msg=refused)
+            release = given["release"] or release
             syscall_profile.read(None, release)  # reports a wrong release before the host counts
         except (ArgumentError, releases.UnsupportedRelease) as error:
             return dict(result, failed=True, msg=str(error))
-        answer = self.ask("falco_syscall_profile", self._task.args, KEPT)
+        # The host needs nothing of its facts.
+        sent = {name: value for name, value in self._task.args.items() if name != "facts"}
+        answer = self.ask("falco_syscall_profile", sent, KEPT)
         if answer.get("failed") or "measured" not in answer:
             return answer
         answer["profile"] = syscall_profile.read(answer.pop("measured"), release)
         result.update(answer)
         return result
+
+
+def _of_facts(facts):
+    """(why a host is not profiled, its release of Falco), each None where the facts do not tell."""
+    driver, falco = (dictionary(dictionary(facts).get(part)) for part in ("driver", "falco"))
+    kind = driver.get("kind")
+    refused = None
+    if kind in drivers.WITHOUT_SYSCALLS:
+        refused = (
+            "this Falco watches no system calls of the host: %s (%s). A profile of them says nothing about it"
+            % (drivers.WITHOUT_SYSCALLS[kind], driver.get("decided_by"))
+        )
+    return refused, falco.get("version")

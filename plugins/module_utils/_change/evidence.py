@@ -204,7 +204,7 @@ class Proof:
                 if events > 0:  # counters begin at 0 with the process and with every reload
                     return events, _by_counters("metrics.output_file")
         if url:
-            events = prometheus.events(url)
+            events = None if prometheus.foreign(self.process, url) else prometheus.events(url)
             if events is not None and self.scraped is not None and events > self.scraped:
                 return events, _by_counters("/metrics")
             if events is not None:

@@ -69,9 +69,10 @@ FEWER_FILES = "remove files that Falco does not need from the directories in con
 # What `falco -L` may print, and a dry run: 2 MB and 0.1 MB with all of Falco's rules.
 MAX_RULES = 1 << 23
 MAX_DRY_RUN = 1 << 21
-# What the blocks in BLOCKS may weigh together, and all facts of a host.
+# What the blocks in BLOCKS may weigh together, and all facts of a host: 0.25 MB with all of
+# Falco's rules, which only some plans need.
 MAX_EFFECTIVE = 1 << 18
-MAX_FACTS = 1 << 22
+MAX_FACTS = 1 << 21
 # Merge keys and duplicates that are named, and characters of each: a host may send thousands.
 MOST_KEYS = 20
 MOST_OF_A_KEY = 100
