@@ -42,8 +42,9 @@ def test_a_rollout_changes_the_others_and_fails_it_by_name(fleet):
 
 def test_a_trial_reports_without_it(fleet, tmp_path):
     """It hangs in the first round trip, or once it was looked at."""
+    tests = {"falco_trial_tests": [{"name": "one", "custom_set": [], "repair": True}]}
     options = ("-e", "falco_trial_seconds=5", "-e", f"falco_trial_report_dir={tmp_path / 'trials'}",
-               "-e", "falco_trial_max_load_per_cpu=1000", "-e", '{"falco_trial_tests": [{"name": "one", "custom_set": [], "repair": true}]}')
+               "-e", "falco_trial_max_load_per_cpu=1000", "-e", json.dumps(tests))
     run = play(TRIAL, fleet.inventory, *options)
     found = {host["name"]: host for host in json.loads((tmp_path / "trials/trial.json").read_text())["hosts"]}
     assert (found["hangs"]["status"], found["well"]["status"]) == ("failed", "ok") and found["well"]["trial"], run.output
