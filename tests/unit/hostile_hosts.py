@@ -208,6 +208,8 @@ KINDS = {
     "entries": (many_entries, "ok"),
     "options": (many_options, "ok"),
     "files": (lambda: config(SHIPPED, files={"%s/%d.yaml" % (FOLDER, number): "a: 1\n" for number in range(3000)}), "ok"),
+    "no-characters": (lambda: config('metrics: {output_file: "\\UFFFFFFFF"}\n'), "ok"),
+    "half-characters": (lambda: config('metrics: {output_file: "\\ud800"}\n'), "ok"),
     "templates": (lambda: config(SHIPPED.replace("interval: 1h", "interval: 1h\n  output_file: \"{{ lookup('pipe', 'id') }}\"")), "ok"),
 }
 
