@@ -261,6 +261,9 @@ def two_scrapes(source, limits):
                 "bytes_read": read,
                 "alerts": None,
             }
+        if source.get("foreign") and source["foreign"]():
+            reason = "not asked: another process than Falco listens at %s" % url
+            return {"reason": reason, "source": "prometheus", "bytes_read": read, "alerts": None}
         asked = time.monotonic()
         text, reason = prometheus.scrape(url, limits["max_bytes"] // 2, limits["timeout"])
         read += len(text or "")
@@ -353,9 +356,11 @@ def gather(sources, order=ORDER, limits=None):
     The longest pair where none is.
 
     sources: {'metrics_file', 'alerts_file', 'syslog': path or [paths], 'journal': {'pid' or 'unit'},
-              'prometheus': {'url', 'seconds', 'scrape_ok', 'reason'}}; what is absent or empty is not tried.
+              'prometheus': {'url', 'seconds', 'scrape_ok', 'foreign', 'reason'}}; what is absent or empty is
+              not tried.
               scrape_ok: the caller's word that the driver is open, or that this release survives being asked
               early; or a function that tells, asked before each scrape. reason: why it is not asked.
+              foreign: a function that tells whether somebody else listens there.
     limits:   overrides of LIMITS.
     → {'first', 'last', 'source', 'seconds', 'age', 'bytes_read', 'ended_by'}: age is seconds since the newest
       snapshot; else {'reason', 'bytes_read'}: each source tried and what it lacks. With it 'alerts' and

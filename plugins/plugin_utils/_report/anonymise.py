@@ -35,7 +35,6 @@ _EPOCH = shape.unix(EPOCH) or 0
 
 UNITS = tuple(UNIT_DRIVERS)
 SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus", "between audits")
-BASES = ("counters", "drop alerts")
 CATEGORIES = (
     "clone_fork",
     "execve",
@@ -327,7 +326,7 @@ def _window(window: Part, names: _Names) -> Part:
     return dict(
         window,
         source=names.word("text", window["source"], SOURCES),
-        basis=names.word("text", window["basis"], EVIDENCE_BASES),
+        basis=names.word("text", window["basis"], windows.BASES),
         voided=names.text(window["voided"]),
         drops_by_category=names.counts("category", window["drops_by_category"], CATEGORIES),
         userspace=names.counts("counter", window["userspace"], (*windows.USERSPACE, "n_threads")),

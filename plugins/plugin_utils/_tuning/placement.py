@@ -14,6 +14,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import conf
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 
 
@@ -141,7 +142,7 @@ def findings(settings: Settings) -> list[str]:
             found.add("%s is set, but Falco %s does not read it" % (key.path, settings.release))
         elif not configuration.coerce(value, known)[0]:
             found.add(
-                "%s is %r, which Falco %s can't use; it takes its default %r"
-                % (key.path, value, settings.release, known.default)
+                "%s is %s, which Falco %s can't use; it takes its default %r"
+                % (key.path, value_text(value), settings.release, known.default)
             )
     return sorted(found)

@@ -30,6 +30,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Window,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, capacity, verdicts
 
 JUDGED = ("healthy", "acceptable", "dropping", "overloaded")
@@ -375,7 +376,7 @@ def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
         return step._replace(to={"buf_size_preset": chosen["buf_size_preset"]})
     return Step(
         blocked="larger buffers are asked for, but the budget of %s (%s) binds"
-        % (buffers.human(chosen["budget"]["bytes"] or 0), chosen["budget"]["bound"]),
+        % (bytes_text(chosen["budget"]["bytes"] or 0), chosen["budget"]["bound"]),
         next_step="syscalls",
     )
 
@@ -407,7 +408,7 @@ def _give_back(case: Case) -> Step:
     return Step(
         name="give_back",
         why=why,
-        expected="%s of memory are given back" % buffers.human(saved[0] - saved[1]),
+        expected="%s of memory are given back" % bytes_text(saved[0] - saved[1]),
         to={"buf_size_preset": preset},
         buffers=asked,
     )

@@ -61,6 +61,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases im
 
 # The basis of a window of snapshots that lack the kernel's counters. It is voided.
 UNCOUNTED = "no counters"
+BASES = ("counters", "drop alerts", UNCOUNTED)
 EMPTY: Window = {
     "source": None,
     "basis": None,

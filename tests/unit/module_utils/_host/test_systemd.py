@@ -165,3 +165,15 @@ def test_what_hangs_is_ended_with_its_children(tmp_path):
     code = "import subprocess, sys; subprocess.Popen(['sleep', '600']); sys.stdout.flush(); import time; time.sleep(600)"
     status, dummy, err = systemd.run([sys.executable, "-c", code], timeout=1, environment={})
     assert status is None and err.startswith("no answer after 1 s from:")
+
+
+def test_a_tool_whose_child_holds_the_pipe_is_left_behind(monkeypatch):
+    """systemctl starts agents that outlive it; nobody waits for those."""
+    monkeypatch.setattr(systemd, "KILLED", 0.2)
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '30']).pid, flush=True); time.sleep(30)"
+    status, out, err = systemd.run([sys.executable, "-c", code], timeout=2)
+    assert (status, out) == (None, "") and err.startswith("no answer after 2 s from:")
+    found = systemd.begin([sys.executable, "-c", code])
+    assert found.ended(2) == (None, "")
+    found.give_up()
+    assert found.process.poll() is not None

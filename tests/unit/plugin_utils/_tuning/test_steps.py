@@ -260,7 +260,7 @@ def test_what_runs_well_is_not_taken_away_for_want_of_memory():
     made = plan(host(COOL, 9, drops=0, total=2 << 30, available=1 << 30, limit=1 << 30, used=(1 << 30) + (150 << 20)))
     # 4 rings of 256 MiB and one more at load, where 1 GiB less 150 MiB is left: said, and left alone.
     assert made["changes"] == [] and made["buffers"]["buf_size_preset"] == 9
-    assert [text for text in made["warnings"] if "take 1.2 GiB while Falco starts" in text and "memory limit of 1 GiB" in text]
+    assert [text for text in made["warnings"] if "take 1.25 GiB while Falco starts" in text and "memory limit of 1 GiB" in text]
     # What policy sets is policy's.
     assert change(plan(host(COOL, 9, drops=0), buffer_max_bytes=512 << 20), PRESET)["to"] == 7
 
