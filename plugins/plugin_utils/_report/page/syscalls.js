@@ -80,7 +80,7 @@ function unseenWays(ways) {
   if (!list.length) return [];
   return [make("h3", {}, "What is not seen ", make("span.many", {}, whole(list.length))), make("ul.rules.unseen", {}, list.map((one) => make("li", {}, foreign(one.way, "bdi", 300),
     make("span.soft", {}, " ", foreign(isList(one.calls).map(asText).join(" or "), "code", 100)),
-    one.false_alarms === true ? make("span.note.n-worse", {}, "false alarms possible") : null,
+    one.false_alarms === true ? [" ", make("span.note.n-worse", {}, "false alarms possible")] : null,
     folded([several(isList(one.rules).length, "rule", "rules"), one.false_alarms === true && isList(one.fields).length ? [", wrong values in ", foreign(isList(one.fields).map(asText).join(", "), "code", 200)] : null],
       make("ul.rules", {}, isList(one.rules).map((name) => make("li", {}, foreign(name, "bdi", 200))))))))];
 }
