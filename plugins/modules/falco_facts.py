@@ -183,7 +183,8 @@ ansible_facts:
             - Version, binary, whether it runs, process, start in Unix seconds, restarts by systemd, nice and
               mapped ring buffers.
             - C(cpu) has the seconds on a CPU, waiting for one and throttled since the start (C(total)), and
-              for an old process the same in percent between two looks.
+              for an old process, or one that loses events, the same in percent between two looks. C(reader)
+              has the same of the busiest thread, which reads the events.
           type: dict
           returned: always
           sample:
@@ -202,6 +203,7 @@ ansible_facts:
               throttled: null
               seconds: null
               total: {"on": 1203.5, waiting: 80.2, throttled: null}
+              reader: {"on": null, waiting: null, total_on: 1187.2, total_waiting: 78.1}
               reason: not sampled twice
         service:
           description: Manager, unit, arguments, limits and sandbox of the unit.
@@ -377,34 +379,39 @@ def on_disk(record):
 
 
 class Observation:
-    """Percent of the time that all of Falco's threads use a CPU, wait for one, or are kept off it by a quota.
+    """Percent of the time that Falco's threads use a CPU, wait for one, or are kept off it by a quota.
 
-    The totals since the start are enough for a young process; an older one is sampled twice.
+    The totals since the start are enough for a young process that loses nothing; any other is sampled twice.
     """
 
     def __init__(self, root, process, age, unit, seconds):
         self.root, self.process, self.age = root, process, age
         self.group = (unit or {}).get("ControlGroup")
         self.seconds = seconds
+        self.threads = None
         self.first = self.look() if process else None
+        self.first_threads = self.threads
         self.began = time.monotonic()
 
     def look(self):
         """{'on', 'waiting', 'throttled'} in seconds since the start, or None."""
-        found = self.process.schedule()
-        if found is None:
+        self.threads = self.process.threads()
+        if self.threads is None:
             return None
+        on, waiting = processes.summed(self.threads)
         return {
-            "on": found[0] / 1e9,
-            "waiting": found[1] / 1e9,
+            "on": on / 1e9,
+            "waiting": waiting / 1e9,
             "throttled": host.cgroup(self.root, self.group)["throttled"],
         }
 
-    def end(self):
-        """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reason'}; sleeps for what is left of the time,
-        if it must look twice.
+    def end(self, losing=False):
+        """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reader', 'reason'}; sleeps for what is left of
+        the time, if it must look twice.
+
+        losing: Falco lost events, so its present use of the CPU is of interest however young it is.
         """
-        found = dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "reason"))
+        found = dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "reader", "reason"))
         if self.process is None:
             return dict(found, reason="not running")
         if self.first is None:
@@ -412,7 +419,14 @@ class Observation:
         found["total"] = {
             name: None if value is None else round(value, 3) for name, value in self.first.items()
         }
-        if not self.seconds or (self.age is not None and self.age <= LONG_LIFE):
+        total = processes.busiest(self.first_threads)
+        found["reader"] = {
+            "on": None,
+            "waiting": None,
+            "total_on": round(total[0] / 1e9, 3),
+            "total_waiting": round(total[1] / 1e9, 3),
+        }
+        if not self.seconds or (not losing and self.age is not None and self.age <= LONG_LIFE):
             return dict(found, reason="not sampled twice")
         time.sleep(max(0, self.began + self.seconds - time.monotonic()))
         second, took = self.look(), time.monotonic() - self.began
@@ -422,11 +436,22 @@ class Observation:
         for name, value in second.items():
             if value is not None and self.first[name] is not None:
                 found[name] = round(100 * (value - self.first[name]) / took, 2)
+        for name, spent in zip(("on", "waiting"), processes.busiest(self.threads, self.first_threads)):
+            found["reader"][name] = round(100 * spent / 1e9 / took, 2)
         return found
 
     def _same_threads(self, second):
         """Whether no time is lost between the two samples, as it is with a thread that ends."""
         return second is not None and all(second[name] >= self.first[name] for name in ("on", "waiting"))
+
+
+def loses(pair):
+    """Whether Falco's metrics or its drop alerts tell of lost events. pair: as measure()."""
+    if pair.get("alerts"):
+        return True
+    if "first" not in pair:
+        return False
+    return pair["last"].get("scap.n_drops", 0) > pair["first"].get("scap.n_drops", 0)
 
 
 def ring_buffers(process):
@@ -445,10 +470,10 @@ def unit_dropin(root, unit):
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text or "", re.M))
 
 
-def find_unit(name):
+def find_unit(name, root):
     """(properties of Falco's unit, None) or (None, reason)."""
     try:
-        unit = systemd.find(name or None)
+        unit = systemd.find(name or None, root)
     except systemd.ManagerError as error:
         return None, "systemd did not answer: %s" % error
     if unit:
@@ -549,7 +574,7 @@ def gather(params):
     Never raises on what it finds.
     """
     root = params["host_root"].rstrip("/")
-    unit, reason = find_unit(params["unit"])
+    unit, reason = find_unit(params["unit"], root)
     process, start = processes.of_unit(root, unit)
     age = processes.age(start) if process else None
     observation = Observation(root, process, age, unit, params["observe_seconds"])
@@ -571,7 +596,7 @@ def gather(params):
         texts = [item.get("text") for item in files]
         environment = processes.start_environment(unit, process, texts)
         result["rules"] = rules_facts(params, started, environment)
-    result["falco"]["cpu"] = observation.end()
+    result["falco"]["cpu"] = observation.end(loses(result["metrics"]))
     return result
 
 

@@ -18,7 +18,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, verdicts, windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
     Check,
     always,
@@ -128,7 +128,7 @@ _STATE = word(*STATES)
 PREVIOUS = table(at=moment, state=_STATE, drops_percent=number, rate_per_cpu_guide=number)
 
 # The snapshot has a place of its own, beside the window.
-WINDOW: dict[str, Check] = {name: number for name in windows.EMPTY if name != "snapshot"}
+WINDOW: dict[str, Check] = {name: number for name in windows.EMPTY if name not in ("snapshot", "losing")}
 WINDOW.update(
     source=text,
     basis=text,
@@ -293,6 +293,11 @@ HOST = table(
         rate_per_cpu_guide=number,
         drops_percent=number,
         bottleneck=word(*BOTTLENECKS, instead="unknown"),
+        also=listed(word(*BOTTLENECKS, instead="unknown")),
+        capacity=table(
+            **dict.fromkeys(capacity.NUMBERS, number),
+            lost=always(table(**dict.fromkeys(capacity.CURES, number))),
+        ),
         next_step=word(*NEXT_STEPS, instead="none"),
         advice=key,
         reasons=listed(text),

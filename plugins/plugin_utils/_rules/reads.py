@@ -68,7 +68,7 @@ def of(tree: object, output: object, macro: MacroTree = lambda name: None) -> Re
     kinds, required = {}, []
     for operand in OPERANDS:
         if any(name.startswith(operand + ".") for name in read_names):
-            yes = _kinds(tree, macro, operand, 0)[0]
+            yes = _Kinds(macro, operand).of(tree, 0)[0]
             if yes != KINDS:
                 kinds[operand] = sorted(yes)
             if not _without(tree, macro, operand, 0)[0]:
@@ -152,22 +152,33 @@ def _of_check(check: condition.Check, negated: bool) -> Iterator[tuple[str, str,
         )
 
 
-def _kinds(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[frozenset[str], frozenset[str]]:
-    """Kinds of descriptors for which a tree, and its negation, can hold."""
-    if isinstance(tree, condition.Not):
-        yes, no = _kinds(tree.item, macro, operand, depth)
-        return no, yes
-    if isinstance(tree, (condition.All, condition.Any)):
-        parts = [_kinds(item, macro, operand, depth) for item in tree.items]
-        both = [part[0] for part in parts], [part[1] for part in parts]
-        if isinstance(tree, condition.All):
-            return frozenset.intersection(*both[0]), frozenset.union(*both[1])
-        return frozenset.union(*both[0]), frozenset.intersection(*both[1])
-    if isinstance(tree, condition.Macro) and depth < condition.DEEPEST:
-        return _kinds(macro(tree.name), macro, operand, depth + 1)
-    if isinstance(tree, condition.Check):
-        return _kinds_of_check(tree, operand), KINDS
-    return KINDS, KINDS
+class _Kinds:
+    """Kinds of descriptors of one operand. A macro is worked out once: macros that name others twice would
+    take exponential time."""
+
+    def __init__(self, macro: MacroTree, operand: str) -> None:
+        self.macro, self.operand = macro, operand
+        self.known: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+
+    def of(self, tree: object, depth: int) -> tuple[frozenset[str], frozenset[str]]:
+        """Kinds of descriptors for which a tree, and its negation, can hold."""
+        if isinstance(tree, condition.Not):
+            yes, no = self.of(tree.item, depth)
+            return no, yes
+        if isinstance(tree, (condition.All, condition.Any)):
+            parts = [self.of(item, depth) for item in tree.items]
+            both = [part[0] for part in parts], [part[1] for part in parts]
+            if isinstance(tree, condition.All):
+                return frozenset.intersection(*both[0]), frozenset.union(*both[1])
+            return frozenset.union(*both[0]), frozenset.intersection(*both[1])
+        if isinstance(tree, condition.Macro) and depth < condition.DEEPEST:
+            if tree.name not in self.known:
+                self.known[tree.name] = KINDS, KINDS  # a circle does not load
+                self.known[tree.name] = self.of(self.macro(tree.name), depth + 1)
+            return self.known[tree.name]
+        if isinstance(tree, condition.Check):
+            return _kinds_of_check(tree, self.operand), KINDS
+        return KINDS, KINDS
 
 
 def _without(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[bool, bool]:

@@ -17,7 +17,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words impor
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text, number_text, visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS, SATURATED
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS
+
+# Percent of one CPU from which the one thread that reads events counts as busy. A trial's Falco runs for too
+# short a time to tell more.
+SATURATED = 85.0
 
 # What a test can come to, and what a whole trial can.
 STATES = ("clean", "accepted", "dropping", "aborted", "failed", "skipped")

@@ -198,16 +198,16 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
 
 def _merge_keys(value: Any, place: str) -> list[str]:
     """Dotted paths of the keys named << in a value at a place. What such a key holds is not looked into."""
-    if isinstance(value, list):
-        return [
-            path for index, item in enumerate(value) for path in _merge_keys(item, "%s[%d]" % (place, index))
-        ]
-    if not isinstance(value, dict):
-        return []
     found: list[str] = []
-    for key, item in value.items():
-        here = "%s.%s" % (place, key) if place else key
-        found += [here] if key == "<<" else _merge_keys(item, here)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "<<" or isinstance(item, (dict, list)):
+                here = "%s.%s" % (place, key) if place else key
+                found += [here] if key == "<<" else _merge_keys(item, here)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            if isinstance(item, (dict, list)):
+                found += _merge_keys(item, "%s[%d]" % (place, index))
     return found
 
 
@@ -306,6 +306,7 @@ MISSING: dict[str, Any] = {
             "throttled": None,
             "seconds": None,
             "total": None,
+            "reader": {"on": None, "waiting": None, "total_on": None, "total_waiting": None},
             "reason": None,
             "look": None,
         },
@@ -362,9 +363,15 @@ MISSING_BEFORE: dict[str, Any] = {
 def _filled(given: Any, missing: Any) -> Any:
     """What is given, with what is missing in it. Nothing that is given is lost."""
     if isinstance(missing, dict) and missing:
-        given = given if isinstance(given, dict) else {}
-        return {**given, **{name: _filled(given.get(name), value) for name, value in missing.items()}}
-    return copy.copy(missing) if given is None else given
+        found = dict(given) if isinstance(given, dict) else {}
+        for name, value in missing.items():
+            now = found.get(name)
+            if now is None or isinstance(value, dict):
+                found[name] = _filled(now, value)
+        return found
+    if given is not None:
+        return given
+    return copy.copy(missing) if isinstance(missing, (dict, list)) else missing
 
 
 def _attempt(given: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Window,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, capacity, verdicts
 
 JUDGED = ("healthy", "acceptable", "dropping", "overloaded")
 
@@ -267,7 +267,7 @@ def _priority(case: Case) -> Step:
     wanted = now.wanted()
     if not wanted:
         return _no_more_priority(now)
-    waiting = min(100.0, verdicts.schedule(facts)["waiting"] or 0)
+    waiting = min(100.0, capacity.use(facts).waiting or 0)
     return Step(
         name="priority",
         why=case.why,
