@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What real Falcos lost when matrix.csv was measured was named by the model. Needs no Falco.
 
-Not judged: flaky and artefact (the measurement does not decide), and the scenarios that the default selection does not see either.
+Not judged: flaky and artefact (the measurement does not decide), the scenarios that the default selection does not see either, and
+those that it sees otherwise than expected on this release (0.41 does not collect close_range).
 """
 
 import itertools
@@ -53,7 +54,8 @@ def judged(rules):
         assert abs(len(selected) - int(size)) <= 1, (mode, changed, group, len(selected), size)
         for row in rows:
             one = next(one for one in corpus.SCENARIOS if one["id"] == row["scenario"])
-            if row["expect"] != "gap" and row["verdict"] not in UNJUDGED:
+            usual = row["reference"] == ("yes/yes" if row["expect"] == "fire" else "no/no")
+            if row["expect"] != "gap" and row["verdict"] not in UNJUDGED and usual:
                 yield "%s %s %s %s" % (release, group, mode, changed), row, model.named("S " + one["id"], selected, one)
 
 

@@ -35,6 +35,12 @@ class Way(TypedDict):
     false_alarms: bool
 
 
+class Unseen(Way):
+    """The same with the names of the rules that do not see it."""
+
+    rules: list[str]
+
+
 class Item(TypedDict):
     """A rule that loses something.
 
@@ -114,6 +120,29 @@ def more_lost(before: Coverage, after: Coverage) -> list[str]:
         for item in _items(after, kind)
         if _losses(item) - had.get(item["rule"], frozenset())
     ]
+
+
+def unseen(found: Mapping[str, Any]) -> list[Unseen]:
+    """The ways that rules do not see, those of the most rules first."""
+    made: dict[str, Unseen] = {}
+    for kind in KINDS:
+        for item in _items(found, kind):
+            for way in item["ways"]:
+                one = made.setdefault(
+                    way["way"],
+                    {
+                        "way": way["way"],
+                        "calls": way["calls"],
+                        "fields": [],
+                        "false_alarms": False,
+                        "rules": [],
+                    },
+                )
+                one["rules"].append(item["rule"])
+                if way["false_alarms"]:
+                    one["false_alarms"] = True
+                    one["fields"] = sorted({*one["fields"], *way["fields"]})
+    return sorted(made.values(), key=lambda one: -len(one["rules"]))
 
 
 def lines(found: Mapping[str, Any] | None, but: Collection[str] = ()) -> list[str]:

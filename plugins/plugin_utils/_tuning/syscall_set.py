@@ -31,6 +31,8 @@ LEAST = 0.001
 LEAST_SHARE = 0.01
 # Steps of the frontier. After so many, the rest is small.
 MOST_STEPS = 30
+# What a wrong value in an output weighs against one in a condition: the rule still fires.
+OUTPUT_ONLY = 0.1
 # Stands for the rules that an exclusion loses where it loses none, so that volume orders such exclusions.
 NOTHING = 1e-9
 
@@ -66,14 +68,15 @@ class _Choice:
     def _weights(self) -> dict[tuple[str, ...], float]:
         """{calls: what rules lose without them}.
 
-        All ways of a rule together weigh as much as one rule. A call that the rule names itself is its event,
-        not a way.
+        All ways of a rule together weigh as much as one rule, or less where only its output reads them. A
+        call that the rule names itself is its event, not a way.
         """
         weights: dict[tuple[str, ...], float] = {}
         for rule in self.rules:
             needs = [need for need in self.needs[rule["name"]] if not set(need.calls) & set(rule["kernel"])]
             for need in needs:
-                weights[need.calls] = weights.get(need.calls, 0.0) + 1.0 / len(needs)
+                weight = (OUTPUT_ONLY if need.only_output else 1.0) / len(needs)
+                weights[need.calls] = weights.get(need.calls, 0.0) + weight
         return weights
 
     def carrying(self, kernel: set[str]) -> dict[str, set[str]]:

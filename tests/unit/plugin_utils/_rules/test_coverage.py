@@ -249,6 +249,15 @@ def test_more_lost_counts_ways():
     assert coverage.more_lost(whole, half) == [SHADOW] and coverage.more_lost(half, whole) == []
 
 
+def test_each_way_is_told_once_with_the_rules_that_do_not_see_it():
+    found = coverage.coverage(resolve(SHADOW, "evt.type = openat and not fd.directory in (/etc)"), ["open", "openat", "openat2"], "0.44.1")
+    ways_ = {way["way"]: way for way in coverage.unseen(found)}
+    handle = next(way for way in ways_.values() if way["calls"] == ["fcntl"])
+    assert len(handle["rules"]) == 2 and handle["false_alarms"] and handle["fields"] == ["fd.directory"]
+    assert [len(way["rules"]) for way in ways_.values()] == sorted((len(way["rules"]) for way in ways_.values()), reverse=True)
+    assert coverage.unseen({}) == []
+
+
 fields = st.sampled_from("fd.name fd.type fd.sip fd.directory user.name group.gid proc.cwd proc.stdin.type proc.fdlimit fs.path.name "
                          "evt.arg.path thread.cap_effective container.id x.unknown evt.args proc.aname[2]".split())
 reading = st.builds("evt.type in ({}, {}) and {} {} /x".format, names, names, fields, st.sampled_from(["=", "!=", "endswith"]))
