@@ -95,7 +95,7 @@ class Change:
         """Falco's files are as the facts say."""
         for path, expected in sorted(self.request["expected"].items()):
             try:
-                with open(path, "rb") as stream:
+                with host.regular(path) as stream:
                     found = host.digest(stream.read())
             except OSError as error:
                 raise Failed("%s can't be read: %s; run with become" % (path, error.strerror))
@@ -495,7 +495,7 @@ class Change:
 def _unmoved(entry):
     """Raises Failed where somebody else has changed a file that an earlier change wrote."""
     try:
-        with open(entry["path"], "rb") as stream:
+        with host.regular(entry["path"]) as stream:
             now = host.digest(stream.read())
     except OSError:
         return

@@ -25,6 +25,7 @@ import tempfile
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 RECORD, JOURNAL, TRIAL = "record.json", "journal.json", "trial.json"
 UNDO, UNDONE = "undo.sh", "undone.json"
@@ -135,7 +136,7 @@ def identity(path):
 
 def read_json(path):
     try:
-        with open(path, "rb") as stream:
+        with host.regular(path) as stream:
             value = json.loads(stream.read(1 << 24).decode("utf-8"))
     except (OSError, ValueError):
         return None
@@ -356,7 +357,7 @@ def drop_staged(state_dir):
 def held(state_dir):
     """Whether a live run holds the lock."""
     try:
-        handle = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY)
+        handle = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
