@@ -206,8 +206,9 @@ class Conductor:
         process.alive = False
         process.line.close()
         self.say("%s %d has ended" % (process.kind, process.number))
-        if process.last is not None:  # it may have been killed before or after its last call
-            process.last["result"] = process.last.get("result")
+        if process.last is not None:
+            if process.last["result"] is None:
+                process.last["result"] = 0  # it ended after its last call, or by it
             process.last = None
         # The kernel gives its children to us before anybody runs on.
         path = "/proc/%d/stat" % process.pid
@@ -304,7 +305,7 @@ class Conductor:
         return ("go", None)
 
     def on_wait(self, process: Process, pid: int):
-        child = next((one for one in self.processes.values() if one.pid == pid and one.parent == process.pid), None)
+        child = next((one for one in reversed(list(self.processes.values())) if one.pid == pid and one.parent == process.pid), None)
 
         def dead():
             return ("go", None) if child is None or not child.alive else None

@@ -16,8 +16,6 @@ import random
 import shutil
 from pathlib import Path
 
-import interposed
-
 VOLATILE = ("proc", "run")
 
 
@@ -40,6 +38,8 @@ class Disk:
                 continue
             for name in folders + names:
                 path = os.path.normpath(os.path.join(where, name))
+                if path in VOLATILE:
+                    continue
                 whole = os.path.join(folder, name)
                 if os.path.islink(whole):
                     self.names[path] = Inode(link=os.readlink(whole))
@@ -119,17 +119,14 @@ class Disk:
         self._change(number, "create", path, inode=self.names[path])
 
     def _rename(self, number, entry, source, target):
-        _move(self.names, source, target)
+        move(self.names, source, target)
         self._change(number, "rename", source, target, more=(source, target) if self.names.get(target) is None else ())
 
-    _replace = _move_ = _rename
+    _replace = _move = _rename
 
     def _exchange(self, number, entry, one, other):
         self.names[one], self.names[other] = self.names[other], self.names[one]
         self._change(number, "exchange", one, other)
-
-    def _move(self, number, entry, source, target):
-        self._rename(number, entry, source, target)
 
     # -- the cut
 
@@ -175,7 +172,7 @@ class Disk:
                     whole.chmod(0o755)
 
 
-def _move(names: dict, source: str, target: str) -> None:
+def move(names: dict, source: str, target: str) -> None:
     if source not in names:
         return
     names[target] = names.pop(source)
@@ -194,22 +191,21 @@ def _apply(names: dict, item: dict) -> None:
     elif kind == "link":
         names[paths[1]] = item["inode"]
     elif kind == "rename":
-        _move(names, *paths)
+        move(names, *paths)
     elif kind == "exchange":
         names[paths[0]], names[paths[1]] = names[paths[1]], names[paths[0]]
 
 
 def _kept(done: list[dict], mine: list[int], ordered: bool, luck: float, rng: random.Random) -> set[int]:
     """Positions of the changes of names that are on disk."""
-    wanted = {position for position in mine if rng.random() < luck}
+    wanted = {position for position in mine if done[position]["kind"] != "force" and rng.random() < luck}
     for position in mine:
         if done[position]["kind"] == "force":
             wanted |= {earlier for earlier in mine if earlier < position and done[earlier]["touched"] & done[position]["touched"]}
     if luck == 1.0:
         return set(mine)
     if ordered:
-        last = max([position for position in wanted if done[position]["kind"] != "force" and (
-            luck or position in wanted)], default=-1)
+        last = max(wanted, default=-1)
         return {position for position in mine if position <= last}
     # Changes of one directory keep their order.
     kept: set[int] = set()
@@ -242,10 +238,3 @@ def _bytes(inode: Inode, point: int, luck: float, rng: random.Random) -> bytes:
             data += more if number < forced or rng.random() < 0.7 else more[:len(more) // 2]
     return data
 
-
-def replayed(host, calls: list[dict], before: Disk) -> Disk:
-    before.record(calls)
-    return before
-
-
-REAL = interposed.REAL

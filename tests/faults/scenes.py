@@ -158,6 +158,16 @@ class Watch:
         if answer.get("undone") and not answer.get("recovered") and now not in (self.old, self.found):
             self.wrong("the answer says undone, and the files are not the old ones")
 
+    def booted(self) -> None:
+        """A minute after a boot."""
+        manager = self.host.manager
+        if not manager.up or manager.falco.phase != "runs":
+            self.wrong("Falco does not run a minute after the boot")
+        now = seen(self.host)
+        for path, text in now.items():
+            if text not in (self.old[path], self.new[path]) and not (self.scene.bad and text and self.scene.bad in text):
+                self.wrong("after the boot %s is neither the old nor the new file: %r" % (path, text))
+
     def running(self) -> None:
         """Falco was never away for longer than allowed, but for what nobody could help."""
         now = self.host.conductor.now

@@ -104,10 +104,10 @@ class Falco:
             return
         self.settings = settings(self.config)
         self.events = 0
+        if "dies_after" in self.settings:
+            self.manager.conductor.after(float(self.settings["dies_after"]), self.die, 1)
         if self.phase == "starting":
             self.phase = "runs"
-            if "dies_after" in self.settings:
-                self.manager.conductor.after(float(self.settings["dies_after"]), self.die, 1)
             self.manager.conductor.after(OPENS, self.counts)
         self.show(1 << 20 << (int(self.settings.get("buf_size_preset", "4")) - 1))
 
