@@ -437,10 +437,10 @@ def unit_dropin(root, unit):
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text or "", re.M))
 
 
-def find_unit(name):
+def find_unit(name, root):
     """(properties of Falco's unit, None) or (None, reason)."""
     try:
-        unit = systemd.find(name or None)
+        unit = systemd.find(name or None, root)
     except systemd.ManagerError as error:
         return None, "systemd did not answer: %s" % error
     if unit:
@@ -541,7 +541,7 @@ def gather(params):
     Never raises on what it finds.
     """
     root = params["host_root"].rstrip("/")
-    unit, reason = find_unit(params["unit"])
+    unit, reason = find_unit(params["unit"], root)
     process, start = processes.of_unit(root, unit)
     age = processes.age(start) if process else None
     observation = Observation(root, process, age, unit, params["observe_seconds"])

@@ -179,7 +179,8 @@ def _refuse_stopped(facts: Facts) -> None:
     if not falco["running"]:
         raise PlanError(
             "Falco is not running (unit %s is %s): start it first, a change can't be proven on a stopped "
-            "Falco" % (service["unit"], service["state"])
+            "Falco. If it runs as another unit, name that in falco_tune_unit"
+            % (service["unit"], service["state"])
         )
     if falco["restarts"] and falco["age"] is not None and falco["age"] < YOUNG_SECONDS:
         raise PlanError(
