@@ -16,6 +16,7 @@ import pickle
 import shutil
 import signal
 import socket
+import subprocess
 import traceback
 from pathlib import Path
 
@@ -41,6 +42,58 @@ class Process:
         self.waiting = None  # () → reply or None, asked again after each event
         self.alive = True
         self.detached = False  # in a scope of its own
+        self.forks = ""  # the kind of the child that it is about to fork
+        self.when_ended = None
+
+
+SCRIPT = r"""
+ask() { printf '%%s\n' "$*" >&%(out)d; read -r status text <&%(in)d || exit 9; [ -z "$text" ] || printf '%%s\n' "$text"; return "$status"; }
+systemctl() { ask systemctl "$@"; }
+sleep() { ask sleep "$@"; }
+sync() { ask sync; }
+mv() { ask mv "$@" && command mv "$@"; }
+rm() { ask rm "$@" && command rm "$@"; }
+ln() { ask ln "$@" && command ln "$@"; }
+rmdir() { ask rmdir "$@" && command rmdir "$@"; }
+. "$0"
+"""
+
+
+class ScriptLine:
+    """A shell script in place of a socket: it asks in lines of text, and is answered with a status and a text."""
+
+    def __init__(self, words: list[str]):
+        hears, self.out = interposed.REAL["pipe"]()
+        self.into, says = interposed.REAL["pipe"]()
+        for end in (hears, says):
+            os.set_inheritable(end, True)
+        self.process = subprocess.Popen(["/bin/sh", "-c", SCRIPT % {"out": says, "in": hears}, *words], pass_fds=(hears, says),
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        env={"PATH": os.defpath})
+        os.close(hears)
+        os.close(says)
+        self.pid, self.text = self.process.pid, b""
+
+    def send(self, data: bytes) -> None:
+        _now, _wall, kind, value = pickle.loads(data)
+        status, text = value if isinstance(value, tuple) else (1 if kind == "error" else 0, "")
+        os.write(self.out, ("%d %s\n" % (status, text)).encode())
+
+    def recv(self, _size: int) -> bytes:
+        while b"\n" not in self.text:
+            more = os.read(self.into, 4096)
+            if not more:
+                return b""
+            self.text += more
+        line, _newline, self.text = self.text.partition(b"\n")
+        return pickle.dumps((0, ("script", line.decode().split())))
+
+    def close(self) -> None:
+        for end in (self.out, self.into):
+            try:
+                os.close(end)
+            except OSError:
+                pass
 
 
 class Command:
@@ -98,7 +151,7 @@ class Conductor:
     def run(self, until: float | None = None) -> None:
         """Until no process lives, or until that time."""
         while self.queue:
-            if until is None and not self.living():
+            if until is None and not any(process.kind != "script" for process in self.living()):
                 return
             if until is not None and self.queue[0][0] > until:
                 break
@@ -210,6 +263,8 @@ class Conductor:
             if process.last["result"] is None:
                 process.last["result"] = 0  # it ended after its last call, or by it
             process.last = None
+        if process.when_ended:
+            self.at(self.now, process.when_ended)
         # The kernel gives its children to us before anybody runs on.
         path = "/proc/%d/stat" % process.pid
         while True:
@@ -226,7 +281,7 @@ class Conductor:
     def kill(self, kinds, why: str = "") -> None:
         """SIGKILL to the living processes of these kinds, all for None. They make no further call."""
         for process in self.living():
-            if kinds is None or process.kind in kinds:
+            if process.kind != "script" if kinds is None else process.kind in kinds:
                 self.say("SIGKILL to %s %d%s" % (process.kind, process.number, why))
                 os.kill(process.pid, signal.SIGKILL)
                 if process.last is not None:
@@ -240,6 +295,7 @@ class Conductor:
 
     def close(self) -> None:
         self.kill(None)
+        self.kill(["script"])
         self.listening.close()
         shutil.rmtree(os.path.dirname(self.address), ignore_errors=True)
         while True:
@@ -291,16 +347,16 @@ class Conductor:
         """The longest mount point that holds a path; '' is /."""
         return max((mount for mount in self.mounts if path == mount or path.startswith(mount + "/")), key=len, default="")
 
-    def on_fork(self, process: Process):
+    def on_fork(self, process: Process, helper: bool):
         reply = self.point(process, "fork", [])
         if reply:
             return reply
         process.last = None
-        return ("go", {"module": "watchdog", "watchdog": "worker"}.get(process.kind, "helper"))
+        process.forks = "helper" if helper else {"module": "watchdog", "watchdog": "worker"}.get(process.kind, "helper")
+        return ("go", process.forks)
 
     def on_forked(self, process: Process, pid: int):
-        kind = {"module": "watchdog", "watchdog": "worker"}.get(process.kind, "helper")
-        child = self._accept(pid, kind, process)
+        child = self._accept(pid, process.forks, process)
         self.after(CALL, self.resume, child, "go", None)
         return ("go", None)
 
@@ -316,6 +372,43 @@ class Conductor:
         if reply is None:
             process.waiting = condition
         return reply
+
+    def on_wait_for_children(self, process: Process):
+        children = [one for one in self.processes.values() if one.parent == process.pid]
+        return self._block(process, lambda: None if any(one.alive for one in children) else ("go", None))
+
+    # -- scripts that systemd starts
+
+    def script(self, words: list[str], ended=None) -> Process:
+        """Run /bin/sh WORDS; ended() at its end."""
+        self.number += 1
+        line = ScriptLine(words)
+        process = self.processes[self.number] = Process(line.pid, os.getpid(), "script", self.number, line)
+        process.detached, process.when_ended = True, ended
+        self.say("process %d is the script %s" % (self.number, " ".join(words).replace(str(self.root), "")))
+        self.hear(process)
+        return process
+
+    def on_script(self, process: Process, words: list[str]):
+        if words[0] == "sleep":
+            return self.on_sleep(process, float(words[1]))
+        if words[0] == "systemctl":
+            number = len(self.commands) + 1
+            command = self.commands[number] = Command(number, words)
+            if words[1] != "is-active":
+                self.say("script: %s" % " ".join(words))
+            self.manager.run(command, process)
+
+            def ended():
+                return command.answer and ("go", (command.answer[0] or 0, command.answer[1].strip()))
+            return self._block(process, ended)
+        paths = [word[len(str(self.root)) + 1:] for word in words[1:] if word.startswith(str(self.root))]
+        self.say("script: %s" % " ".join(words).replace(str(self.root), ""))
+        reply = self.point(process, words[0], paths)
+        if process.last is not None:
+            process.last["result"] = 0
+        process.last = None
+        return reply or ("go", None)
 
     def on_sleep(self, process: Process, seconds: float):
         self.after(max(seconds, 0.001), self.resume, process, "go", None)
@@ -335,7 +428,8 @@ class Conductor:
 
     def kill_one(self, victim: Process) -> None:
         kind, victim.kind = victim.kind, "victim"
-        self.kill(["victim"], " (%s, by its watchdog)" % kind)
+        self.kill(["victim"], " (%s)" % kind)
+        victim.kind = kind
 
     def on_command(self, process: Process, words: list[str]):
         words = [word.replace(str(self.root), "") for word in words]

@@ -10,10 +10,11 @@ import os
 import random
 
 WRITING = {"write", "fsync", "fchmod", "fchown", "chown", "chmod", "rename", "replace", "link", "symlink", "unlink", "remove", "mkdir",
-           "rmdir", "ftruncate", "setxattr", "exchange", "move"}
+           "rmdir", "ftruncate", "setxattr", "exchange", "move", "mv", "rm", "ln"}
 NEEDS_ROOM = {"write", "fsync", "link", "symlink", "mkdir", "setxattr"}
 BY_HANDLE = {"write", "fsync", "ftruncate"}
-VICTIMS = (("worker",), ("watchdog",), ("module",), ("worker", "watchdog"), ("module", "watchdog"), None, None)
+# "session": what is not in a scope of its own, as at the end of a session.
+VICTIMS = (("worker",), ("watchdog",), ("module",), ("worker", "watchdog"), ("module", "watchdog"), ("session",), None, None)
 
 
 def writes(entry: dict) -> bool:
@@ -30,7 +31,7 @@ def errnos(entry: dict) -> list[int]:
     found = [errno.EIO]
     if writes(entry):
         found.append(errno.EROFS)
-        if name not in BY_HANDLE:
+        if name not in BY_HANDLE and entry["kind"] != "script":
             found.append(errno.EPERM)
         if name in NEEDS_ROOM or name == "open" and entry["flags"] & os.O_CREAT:
             found.append(errno.ENOSPC)
@@ -137,6 +138,11 @@ class Faults:
 
     def _kill(self, entry: dict, victims) -> None:
         self.killed = True
+        if victims == ("session",):
+            for process in self.conductor.living():
+                if not process.detached:
+                    self.conductor.kill_one(process)
+            return
         self.conductor.kill(victims)
 
     def _stop_hangs(self, entry: dict, seconds: float) -> None:

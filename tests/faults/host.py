@@ -27,7 +27,8 @@ SYSCTL = "proc/sys/kernel/bpf_stats_enabled"
 METRICS = "var/log/falco/metrics.jsonl"
 # Every file that a change of these scenes may write.
 TARGETS = (FRAGMENT, DROPIN, LOGROTATE, MAIN)
-LEFT = re.compile(r"^(\.falcotune-.*|candidate-.*|token-.*|result-.*|trial-.*|journal\.json|.*\.old)$")
+LEFT = re.compile(r"^(\.falcotune-.*|candidate-.*|token-.*|result-.*|trial-.*|journal\.json|.*\.old|undo\.sh|undone\.json|"
+                  r"falcotune-undo-.*|zz-falcotune-stderr\.conf)$")
 FOREIGN = "# third party "
 
 
@@ -129,7 +130,8 @@ class Host:
         found = []
         for folder, folders, names in os.walk(self.root):
             found += [os.path.relpath(os.path.join(folder, name), self.root) for name in folders + names if LEFT.match(name)]
-        return sorted(found) + sorted(self.manager.timers)
+        return sorted(found) + sorted(self.manager.timers) + sorted(
+            name for name, process in self.manager.services.items() if process.alive)
 
     def outages(self, until: float) -> list[tuple[float, float]]:
         """Times without a Falco; one that lives for less than two seconds does not count."""

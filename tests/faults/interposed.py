@@ -24,7 +24,7 @@ import time
 REAL = {name: getattr(os, name) for name in (
     "open", "close", "read", "write", "fsync", "fchmod", "fchown", "chmod", "chown", "ftruncate", "rename", "replace", "link", "symlink",
     "unlink", "remove", "mkdir", "rmdir", "listdir", "scandir", "stat", "lstat", "fstat", "access", "readlink", "fork", "waitpid", "kill",
-    "killpg", "fdopen", "getxattr", "setxattr", "listxattr")}
+    "killpg", "fdopen", "pipe", "getxattr", "setxattr", "listxattr")}
 REAL_OPEN = builtins.open
 # Reads of /proc are no calls that can fail here; a write to a sysctl is.
 UNSEEN = ("proc", "run")
@@ -173,6 +173,9 @@ def _builtin_open(path, mode="r", buffering=-1, encoding=None, *rest, **options)
 
 
 def _fdopen(handle, mode="r", *rest, **options):
+    if handle in PIPES:
+        LINK.ask("wait for children")  # the conductor must know that this process waits
+        PIPES.clear()
     return _file(handle, mode) if handle in LINK.files else REAL["fdopen"](handle, mode, *rest, **options)
 
 
@@ -198,8 +201,18 @@ def _fstat(handle):
     return REAL["fstat"](handle)
 
 
+PIPES: set[int] = set()
+
+
+def _pipe():
+    ends = REAL["pipe"]()
+    PIPES.update(ends)
+    return ends
+
+
 def _fork():
-    kind = LINK.ask("fork")
+    # Whoever makes a pipe before it forks waits for an answer of a child, and is no watchdog.
+    kind = LINK.ask("fork", bool(PIPES))
     pid = REAL["fork"]()
     if pid == 0:
         LINK.line.close()
@@ -282,6 +295,7 @@ def install(address: str, root: str) -> Link:
         real_symlink(source, target, *rest, **options)
     os.symlink = symlink
     os.open, os.close, os.fdopen, os.fork, os.waitpid, os.kill, os.killpg = _open, _close, _fdopen, _fork, _waitpid, _kill, _kill
+    os.pipe = _pipe
     os.stat, os.lstat, os.fstat = _stat_of(REAL["stat"], "stat"), _stat_of(REAL["lstat"], "lstat"), _fstat
     builtins.open = _builtin_open
     io.open = _builtin_open
@@ -292,6 +306,8 @@ def install(address: str, root: str) -> Link:
         real_flock(handle, operation)
     fcntl.flock = flock
     time.monotonic, time.time = (lambda: LINK.now), (lambda: LINK.wall)
+    real_clock = time.clock_gettime
+    time.clock_gettime = lambda clock: LINK.now if clock == 7 else real_clock(clock)
     time.sleep = lambda seconds: LINK.ask("sleep", seconds)
     subprocess.Popen = Popen
     shutil._use_fd_functions = False

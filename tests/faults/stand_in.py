@@ -15,6 +15,8 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import interposed
@@ -22,6 +24,7 @@ import interposed
 UNIT = "falco-modern-bpf.service"
 DROPIN = "etc/systemd/system/%s.d/zz-falcotune.conf" % UNIT
 MAIN, FRAGMENTS = "etc/falco/falco.yaml", "etc/falco/config.d"
+WANTED = "etc/systemd/system/multi-user.target.wants"
 END = "zz_end: true\n"  # the last line; a file without it was cut short
 BY_STOP = 0.3  # seconds from SIGTERM to Falco's end
 STARTS = 0.4  # seconds after which Falco has read its files
@@ -161,6 +164,7 @@ class Manager:
         self.job = None  # (kind, [commands that wait for it])
         self.waiting: list[tuple] = []  # while the manager does not answer
         self.timers: dict[str, list[str]] = {}
+        self.services: dict[str, object] = {}  # what a timer has started: its process
         self.loaded = None  # the drop-in as of the last daemon-reload
         self.pids, self.generation = 100, 0
         # Until when: nothing is answered, nothing happens; every command is refused; SIGTERM is not heard; a start hangs or fails.
@@ -177,6 +181,18 @@ class Manager:
         """Units that are enabled are started."""
         self.loaded = read(self.root / DROPIN)
         self.say("boot")
+        wanted = self.root / WANTED
+        units = sorted(wanted.glob("falcotune-*.service")) if wanted.is_dir() else []
+        for unit in units:
+            text = read(unit) or ""
+            condition = re.findall(r"^ConditionPathExists=(.*)$", text, re.M)
+            command = re.findall(r"^ExecStart=/bin/sh (.*)$", text, re.M)
+            if command and all(os.path.exists(path) for path in condition):
+                words = shlex.split(command[0])
+                if os.path.exists(words[0]):
+                    # Before= Falco's unit
+                    self.conductor.script(words, lambda: self.start(None))
+                    return
         self.start(None)
 
     def shutdown(self) -> None:
@@ -188,7 +204,10 @@ class Manager:
         self.state, self.job = "inactive", None
         for _when, command, *_rest in self.waiting:
             command.end(None)
-        self.waiting, self.timers = [], {}
+        self.waiting, self.timers, self.services = [], {}, {}
+        self.conductor.kill(["script"], " (shutdown)")
+        shutil.rmtree(self.root / "run", ignore_errors=True)
+        (self.root / "run").mkdir()
         self.deaf = self.refuses = self.stop_hangs = self.start_hangs = self.start_fails = 0.0
 
     # -- the unit
@@ -274,6 +293,15 @@ class Manager:
         self.falco.term()
         self.conductor.after(STOP_TIMEOUT, self._stop_timeout, self.falco)
 
+    def restart(self, command) -> None:
+        if not self.up or self.job:
+            self.start(command)
+            return
+        self.job, self.state = ("start", [command]), "deactivating"
+        self.generation += 1
+        self.falco.term()
+        self.conductor.after(STOP_TIMEOUT, self._stop_timeout, self.falco)
+
     def _stop_timeout(self, falco: Falco) -> None:
         if falco.phase != "gone" and self.state == "deactivating":
             self.result = "timeout"
@@ -303,7 +331,8 @@ class Manager:
                  "MainPID": self.falco.pid if self.up else 0, "NRestarts": self.restarts, "Result": self.result,
                  "ExecStart": "{ path=%s/usr/bin/falco ; argv[]=%s/usr/bin/falco -c %s/%s ; ignore_errors=no ; }" % (
                      (self.root,) * 3 + (MAIN,)),
-                 "FragmentPath": f"{self.root}/usr/lib/systemd/system/{UNIT}", "Nice": "0", "User": "", "Environment": ""}
+                 "FragmentPath": f"{self.root}/usr/lib/systemd/system/{UNIT}", "Nice": "0", "User": "", "Environment": "",
+                 "StandardOutput": "null", "StandardError": "inherit", "NeedDaemonReload": "no"}
         return "".join(f"{name}={value}\n" for name, value in found.items())
 
     # -- commands
@@ -338,11 +367,20 @@ class Manager:
             self.waiting.append((command, None))
             return
         words = command.words
-        if words[0] == "systemctl" and words[1] in ("start", "stop") and words[-1] == UNIT:
-            (self.start if words[1] == "start" else self.stop)(command)
-        elif words[:2] == ["systemctl", "stop"] and words[-1].endswith(".timer"):
-            known = self.timers.pop(words[-1], None)
-            command.end(0 if known else 5, "", "" if known else f"Failed to stop {words[-1]}: Unit {words[-1]} not loaded.")
+        if words[0] == "systemctl" and words[1] in ("start", "stop", "restart") and words[-1] == UNIT:
+            getattr(self, words[1])(command)
+        elif words[:2] == ["systemctl", "is-active"]:
+            state = "activating" if self.state == "auto-restart" else self.state
+            command.end(0 if state == "active" else 3, state)
+        elif words[:2] == ["systemctl", "stop"]:
+            for name in words[2:]:
+                self.timers.pop(name, None)
+                service = self.services.pop(name, None)
+                if service:
+                    self.conductor.kill_one(service)
+            command.end(0)
+        elif words[0] == "busctl":
+            self._scope(command)
         elif words[:2] == ["systemctl", "show"]:
             command.end(0, self.properties())
         elif words[:2] == ["systemctl", "daemon-reload"]:
@@ -379,8 +417,21 @@ class Manager:
             return
         del self.timers[name]
         self.say(f"the timer {name} fires")
-        assert words == ["systemctl", "start", UNIT], words
-        self.start(None)
+        if words == ["systemctl", "start", UNIT]:
+            self.start(None)
+            return
+        assert words[0] == "/bin/sh", words
+        script = self.root / words[1].lstrip("/")
+        if script.exists():
+            self.services[name.replace(".timer", ".service")] = self.conductor.script([str(script), *words[2:]])
+
+    def _scope(self, command) -> None:
+        """StartTransientUnit with PIDs=: those processes outlive the session."""
+        words = command.words
+        pids = words[words.index("PIDs") + 3:-1]
+        for process in self.conductor.living():
+            process.detached = process.detached or str(process.pid) in pids
+        command.end(0, "o \"/org/freedesktop/systemd1/job/1\"")
 
     def _falco(self, command) -> None:
         """A dry run, or a start by hand."""
