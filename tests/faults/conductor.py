@@ -336,7 +336,7 @@ class Conductor:
         reply = self.point(process, name, paths, **more)
         if reply:
             return reply
-        if name in ("rename", "replace", "link") and self.mount(paths[0]) != self.mount(paths[1]):
+        if name in ("rename", "replace", "link", "exchange", "move") and self.mount(paths[0]) != self.mount(paths[1]):
             process.last = None
             return ("error", 18)
         if name in ("stat", "lstat"):

@@ -305,6 +305,17 @@ def install(address: str, root: str) -> Link:
         LINK.ask("call", "flock", [LINK.inside(handle) or ""], handle, None)
         real_flock(handle, operation)
     fcntl.flock = flock
+    from ansible_collections.falcotune.fleet.plugins.module_utils._host import renames
+    real_rename = renames.call
+
+    def rename(one, other, flags):
+        LINK.ask("call", "exchange" if flags == renames.EXCHANGE else "move", [LINK.inside(one), LINK.inside(other)], None, None)
+        try:
+            real_rename(one, other, flags)
+        except OSError as error:
+            LINK.result = error.errno
+            raise
+    renames.call = rename
     time.monotonic, time.time = (lambda: LINK.now), (lambda: LINK.wall)
     real_clock = time.clock_gettime
     time.clock_gettime = lambda clock: LINK.now if clock == 7 else real_clock(clock)

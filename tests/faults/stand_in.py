@@ -157,7 +157,7 @@ class Manager:
     """systemd of one host. restart: Restart=on-failure, as the packages' units have it; else no."""
 
     def __init__(self, conductor, root: Path, restart: bool = True, watches: bool = False):
-        self.conductor, self.root, self.restart, self.watches = conductor, root, restart, watches
+        self.conductor, self.root, self.restarts_itself, self.watches = conductor, root, restart, watches
         conductor.manager = self
         self.falco: Falco | None = None
         self.state, self.result, self.restarts = "inactive", "success", 0
@@ -258,7 +258,7 @@ class Manager:
         self._job_done(0)
 
     def _restart(self) -> None:
-        if self.restart:
+        if self.restarts_itself:
             self.state = "auto-restart"
             self.generation += 1
             self.conductor.after(RESTART, self._again, self.generation)
@@ -451,7 +451,7 @@ class Manager:
     # -- what the host sees of the calls of others
 
     def seen(self, entry: dict) -> None:
-        if self.watches and entry["name"] in ("rename", "unlink") and entry["paths"][-1].startswith("etc/falco/") and self.up:
+        if self.watches and entry["name"] in ("rename", "unlink", "exchange", "move") and entry["paths"][-1].startswith("etc/falco/") and self.up:
             self.conductor.after(0.1, self.falco.reload)
 
     def digest(self) -> str:

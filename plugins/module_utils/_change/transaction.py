@@ -181,13 +181,6 @@ class Transaction:
 
     # -- the whole
 
-    def run(self):
-        """As _run(). The timer stays where undoing failed: it may be the last that starts Falco."""
-        answer = self._run()
-        if answer.get("undone") is not False:
-            self.disarm()
-        return answer
-
     def leave_session(self):
         """Worker and watchdog go on when the session of the connection ends."""
         reason = detach.own_scope("falcotune-%s.scope" % self.entry["token"], [os.getpid(), os.getppid()])
@@ -211,10 +204,11 @@ class Transaction:
             self.unit.drop_dropin()
             undo_script.remove(self.entry)
 
-    def _run(self):
+    def run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
 
-        Never raises.
+        Never raises. Where undoing failed, journal, undo.sh and timer stay: they may be the last that start
+        Falco.
         """
         try:
             if self.entry["apply"] == "adopt" and not self.writes():
@@ -273,6 +267,7 @@ class Transaction:
         try:
             self.commit(proven)
         except OSError as error:
+            self.disarm()
             proven["notes"].append(
                 "the change is proven, but its record in %s could not be written: %s; the next run proves it "
                 "anew" % (self.state_dir, error.strerror)
@@ -283,18 +278,30 @@ class Transaction:
         before = records.load(self.state_dir) or {}
         # The change is made from here on: undo.sh looks for its token in the record.
         records.write_record(self.state_dir, self.record(proven, before))
-        self.finish()
+        self.finish(True)
 
-    def finish(self):
-        """Remove what only undoing would need."""
-        # What waited for consent is made by this change, or void after it.
-        records.drop_staged(self.state_dir)
-        if self.entry["forget"]:
-            for number in self.entry["forget"]:
-                shutil.rmtree(records.kept_folder(self.state_dir, number), ignore_errors=True)
-            shutil.rmtree(self.entry["kept"], ignore_errors=True)
-        records.drop_journal(self.state_dir)
+    def finish(self, committed):
+        """Remove what only undoing would need, the journal last: while it is there, the next run removes the
+        rest.
+
+        committed: whether the record of this change is written; else the change is undone.
+        """
+        kept = [self.entry.get("kept")]
+        if committed:
+            # What waited for consent is made by this change, or void after it.
+            records.drop_staged(self.state_dir)
+            forgotten = [records.kept_folder(self.state_dir, number) for number in self.entry["forget"]]
+            kept = forgotten + kept if forgotten else []
+        for folder in kept:
+            shutil.rmtree(folder or os.devnull, ignore_errors=True)
         files.unstage(self.entry["stages"])
+        if self.entry["phase"] != "staged":
+            self.disarm()
+        records.sweep(self.state_dir)
+        try:
+            records.drop_journal(self.state_dir)
+        except OSError as error:
+            self.unit.notes.append("the journal could not be removed: %s" % error.strerror)
 
     def record(self, proven, before):
         """The record of this change. before: the one that it replaces, {} without one."""
@@ -352,11 +359,16 @@ class Transaction:
 
     # -- undo
 
+    @property
+    def touched(self):
+        """Whether the change may have reached what Falco reads."""
+        return self.entry["phase"] not in ("staged", "kept")
+
     def undo(self, error):
         """Back to the previous state. Every path ends with a start of what is on disk, whatever fails."""
         reason = _told(error)
         answer = {"changed": False, "failed": True, "notes": self.unit.notes, "log": self.unit.log_lines()}
-        touched = self.entry["phase"] not in ("kept", "staged")
+        touched = self.touched
         interrupted = touched and self.entry["apply"] not in UNINTERRUPTED
         failed = []
 
@@ -381,7 +393,9 @@ class Transaction:
             self.set_sysctls(self.entry["old_sysctls"])
         if failed:
             return dict(answer, undone=False, msg=self._half_undone(reason, failed))
-        self.forget_it()
+        # From here on nothing is left to be undone.
+        self.note_if_possible("undone")
+        self.finish(False)
         answer.update(undone=True, touched=interrupted)
         if interrupted and self.unit.stopped_at:
             answer["blind_seconds_at_most"] = round(time.monotonic() - self.unit.stopped_at, 2)
@@ -405,7 +419,10 @@ class Transaction:
         """Whether a Falco with the new files must be stopped before they are taken back."""
         if self.entry["apply"] == "restart":
             return files.swapped(self.entry["files"]) or self.entry["phase"] == "started"
-        return not self.unit.runs_as(self.entry["old_pid"])
+        try:
+            return not self.unit.runs_as(self.entry["old_pid"])
+        except (systemd.ManagerError, IndexError):
+            return True
 
     def _half_undone(self, reason, failed):
         state = "nobody knows its state"
@@ -421,13 +438,6 @@ class Transaction:
             state,
         )
 
-    def forget_it(self):
-        """What this change has kept on the host, apart from Falco's own files."""
-        shutil.rmtree(self.entry.get("kept") or os.devnull, ignore_errors=True)
-        records.drop_journal(self.state_dir)
-        files.unstage(self.entry["stages"])
-        records.sweep(self.state_dir)
-
 
 def _told(error):
     """An error as text; of one that was not expected, its type too."""
@@ -439,24 +449,24 @@ def _told(error):
 def recover(state_dir):
     """Finish or undo what an earlier run left. Returns a sentence for the user, or None. Raises Failed."""
     entry = records.journal(state_dir)
+    if entry:
+        # undo.sh may be at work, and come to its end here.
+        dead_man.disarm(entry["token"])
+        entry = records.journal(state_dir)
     if not entry:
         return _already_undone(state_dir)
     work = Transaction(entry)
-    if (records.load(state_dir) or {}).get("token") == entry["token"]:
-        work.finish()
-        work.disarm()
-        records.sweep(state_dir)
+    committed = (records.load(state_dir) or {}).get("token") == entry["token"]
+    if committed or entry.get("phase") == "undone":
+        work.finish(committed)
         return None
-    dead_man.disarm(entry["token"])
-    if entry["apply"] not in UNINTERRUPTED:
+    if work.touched and entry["apply"] not in UNINTERRUPTED:
         try:
             # This process may be killed too, with Falco stopped.
             work.arm([os.getpid()])
         except Failed as error:
             work.unit.notes.append(str(error))
-    sentence = _recovered(work)
-    work.disarm()
-    return sentence
+    return _recovered(work)
 
 
 def _already_undone(state_dir):
@@ -496,22 +506,14 @@ def killed(work):
     entry = records.journal(work.state_dir)
     record = records.load(work.state_dir) or {}
     if record.get("token") == work.entry["token"]:
-        if entry:
-            work = Transaction(entry)
-            work.finish()
-        work.disarm()
+        Transaction(entry or work.entry).finish(True)
         answer = {"changed": True, "failed": False}
         if work.entry["apply"] != "quiet":
             answer["evidence"] = record["evidence"]
         return answer
     if entry:
-        work = Transaction(entry)
-        answer = work.undo(Failed("the change was killed in phase %s" % entry.get("phase")))
-    else:
-        answer = work.undo(Failed("the change was killed before anything was touched"))
-    if answer["undone"]:
-        work.disarm()
-    return answer
+        return Transaction(entry).undo(Failed("the change was killed in phase %s" % entry.get("phase")))
+    return work.undo(Failed("the change was killed before anything was touched"))
 
 
 def detached(work, result_path):
@@ -523,7 +525,11 @@ def detached(work, result_path):
     waiting = os.getpid()
 
     def body():
-        if not detach.work(lambda: records.write_json(result_path, work.run()), work.deadline):
+        try:
+            ended = detach.work(lambda: records.write_json(result_path, work.run()), work.deadline)
+        except OSError:
+            ended = False  # there was no process to be had
+        if not ended:
             records.write_json(result_path, killed(work))
         if os.getppid() != waiting:
             # Nobody will come for the answer; the record and the journal have told it.

@@ -15,6 +15,7 @@ this change wrote (SHA-256, compared directly before the rename). It can run any
 
 import errno
 import os
+import re
 import shlex
 import shutil
 
@@ -326,3 +327,11 @@ def remove(entry):
             os.unlink(path)
         except OSError:
             continue
+    folder = os.path.dirname(_unit_paths(entry)[0])
+    try:
+        # Of a writer that was killed (records.write_atomic).
+        for name in os.listdir(folder):
+            if re.match(r"^\.falcotune-\w{8}$", name):
+                os.unlink(os.path.join(folder, name))
+    except OSError:
+        pass
