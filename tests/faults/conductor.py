@@ -47,7 +47,8 @@ class Process:
 
 
 SCRIPT = r"""
-ask() { printf '%%s\n' "$*" >&%(out)d; read -r status text <&%(in)d || exit 9; [ -z "$text" ] || printf '%%s\n' "$text"; return "$status"; }
+exec 8>&1 9<&0 >/dev/null 2>&1 </dev/null
+ask() { printf '%s\n' "$*" >&8; read -r status text <&9 || exit 9; [ -z "$text" ] || printf '%%s\n' "$text"; return "$status"; }
 systemctl() { ask systemctl "$@"; }
 sleep() { ask sleep "$@"; }
 sync() { ask sync; }
@@ -65,11 +66,7 @@ class ScriptLine:
     def __init__(self, words: list[str]):
         hears, self.out = interposed.REAL["pipe"]()
         self.into, says = interposed.REAL["pipe"]()
-        for end in (hears, says):
-            os.set_inheritable(end, True)
-        self.process = subprocess.Popen(["/bin/sh", "-c", SCRIPT % {"out": says, "in": hears}, *words], pass_fds=(hears, says),
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                        env={"PATH": os.defpath})
+        self.process = subprocess.Popen(["/bin/sh", "-c", SCRIPT, *words], stdin=hears, stdout=says, env={"PATH": os.defpath})
         os.close(hears)
         os.close(says)
         self.pid, self.text = self.process.pid, b""

@@ -451,7 +451,8 @@ class Manager:
     # -- what the host sees of the calls of others
 
     def seen(self, entry: dict) -> None:
-        if self.watches and entry["name"] in ("rename", "unlink", "exchange", "move") and entry["paths"][-1].startswith("etc/falco/") and self.up:
+        renamed = entry["name"] in ("rename", "unlink", "exchange", "move") and entry["paths"][-1].startswith("etc/falco/")
+        if self.watches and renamed and self.up:
             self.conductor.after(0.1, self.falco.reload)
 
     def digest(self) -> str:

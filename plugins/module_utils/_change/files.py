@@ -170,8 +170,11 @@ def _linked(target, name):
 
 
 def unstage(folders):
+    """Remove folders, on disk too: a journal that speaks of them may go then."""
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.isdir(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            records.sync_folder(os.path.dirname(folder))
 
 
 def check_writable(items):

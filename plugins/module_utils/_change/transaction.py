@@ -10,7 +10,6 @@ broke off.
 
 import base64
 import os
-import shutil
 import time
 import traceback
 
@@ -292,13 +291,17 @@ class Transaction:
             records.drop_staged(self.state_dir)
             forgotten = [records.kept_folder(self.state_dir, number) for number in self.entry["forget"]]
             kept = forgotten + kept if forgotten else []
-        for folder in kept:
-            shutil.rmtree(folder or os.devnull, ignore_errors=True)
-        files.unstage(self.entry["stages"])
+        files.unstage([folder for folder in kept if folder] + self.entry["stages"])
         if self.entry["phase"] != "staged":
             self.disarm()
         records.sweep(self.state_dir)
+        paths = kept + self.entry["stages"] + undo_script.paths(self.entry)
+        left = [path for path in paths if path and os.path.lexists(path)]
+        if left:
+            self.unit.notes.append("%s could not be removed; the next run tries again" % ", ".join(left))
+            return
         try:
+            records.drop_undone(self.state_dir)
             records.drop_journal(self.state_dir)
         except OSError as error:
             self.unit.notes.append("the journal could not be removed: %s" % error.strerror)
@@ -472,12 +475,10 @@ def recover(state_dir):
 def _already_undone(state_dir):
     """As recover(), where no journal is left: undo.sh may have been there."""
     entry = records.undone(state_dir)
-    records.drop_undone(state_dir)
-    records.sweep(state_dir)
     if not entry:
+        records.sweep(state_dir)
         return None
-    dead_man.disarm(entry["token"])
-    undo_script.remove(entry)
+    Transaction(dict(entry, state_dir=state_dir)).finish(False)
     return (
         "an earlier change was broken off (phase %s): its timer or the boot after it has put the previous "
         "configuration back" % entry.get("phase")

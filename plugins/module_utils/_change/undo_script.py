@@ -32,6 +32,8 @@ NEEDS = ("sha256sum", "grep", "mv", "rm", "ln", "sync")
 DOWN_AT_MOST = 15
 # Seconds for which a Falco with all the new files must stay up, so that the next run can prove it.
 STAYS_UP = 60
+# Seconds for which the script tries again to start a unit that does not start.
+TRIES = 3600
 
 _SCRIPT = r"""#!/bin/sh
 # Written by falcotune.fleet before it stops Falco, removed when the change has ended.
@@ -98,12 +100,14 @@ put_back() {
 
 start() {
     [ -n "$was_running" ] || return 0
-    verb=start
+    verb=start seconds=1 waited=0
     if [ -n "$changed" ] && [ "$apply" = restart ]; then verb=restart; fi
-    for seconds in 1 5 15; do
+    # Whatever keeps it from starting may end: a module that is being built, a full disk.
+    while [ "$waited" -lt %(tries)d ]; do
         systemctl reset-failed "$unit"
         systemctl "$verb" "$unit" && return 0
         sleep "$seconds"
+        waited=$((waited + seconds)) seconds=$((seconds < 20 ? seconds + 5 : 20))
     done
 }
 
@@ -187,6 +191,11 @@ def path_of(entry):
     return os.path.join(entry["state_dir"], records.UNDO)
 
 
+def paths(entry):
+    """All that write() makes."""
+    return list(_unit_paths(entry)) + [path_of(entry)]
+
+
 def unit_name(token):
     return "falcotune-undo-%s.service" % token
 
@@ -263,6 +272,7 @@ def text(entry, pids):
         if stat:
             alive.append("alive %d %d" % (pid, stat[0]))
     kept = [entry["kept"]] if entry.get("kept") else []
+    listening = [entry["runtime_dropin"]] if entry.get("runtime_dropin") else []
     forgotten = [records.kept_folder(state_dir, number) for number in entry.get("forget") or ()]
     return _SCRIPT % {
         "variables": "\n".join("%s=%s" % (name, shlex.quote(value)) for name, value in variables.items()),
@@ -271,7 +281,8 @@ def text(entry, pids):
         "put_back": _put_back(entry),
         "committed": _words(entry["stages"] + (forgotten + kept if forgotten else [])),
         "undone": _words(entry["stages"] + kept),
-        "own": _words(reversed(_unit_paths(entry))),
+        "own": _words(list(reversed(_unit_paths(entry))) + listening),
+        "tries": TRIES,
         "down": DOWN_AT_MOST,
         "up": STAYS_UP,
     }
@@ -327,6 +338,7 @@ def remove(entry):
             os.unlink(path)
         except OSError:
             continue
+        records.sync_folder(os.path.dirname(path))
     folder = os.path.dirname(_unit_paths(entry)[0])
     try:
         # Of a writer that was killed (records.write_atomic).
