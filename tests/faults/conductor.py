@@ -72,7 +72,7 @@ class ScriptLine:
         self.pid, self.text = self.process.pid, b""
 
     def send(self, data: bytes) -> None:
-        _now, _wall, kind, value = pickle.loads(data)
+        _now, _wall, kind, value, _free = pickle.loads(data)
         status, text = value if isinstance(value, tuple) else (1 if kind == "error" else 0, "")
         os.write(self.out, ("%d %s\n" % (status, text)).encode())
 
@@ -83,7 +83,7 @@ class ScriptLine:
                 return b""
             self.text += more
         line, _newline, self.text = self.text.partition(b"\n")
-        return pickle.dumps((0, ("script", line.decode().split())))
+        return pickle.dumps((0, [], ("script", line.decode().split())))
 
     def close(self) -> None:
         for end in (self.out, self.into):
@@ -184,7 +184,7 @@ class Conductor:
         if pid == 0:
             self._child(body, number)
         process = self._accept(pid)
-        self.after(CALL, self.resume, process, "go", None)
+        self.after(CALL, self.resume, process, "go", self.mounts)
         return process.number
 
     def _child(self, body, number: int) -> None:
@@ -207,7 +207,7 @@ class Conductor:
     def _accept(self, pid: int, kind: str | None = None, parent: Process | None = None) -> Process:
         line, _address = self.listening.accept()
         line.settimeout(PATIENCE)
-        _result, (_hello, told, ppid, said) = pickle.loads(line.recv(1 << 20))
+        _result, _noted, (_hello, told, ppid, said) = pickle.loads(line.recv(1 << 20))
         assert told == pid, (told, pid)
         process = Process(pid, ppid, kind or said, self.number, line)
         if parent:
@@ -224,7 +224,7 @@ class Conductor:
         if not process.alive:
             return
         try:
-            process.line.send(pickle.dumps((self.now, self.wall, kind, value)))
+            process.line.send(pickle.dumps((self.now, self.wall, kind, value, self.free())))
             self.hear(process)
         except OSError as error:
             if isinstance(error, TimeoutError):
@@ -236,12 +236,16 @@ class Conductor:
         if not data:
             self.ended(process)
             return
-        result, message = pickle.loads(data)
+        result, noted, message = pickle.loads(data)
         if process.last is not None:
             self.finished(process, result)
+        for name, paths, flags, made in noted:
+            self.log(process, name, paths, fd=None, value=None, flags=flags)
+            self.finished(process, made)
         reply = self.handle(process, *message)
         if reply is not None and process.alive:
-            self.after(COST.get(message[0], COST.get(message[1] if message[0] == "call" else "", CALL)), self.resume, process, *reply)
+            cost = COST.get(message[1] if message[0] == "call" else message[0], CALL)
+            self.after(len(noted) * CALL + cost, self.resume, process, *reply)
 
     def finished(self, process: Process, result) -> None:
         entry, process.last = process.last, None
@@ -304,15 +308,25 @@ class Conductor:
 
     # -- requests
 
+    def free(self) -> int:
+        """How many calls that only read may be made before somebody must look."""
+        nexts = [fault.at + self.faults.first for fault in self.faults.waiting] if self.faults else []
+        nexts += [watcher.__self__.at for watcher in self.watchers]
+        return max(0, min(nexts, default=1 << 20) - len(self.calls))
+
     def handle(self, process: Process, kind: str, *arguments):
         return getattr(self, "on_" + kind.replace(" ", "_"))(process, *arguments)
 
-    def point(self, process: Process, name: str, paths: list[str], **more):
-        """Log a call; the reply of a fault, or None. The process may be dead after it."""
+    def log(self, process: Process, name: str, paths: list[str], **more) -> dict:
         entry = {"number": len(self.calls), "process": process.number, "kind": process.kind, "name": name, "paths": paths,
                  "at": self.now, "result": None, **more}
         self.calls.append(entry)
         process.last = entry
+        return entry
+
+    def point(self, process: Process, name: str, paths: list[str], **more):
+        """Log a call; the reply of a fault, or None. The process may be dead after it."""
+        entry = self.log(process, name, paths, **more)
         for watcher in self.watchers:
             watcher(entry)
         if self.faults is not None:
@@ -336,8 +350,6 @@ class Conductor:
         if name in ("rename", "replace", "link", "exchange", "move") and self.mount(paths[0]) != self.mount(paths[1]):
             process.last = None
             return ("error", 18)
-        if name in ("stat", "lstat"):
-            return ("go", 64 + len(self.mount(paths[0])))
         return ("go", None)
 
     def mount(self, path: str) -> str:
@@ -354,7 +366,7 @@ class Conductor:
 
     def on_forked(self, process: Process, pid: int):
         child = self._accept(pid, process.forks, process)
-        self.after(CALL, self.resume, child, "go", None)
+        self.after(CALL, self.resume, child, "go", self.mounts)
         return ("go", None)
 
     def on_wait(self, process: Process, pid: int):

@@ -130,21 +130,24 @@ class Disk:
 
     # -- the cut
 
-    def after_cut(self, point: int, rng: random.Random) -> tuple[dict[str, bytes | str | None], str]:
-        """({path: bytes, ('link', target) or None for a directory}, what was lost) where the power fails before call `point`."""
+    def after_cut(self, point: int, rng: random.Random, kept_of: dict[str, float] | None = None) -> tuple[dict, str]:
+        """({path: bytes, ('link', target) or None for a directory}, what was lost) where the power fails before call `point`.
+
+        kept_of: {mount: share of what nobody forced that is on disk all the same}; without one each has its own.
+        """
         done = [item for item in self.operations if item["number"] < point]
         kept: set[int] = set()
         told = []
         for mount in self.mounts:
             mine = [position for position, item in enumerate(done) if item["mount"] == mount]
-            ordered, luck = rng.random() < 0.5, rng.choice((0.0, 0.0, 0.5, 1.0))
+            ordered, luck = rng.random() < 0.5, kept_of[mount] if kept_of else rng.choice((0.0, 0.0, 0.5, 1.0))
             told.append("/%s %s, %s kept" % (mount, "ordered" if ordered else "strict", luck))
             kept |= _kept(done, mine, ordered, luck, rng)
         names = dict(self.first)
         for position, item in enumerate(done):
             if position in kept and item["kind"] != "force":
                 _apply(names, item)
-        lucks = {mount: rng.choice((0.0, 0.0, 0.5, 1.0)) for mount in self.mounts}
+        lucks = kept_of or {mount: rng.choice((0.0, 0.0, 0.5, 1.0)) for mount in self.mounts}
         found: dict = {}
         for path, inode in names.items():
             if inode is None:

@@ -46,14 +46,18 @@ class Editor:
             whole.write_text(text)
 
 
-def edit_seed(seed: int, base: Path, cache: dict, kind: str | None = None) -> dict:
-    """{'violations', 'edits', 'trace'} of one seed: one to three edits while a change, an undo, a recovery or a rollback runs."""
-    scene = Scene(seed, kind)
+def edit_seed(seed: int, base: Path, cache: dict, kind: str | None = None, given=None, **more) -> dict:
+    """{'violations', 'edits', 'trace'} of one seed: one to three edits while a change, an undo, a recovery or a rollback runs.
+
+    given: [(call, path, how)] instead.
+    """
+    scene = Scene(seed, kind, **more)
     reference = scene.reference(base, cache)
     rng, host, violations = scene.rng, scene.host(base), []
     try:
         if scene.kind == "recovery":
-            faults = broken_off(host, rng.randrange(len(reference["change"])))
+            at = rng.randrange(len(reference["change"])) if scene.broken_at is None else scene.broken_at
+            faults = broken_off(host, at)
             host.run(scene.what)
             faults.over()
         paths = [MAIN if scene.what["full"] else FRAGMENT]
@@ -62,7 +66,9 @@ def edit_seed(seed: int, base: Path, cache: dict, kind: str | None = None) -> di
         near = [number for number in places if reference["calls"][number]["name"] in ("rename", "unlink", "exchange", "move")
                 and reference["calls"][number]["paths"][-1] in (MAIN, FRAGMENT, DROPIN, LOGROTATE)]
         editors = []
-        for number in range(rng.choice((1, 1, 2, 3))):
+        for at, path, how in given or ():
+            editors.append(Editor(host, at, path, how, f"edit of seed {seed}", scene.bad))
+        for number in range(0 if given else rng.choice((1, 1, 2, 3))):
             at = rng.choice(places)
             if near and rng.random() < 0.5:
                 at = max(0, rng.choice(near) + rng.randint(-6, 4))

@@ -50,7 +50,7 @@ def label(entry: dict) -> str:
 
 
 class Fault:
-    """at: number of the call, counted from the beginning of the run, at which it begins."""
+    """at: number of the call, counted from the beginning of the run, at which it begins; the first one that is so or later."""
 
     def __init__(self, at: int, kind: str, **more):
         self.at, self.kind, self.more = at, kind, more
@@ -128,9 +128,14 @@ class Faults:
     def _obstacle(self, seconds: float) -> None:
         self.obstacles.append((self.conductor.now, self.conductor.now + seconds))
 
-    def _errno(self, entry: dict, choice: float, seconds: float):
+    def _full(self, entry: dict, number: int, seconds: float) -> None:
+        """Every file system at once."""
+        self.errors += [(number, mount, self.conductor.now + seconds) for mount in ["", *self.host.mounts]]
+        self._obstacle(seconds)
+
+    def _errno(self, entry: dict, choice: float, seconds: float, number: int | None = None):
         possible = errnos(entry)
-        number = possible[int(choice * len(possible))]
+        number = number or possible[int(choice * len(possible))]
         if seconds and writes(entry) and number != errno.EPERM:
             self.errors.append((number, self._place(entry), self.conductor.now + seconds))
             self._obstacle(seconds)

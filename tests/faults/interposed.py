@@ -36,6 +36,7 @@ class Link:
     def __init__(self, address: str, root: str):
         self.address, self.root = address, root
         self.files: dict[int, str] = {}  # descriptors of files on the host
+        self.free, self.noted = 0, []  # calls that only read: so many need not ask, and those that did not
         self.result = 0  # of the last call that the conductor let pass: its errno, or ("handle", descriptor)
         self.connect("module")
 
@@ -44,24 +45,53 @@ class Link:
         self.line.connect(self.address)
         self.pid = os.getpid()
         self.names = 0
-        self.take(self.exchange("hello", self.pid, os.getppid(), kind))
+        self.free, self.noted = 0, []
+        self.mounts = self.take(self.exchange("hello", self.pid, os.getppid(), kind))
 
     def exchange(self, *message):
-        self.line.send(pickle.dumps((self.result, message)))
-        self.result = 0
+        self.line.send(pickle.dumps((self.result, self.noted, message)))
+        self.result, self.noted = 0, []
         data = self.line.recv(1 << 20)
         if not data:
             os._exit(9)
         return pickle.loads(data)
 
     def take(self, answer):
-        self.now, self.wall, kind, value = answer
+        self.now, self.wall, kind, value, self.free = answer
         if kind == "error":
             raise OSError(value, os.strerror(value))
         return value
 
     def ask(self, *message):
         return self.take(self.exchange(*message))
+
+    def reads(self, name: str, where: list, value, call, *arguments, **options):
+        """A call that changes nothing: the conductor need not be asked where it has no plans for it."""
+        if self.free <= 0:
+            self.ask("call", name, where, None, value)
+            try:
+                found = call(*arguments, **options)
+            except OSError as error:
+                self.result = error.errno
+                raise
+            if name == "open":
+                self.result = ("handle", found)
+            return found
+        self.free -= 1
+        note = [name, where, value, 0]
+        self.noted.append(note)
+        try:
+            found = call(*arguments, **options)
+        except OSError as error:
+            note[3] = error.errno
+            raise
+        if name == "open":
+            note[3] = ("handle", found)
+        return found
+
+    def device(self, path: str) -> int:
+        """Of the file system that holds a path."""
+        return 64 + max(len(mount) for mount in ["", *self.mounts] if not mount or path == mount or path.startswith(mount + "/"))
 
     def inside(self, path) -> str | None:
         """The path below the host's directory, None for any other."""
@@ -86,6 +116,8 @@ def _seen(name: str, paths: int, reads: bool):
         where = [LINK.inside(item) for item in arguments[:paths]]
         if None in where or reads and where[0].startswith(UNSEEN):
             return real(*arguments, **options)
+        if reads:
+            return LINK.reads(name, where, None, real, *arguments, **options)
         LINK.ask("call", name, where, arguments[0] if isinstance(arguments[0], int) else None,
                  arguments[paths] if name in ("write", "ftruncate") else None)
         try:
@@ -101,6 +133,10 @@ def _open(path, flags, mode=0o777, *, dir_fd=None):
     writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     if where is None or where.startswith(UNSEEN) and not writes:
         return REAL["open"](path, flags, mode, dir_fd=dir_fd)
+    if not writes:
+        handle = LINK.reads("open", [where], flags, REAL["open"], path, flags, mode)
+        LINK.files[handle] = where
+        return handle
     LINK.ask("call", "open", [where], None, flags)
     try:
         handle = REAL["open"](path, flags, mode)
@@ -186,12 +222,8 @@ def _stat_of(real, name):
         options = {"follow_symlinks": follow_symlinks} if name == "stat" else {}
         if where is None or where.startswith(UNSEEN):
             return real(path, dir_fd=dir_fd, **options)
-        device = LINK.ask("call", name, [where], None, None)
-        try:
-            found = real(path, **options)
-        except OSError as error:
-            LINK.result = error.errno
-            raise
+        found = LINK.reads(name, [where], None, real, path, **options)
+        device = LINK.device(where)
         items = [device if position == 2 else value for position, value in enumerate(found)]
         return os.stat_result(items, {field: getattr(found, field) for field in dir(found) if field.startswith("st_")})
     return call

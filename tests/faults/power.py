@@ -14,9 +14,9 @@ from scenes import Scene, Watch, broken_off, seen
 from stand_in import Manager
 
 
-def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | None = None) -> dict:
+def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | None = None, kept_of=None, **more) -> dict:
     """{'violations': [(point, text)], 'points', 'mixed' (boots with some old and some new files)} of one scene."""
-    scene = Scene(seed, kind)
+    scene = Scene(seed, kind, **more)
     new = scene.reference(base, cache)["new"]
     host = scene.host(base)
     rng = random.Random(seed + 1)
@@ -34,8 +34,8 @@ def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | N
         disk.record(calls)
         # Where nothing is written in between, one point is like the next.
         places = [number for number, entry in enumerate(calls) if writes(entry)] + [len(calls)]
-        for point in sorted(rng.choices(places, k=points)):
-            found, lost = disk.after_cut(point, rng)
+        for point in sorted(rng.choices(places, k=points) if points else places):
+            found, lost = disk.after_cut(point, rng, kept_of)
             host.manager.shutdown()
             disk.write(found)
             (host.root / "proc/sys/kernel/bpf_stats_enabled").write_text("0\n")
@@ -51,6 +51,6 @@ def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | N
             if watch.violations:
                 violations += [(point, text) for text in watch.violations]
                 told += conductor.trace[begin:]
-        return {"violations": violations, "points": points, "mixed": mixed, "trace": told, "scene": scene.key}
+        return {"violations": violations, "points": points or len(places), "mixed": mixed, "trace": told, "scene": scene.key}
     finally:
         host.close()

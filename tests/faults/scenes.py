@@ -20,9 +20,9 @@ FIRST = {"preset": 5, "unit": True, "logrotate": True}
 
 
 class Scene:
-    """One kind of run on one kind of host."""
+    """One kind of run on one kind of host, by its seed. kind and more: what is given instead."""
 
-    def __init__(self, seed: int, kind: str | None = None):
+    def __init__(self, seed: int, kind: str | None = None, **more):
         self.rng = random.Random(seed)
         rng = self.rng
         self.kind = kind or rng.choice(KINDS)
@@ -37,6 +37,12 @@ class Scene:
         if self.mounts:
             self.what["full"] = self.what["full"] and "var" in self.mounts
         self.bad = rng.choice(BAD) if self.kind == "undo" else None
+        self.broken_at: int | None = None  # the call at which the change of a recovery is killed
+        for name, value in more.items():
+            if name in self.what:
+                self.what[name] = value
+            else:
+                setattr(self, name, value)
 
     @property
     def key(self) -> tuple:
@@ -95,16 +101,17 @@ def seen(host: Host) -> dict:
     return {path: text and text.replace(str(host.root), "{root}") for path, text in host.files().items()}
 
 
-def run_seed(seed: int, base: Path, cache: dict, kind: str | None = None, given: list[Fault] | None = None) -> dict:
-    """{'violations', 'host trace', 'faults'} of one seed."""
-    scene = Scene(seed, kind)
+def run_seed(seed: int, base: Path, cache: dict, kind: str | None = None, given: list[Fault] | None = None, **more) -> dict:
+    """{'violations', 'trace', 'faults', 'answer'} of one seed. given: the faults, instead of those of the seed."""
+    scene = Scene(seed, kind, **more)
     reference = scene.reference(base, cache)
     host = scene.host(base)
     try:
         old = seen(host)
         watch = Watch(host, scene, old, reference["new"])
         if scene.kind == "recovery":
-            watch.faults.append(broken_off(host, scene.rng.randrange(len(reference["change"]))))
+            at = scene.rng.randrange(len(reference["change"])) if scene.broken_at is None else scene.broken_at
+            watch.faults.append(broken_off(host, at))
             host.run(scene.what)
             host.rest(scene.rng.choice((0, 0, 5, 70)))
             watch.faults[-1].over()
