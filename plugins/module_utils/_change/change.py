@@ -17,6 +17,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
     candidate,
     evidence,
     files,
+    packages,
     records,
     transaction,
     yaml_text,
@@ -328,6 +329,7 @@ class Change:
         try:
             lock = self.lock()
             self._recover(recoveries)
+            packages.wait(self.root)
             self.still_so()
             self.check_access()
             self.ask_falco(self.state_dir)

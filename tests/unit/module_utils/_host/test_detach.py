@@ -57,3 +57,18 @@ def test_a_worker_is_a_child_of_its_watchdog():
         detach.work(lambda: write(os.getppid() == watchdog and os.getsid(0) == watchdog))
 
     assert told(body) == ("True", 0)
+
+
+@pytest.mark.parametrize("answer, reason", [
+    ((0, 'o "/org/freedesktop/systemd1/job/7"', ""), None),
+    ((1, "", "Failed to connect to bus: No such file or directory\n"), "Failed to connect to bus: No such file or directory"),
+    ((None, "", "busctl: No such file or directory"), "busctl: No such file or directory"),
+    ((1, "", ""), "busctl ended with status 1"),
+])
+def test_a_scope_of_its_own(monkeypatch, answer, reason):
+    asked = []
+    monkeypatch.setattr(detach.systemd, "run", lambda words, **options: (asked.append(words), answer)[1])
+    assert detach.own_scope("x.scope", [7, 8]) == reason
+    # The signature: name, mode, 3 properties with a type each, no auxiliary units.
+    assert asked[0][5:] == ["StartTransientUnit", "ssa(sv)a(sa(sv))", "x.scope", "fail", "3", "Description", "s",
+                            "A change of Falco by falcotune.fleet", "Slice", "s", "system.slice", "PIDs", "au", "2", "7", "8", "0"]
