@@ -44,6 +44,7 @@ class Process:
         self.detached = False  # in a scope of its own
         self.forks = ""  # the kind of the child that it is about to fork
         self.when_ended = None
+        self.ancestors: list[int] = []
 
 
 SCRIPT = r"""
@@ -72,7 +73,7 @@ class ScriptLine:
         self.pid, self.text = self.process.pid, b""
 
     def send(self, data: bytes) -> None:
-        _now, _wall, kind, value, _free = pickle.loads(data)
+        _now, _wall, kind, value, *_free = pickle.loads(data)
         status, text = value if isinstance(value, tuple) else (1 if kind == "error" else 0, "")
         os.write(self.out, ("%d %s\n" % (status, text)).encode())
 
@@ -214,6 +215,7 @@ class Conductor:
             self.number += 1
             process.number = self.number
             process.files = dict(parent.files)
+            process.ancestors = [*parent.ancestors, parent.number]
             process.detached = parent.detached
         self.processes[process.number] = process
         self.say("process %d is %s" % (process.number, process.kind))
@@ -224,7 +226,7 @@ class Conductor:
         if not process.alive:
             return
         try:
-            process.line.send(pickle.dumps((self.now, self.wall, kind, value, self.free())))
+            process.line.send(pickle.dumps((self.now, self.wall, kind, value, *self.free())))
             self.hear(process)
         except OSError as error:
             if isinstance(error, TimeoutError):
@@ -239,8 +241,8 @@ class Conductor:
         result, noted, message = pickle.loads(data)
         if process.last is not None:
             self.finished(process, result)
-        for name, paths, flags, made in noted:
-            self.log(process, name, paths, fd=None, value=None, flags=flags)
+        for name, paths, handle, value, made in noted:
+            self.log(process, name, paths, **self.details(name, handle, value))
             self.finished(process, made)
         reply = self.handle(process, *message)
         if reply is not None and process.alive:
@@ -308,11 +310,16 @@ class Conductor:
 
     # -- requests
 
-    def free(self) -> int:
-        """How many calls that only read may be made before somebody must look."""
+    def free(self) -> tuple[int, bool]:
+        """(how many calls may be made before somebody must look, whether those that write are among them)."""
         nexts = [fault.at + self.faults.first for fault in self.faults.waiting] if self.faults else []
         nexts += [watcher.__self__.at for watcher in self.watchers]
-        return max(0, min(nexts, default=1 << 20) - len(self.calls))
+        number = max(0, min(nexts, default=1 << 20) - len(self.calls))
+        return number, not (self.faults and self.faults.errors)
+
+    @staticmethod
+    def details(name: str, handle, value) -> dict:
+        return {"flags": value, "value": None, "fd": None} if name == "open" else {"fd": handle, "value": value}
 
     def handle(self, process: Process, kind: str, *arguments):
         return getattr(self, "on_" + kind.replace(" ", "_"))(process, *arguments)
@@ -341,28 +348,26 @@ class Conductor:
         return None
 
     def on_call(self, process: Process, name: str, paths: list[str], handle, value):
-        more = {"fd": handle, "value": value}
-        if name == "open":
-            more = {"flags": value, "value": None}
-        reply = self.point(process, name, paths, **more)
+        reply = self.point(process, name, paths, **self.details(name, handle, value))
         if reply:
             return reply
-        if name in ("rename", "replace", "link", "exchange", "move") and self.mount(paths[0]) != self.mount(paths[1]):
-            process.last = None
-            return ("error", 18)
         return ("go", None)
 
     def mount(self, path: str) -> str:
         """The longest mount point that holds a path; '' is /."""
         return max((mount for mount in self.mounts if path == mount or path.startswith(mount + "/")), key=len, default="")
 
-    def on_fork(self, process: Process, helper: bool):
+    def on_fork(self, process: Process):
         reply = self.point(process, "fork", [])
         if reply:
             return reply
         process.last = None
-        process.forks = "helper" if helper else {"module": "watchdog", "watchdog": "worker"}.get(process.kind, "helper")
+        process.forks = {"watchdog": "worker"}.get(process.kind, "helper")
         return ("go", process.forks)
+
+    def on_leads_a_session(self, process: Process):
+        process.kind = "watchdog"
+        return ("go", None)
 
     def on_forked(self, process: Process, pid: int):
         child = self._accept(pid, process.forks, process)
@@ -382,9 +387,9 @@ class Conductor:
             process.waiting = condition
         return reply
 
-    def on_wait_for_children(self, process: Process):
-        children = [one for one in self.processes.values() if one.parent == process.pid]
-        return self._block(process, lambda: None if any(one.alive for one in children) else ("go", None))
+    def on_wait_for_descendants(self, process: Process):
+        return self._block(process, lambda: None if any(
+            one.alive and process.number in one.ancestors for one in self.processes.values()) else ("go", None))
 
     # -- scripts that systemd starts
 
@@ -421,6 +426,9 @@ class Conductor:
 
     def on_sleep(self, process: Process, seconds: float):
         self.after(max(seconds, 0.001), self.resume, process, "go", None)
+
+    def on_bye(self, process: Process):
+        return ("go", None)
 
     def on_number(self, process: Process):
         return ("go", process.number)

@@ -11,6 +11,7 @@ files below the host's directory are real calls on real files; everything else p
 from __future__ import annotations
 
 import builtins
+import errno
 import fcntl
 import io
 import os
@@ -24,7 +25,7 @@ import time
 REAL = {name: getattr(os, name) for name in (
     "open", "close", "read", "write", "fsync", "fchmod", "fchown", "chmod", "chown", "ftruncate", "rename", "replace", "link", "symlink",
     "unlink", "remove", "mkdir", "rmdir", "listdir", "scandir", "stat", "lstat", "fstat", "access", "readlink", "fork", "waitpid", "kill",
-    "killpg", "fdopen", "pipe", "getxattr", "setxattr", "listxattr")}
+    "killpg", "fdopen", "pipe", "setsid", "_exit", "getxattr", "setxattr", "listxattr")}
 REAL_OPEN = builtins.open
 # Reads of /proc are no calls that can fail here; a write to a sysctl is.
 UNSEEN = ("proc", "run")
@@ -36,7 +37,8 @@ class Link:
     def __init__(self, address: str, root: str):
         self.address, self.root = address, root
         self.files: dict[int, str] = {}  # descriptors of files on the host
-        self.free, self.noted = 0, []  # calls that only read: so many need not ask, and those that did not
+        # So many calls need not ask, those that write among them or not; and what was not asked.
+        self.free, self.free_to_write, self.noted = 0, False, []
         self.result = 0  # of the last call that the conductor let pass: its errno, or ("handle", descriptor)
         self.connect("module")
 
@@ -53,11 +55,11 @@ class Link:
         self.result, self.noted = 0, []
         data = self.line.recv(1 << 20)
         if not data:
-            os._exit(9)
+            REAL["_exit"](9)
         return pickle.loads(data)
 
     def take(self, answer):
-        self.now, self.wall, kind, value, self.free = answer
+        self.now, self.wall, kind, value, self.free, self.free_to_write = answer
         if kind == "error":
             raise OSError(value, os.strerror(value))
         return value
@@ -65,29 +67,31 @@ class Link:
     def ask(self, *message):
         return self.take(self.exchange(*message))
 
-    def reads(self, name: str, where: list, value, call, *arguments, **options):
-        """A call that changes nothing: the conductor need not be asked where it has no plans for it."""
-        if self.free <= 0:
-            self.ask("call", name, where, None, value)
-            try:
-                found = call(*arguments, **options)
-            except OSError as error:
-                self.result = error.errno
-                raise
-            if name == "open":
-                self.result = ("handle", found)
-            return found
-        self.free -= 1
-        note = [name, where, value, 0]
-        self.noted.append(note)
+    def make(self, name: str, where: list, handle, value, writes: bool, call, *arguments, **options):
+        """A call. Where the conductor has no plans for it, it is told afterwards, with the next request."""
+        if len(where) == 2 and self.device(where[0]) != self.device(where[1]):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        note = None
+        if self.free > 0 and (self.free_to_write or not writes):
+            self.free -= 1
+            note = [name, where, handle, value, 0]
+            self.noted.append(note)
+        else:
+            self.ask("call", name, where, handle, value)
+        result = 0
         try:
             found = call(*arguments, **options)
+            if name == "open":
+                result = ("handle", found)
+            return found
         except OSError as error:
-            note[3] = error.errno
+            result = error.errno
             raise
-        if name == "open":
-            note[3] = ("handle", found)
-        return found
+        finally:
+            if note:
+                note[4] = result
+            else:
+                self.result = result
 
     def device(self, path: str) -> int:
         """Of the file system that holds a path."""
@@ -116,15 +120,9 @@ def _seen(name: str, paths: int, reads: bool):
         where = [LINK.inside(item) for item in arguments[:paths]]
         if None in where or reads and where[0].startswith(UNSEEN):
             return real(*arguments, **options)
-        if reads:
-            return LINK.reads(name, where, None, real, *arguments, **options)
-        LINK.ask("call", name, where, arguments[0] if isinstance(arguments[0], int) else None,
-                 arguments[paths] if name in ("write", "ftruncate") else None)
-        try:
-            return real(*arguments, **options)
-        except OSError as error:
-            LINK.result = error.errno
-            raise
+        handle = arguments[0] if isinstance(arguments[0], int) else None
+        value = arguments[paths] if name in ("write", "ftruncate") else None
+        return LINK.make(name, where, handle, value, not reads, real, *arguments, **options)
     return call
 
 
@@ -133,18 +131,8 @@ def _open(path, flags, mode=0o777, *, dir_fd=None):
     writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     if where is None or where.startswith(UNSEEN) and not writes:
         return REAL["open"](path, flags, mode, dir_fd=dir_fd)
-    if not writes:
-        handle = LINK.reads("open", [where], flags, REAL["open"], path, flags, mode)
-        LINK.files[handle] = where
-        return handle
-    LINK.ask("call", "open", [where], None, flags)
-    try:
-        handle = REAL["open"](path, flags, mode)
-    except OSError as error:
-        LINK.result = error.errno
-        raise
+    handle = LINK.make("open", [where], None, flags, bool(writes), REAL["open"], path, flags, mode)
     LINK.files[handle] = where
-    LINK.result = ("handle", handle)
     return handle
 
 
@@ -210,7 +198,7 @@ def _builtin_open(path, mode="r", buffering=-1, encoding=None, *rest, **options)
 
 def _fdopen(handle, mode="r", *rest, **options):
     if handle in PIPES:
-        LINK.ask("wait for children")  # the conductor must know that this process waits
+        LINK.ask("wait for descendants")  # the conductor must know that this process waits
         PIPES.clear()
     return _file(handle, mode) if handle in LINK.files else REAL["fdopen"](handle, mode, *rest, **options)
 
@@ -222,7 +210,7 @@ def _stat_of(real, name):
         options = {"follow_symlinks": follow_symlinks} if name == "stat" else {}
         if where is None or where.startswith(UNSEEN):
             return real(path, dir_fd=dir_fd, **options)
-        found = LINK.reads(name, [where], None, real, path, **options)
+        found = LINK.make(name, [where], None, None, False, real, path, **options)
         device = LINK.device(where)
         items = [device if position == 2 else value for position, value in enumerate(found)]
         return os.stat_result(items, {field: getattr(found, field) for field in dir(found) if field.startswith("st_")})
@@ -243,8 +231,7 @@ def _pipe():
 
 
 def _fork():
-    # Whoever makes a pipe before it forks waits for an answer of a child, and is no watchdog.
-    kind = LINK.ask("fork", bool(PIPES))
+    kind = LINK.ask("fork")
     pid = REAL["fork"]()
     if pid == 0:
         LINK.line.close()
@@ -252,6 +239,11 @@ def _fork():
         return 0
     LINK.ask("forked", pid)
     return pid
+
+
+def _setsid():
+    REAL["setsid"]()
+    LINK.ask("leads a session")
 
 
 def _waitpid(pid, options):
@@ -322,31 +314,35 @@ def install(address: str, root: str) -> Link:
 
     def symlink(source, target, *rest, **options):
         where = LINK.inside(target)
-        if where is not None:
-            LINK.ask("call", "symlink", [where], None, source)
-        real_symlink(source, target, *rest, **options)
+        if where is None:
+            real_symlink(source, target, *rest, **options)
+        else:
+            LINK.make("symlink", [where], None, source, True, real_symlink, source, target)
     os.symlink = symlink
     os.open, os.close, os.fdopen, os.fork, os.waitpid, os.kill, os.killpg = _open, _close, _fdopen, _fork, _waitpid, _kill, _kill
-    os.pipe = _pipe
+    os.pipe, os.setsid = _pipe, _setsid
+    real_exit = os._exit
+
+    def leave(status):
+        try:
+            LINK.ask("bye")  # and what was not told yet
+        finally:
+            real_exit(status)
+    os._exit = leave
     os.stat, os.lstat, os.fstat = _stat_of(REAL["stat"], "stat"), _stat_of(REAL["lstat"], "lstat"), _fstat
     builtins.open = _builtin_open
     io.open = _builtin_open
     real_flock = fcntl.flock
 
     def flock(handle, operation):
-        LINK.ask("call", "flock", [LINK.inside(handle) or ""], handle, None)
-        real_flock(handle, operation)
+        LINK.make("flock", [LINK.inside(handle) or ""], handle, None, True, real_flock, handle, operation)
     fcntl.flock = flock
     from ansible_collections.falcotune.fleet.plugins.module_utils._host import renames
     real_rename = renames.call
 
     def rename(one, other, flags):
-        LINK.ask("call", "exchange" if flags == renames.EXCHANGE else "move", [LINK.inside(one), LINK.inside(other)], None, None)
-        try:
-            real_rename(one, other, flags)
-        except OSError as error:
-            LINK.result = error.errno
-            raise
+        name = "exchange" if flags == renames.EXCHANGE else "move"
+        LINK.make(name, [LINK.inside(one), LINK.inside(other)], None, None, True, real_rename, one, other, flags)
     renames.call = rename
     time.monotonic, time.time = (lambda: LINK.now), (lambda: LINK.wall)
     real_clock = time.clock_gettime

@@ -336,18 +336,13 @@ class Change:
             work = self._staged()
         except OSError as error:
             raise Failed("%s; nothing was changed" % _told(error), undone=True)
-        result_path = os.path.join(self.state_dir, "result-%s.json" % work.entry["token"])
         try:
-            watchdog = transaction.detached(work, result_path)
+            watchdog, reader = transaction.detached(work)
         except OSError as error:
             return work.undo(Failed("no process could be started for the change: %s" % error.strerror))
         os.close(lock)
+        answer = transaction.answer_from(reader)
         os.waitpid(watchdog, 0)
-        answer = records.read_json(result_path)
-        try:
-            os.unlink(result_path)
-        except OSError:
-            pass  # the next run removes it
         return answer or {
             "failed": True,
             "undone": False,

@@ -9,6 +9,7 @@ broke off.
 """
 
 import base64
+import json
 import os
 import time
 import traceback
@@ -517,23 +518,47 @@ def killed(work):
     return work.undo(Failed("the change was killed before anything was touched"))
 
 
-def detached(work, result_path):
-    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed; the
-    watchdog's pid.
-
-    result_path: where the answer is written to. The watchdog removes it where nobody is left to read it.
+def detached(work):
+    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed. → (pid of
+    the watchdog, descriptor for answer_from()). Raises OSError.
     """
-    waiting = os.getpid()
+    reader, writer = os.pipe()
 
     def body():
+        os.close(reader)
         try:
-            ended = detach.work(lambda: records.write_json(result_path, work.run()), work.deadline)
+            ended = detach.work(lambda: _tell(writer, work.run()), work.deadline)
         except OSError:
             ended = False  # there was no process to be had
         if not ended:
-            records.write_json(result_path, killed(work))
-        if os.getppid() != waiting:
-            # Nobody will come for the answer; the record and the journal have told it.
-            os.unlink(result_path)
+            _tell(writer, killed(work))
 
-    return detach.watchdog(body)
+    try:
+        return detach.watchdog(body), reader
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+
+
+def _tell(writer, answer):
+    """One line. A pipe needs no room on a disk; where nobody is left to read it, record and journal tell."""
+    data = json.dumps(answer).encode("utf-8") + b"\n"
+    try:
+        while data:
+            data = data[os.write(writer, data) :]
+    except BrokenPipeError:
+        pass
+
+
+def answer_from(reader):
+    """The answer of a detached Transaction once its processes have ended; None where all were killed."""
+    with os.fdopen(reader, "rb") as stream:
+        lines = stream.read().splitlines()
+    for line in reversed(lines):
+        try:
+            return json.loads(line.decode("utf-8"))
+        except ValueError:
+            continue  # its writer was killed
+    return None
