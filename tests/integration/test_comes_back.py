@@ -195,9 +195,10 @@ def test_the_timer_leaves_nothing_of_a_broken_off_change(hosts):
     host = hosts["undone"]
     before = falco_files(host)
     killed_in(host, "stopping", "everyone").wait()
-    wait_for(lambda: (host.root / "var/lib/falcotune/undone.json").exists(), REVIVED, "the end of undo.sh")
+    script = host.root / "var/lib/falcotune/undo.sh"
+    wait_for(lambda: not script.exists(), REVIVED, "the end of undo.sh")
     assert falco_files(host) == before and leftovers(host) == [] and _undo_units(host) == []
-    assert unit(host)["ActiveState"] == "active" and not (host.root / "var/lib/falcotune/undo.sh").exists()
+    assert unit(host)["ActiveState"] == "active" and (host.root / "var/lib/falcotune/undone.json").exists()
 
 
 def test_the_worker_has_a_scope_of_its_own(hosts):

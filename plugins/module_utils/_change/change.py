@@ -116,12 +116,27 @@ class Change:
             target.new = self.request["content"].encode("utf-8")
             if self.request["layout"] == "full":
                 target.new = self._by_blocks(target)
+            elif target.old is None and self._user():
+                self._readable(target)
             self.ours.append(target)
         for entry in self.request["host_files"]:
             content, mode = entry["content"].encode("utf-8"), int(entry["mode"], 8)
             self.ours.append(files.Item(self.root + entry["path"], content, mode))
         self.items = [item for item in self.ours if item.changed]
         self.daemon_reload = any(item.path.startswith(self.root + UNITS) for item in self.items)
+
+    def _user(self):
+        """pwd entry of the user that Falco runs as; None for root and for one that is not known here."""
+        user = access.account(self.unit) if os.geteuid() == 0 else None
+        return user if user and user.pw_uid != 0 else None
+
+    def _readable(self, target):
+        """A new fragment for a Falco that is not root's belongs to whom the main file belongs to."""
+        try:
+            found = os.stat(self.request["main"])
+        except OSError as error:
+            raise Failed("%s can't be read: %s; run with become" % (self.request["main"], error.strerror))
+        target.owner, target.mode = [found.st_uid, found.st_gid], found.st_mode & 0o644 | 0o600
 
     def _by_blocks(self, target):
         """The main file with the request's blocks in place of its own."""
@@ -231,6 +246,10 @@ class Change:
         order = [item for item in request["load_order"] if item["path"] != request["main"]]
         buffers = request["proof"]["buffers"]
         expected = {"bytes_each": buffers and buffers["bytes_each"], "selected": request["selected"]}
+        user = self._user()
+        if user:
+            # The state directory is root's, and nobody else passes it.
+            where = next(path for path in (self.root + "/run", "/tmp") if os.path.isdir(path))
         try:
             candidate.dry_run(
                 started["arguments"],
@@ -242,6 +261,7 @@ class Change:
                 expected,
                 request["proof"]["metrics_file"],
                 where,
+                user,
             )
         except candidate.Refused as error:
             raise Failed("%s. Nothing was changed." % str(error).rstrip("."), undone=True)

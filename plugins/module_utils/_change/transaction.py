@@ -183,7 +183,8 @@ class Transaction:
 
     def leave_session(self):
         """Worker and watchdog go on when the session of the connection ends."""
-        reason = detach.own_scope("falcotune-%s.scope" % self.entry["token"], [os.getpid(), os.getppid()])
+        name = "falcotune-%s.scope" % self.entry["token"]
+        reason = detach.own_scope(name, [os.getpid(), os.getppid()], self.root)
         if reason:
             self.unit.notes.append(
                 "the change ran in the cgroup of its session, whose end would have killed it: %s" % reason

@@ -116,13 +116,15 @@ ended() {
     [ -z "$left" ] || return 0
     sync
     if committed; then
-        if pending; then rm -f -- "$journal"; fi
         rm -rf --%(committed)s
+        rm -f --%(own)s
+        if pending; then rm -f -- "$journal"; fi
     else
-        mv -f -- "$journal" "$undone"
         rm -rf --%(undone)s
+        rm -f --%(own)s
+        mv -f -- "$journal" "$undone"
     fi
-    rm -f --%(own)s "$0"
+    rm -f -- "$0"
 }
 
 case $1 in

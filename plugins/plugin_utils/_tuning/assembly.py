@@ -135,6 +135,7 @@ def _no_config(main: str, reason: str | None) -> Config:
         "origin": {},
         "duplicates": [],
         "merge_keys": [],
+        "commented": [],
         "watch": None,
         "stale": None,
     }
@@ -191,6 +192,9 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
         "origin": {key: value for key, value in merged["origin"].items() if key in BLOCKS},
         "duplicates": [list(item) for item in merged["duplicates"]],
         "merge_keys": _merge_keys(merged["effective"], "")[:MOST_MERGE_KEYS],
+        "commented": [
+            key for key in configuration.commented(_texts(sources["files"])[sources["main"]]) if key in BLOCKS
+        ],
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }
@@ -315,6 +319,7 @@ MISSING: dict[str, Any] = {
         "state": None,
         "exec_start": [],
         "user": None,
+        "group": None,
         "limits": {"cpu_quota": None, "cpu_weight": None, "nice": None, "memory_max": None},
         "sandbox": {"private_tmp": False, "protect_system": "no", "read_write_paths": []},
         "cgroup": {"weight": None, "weighable": False, "throttled": None},

@@ -99,6 +99,7 @@ def test_service():
         MemoryMax="infinity", PrivateTmp="yes", ProtectSystem="strict", ReadWritePaths="/a -/b", User=""))
     assert found == {
         "manager": "systemd", "unit": MODERN, "state": "active", "exec_start": ["/usr/bin/falco", "-o", "a=1"], "user": "root",
+        "group": "root",
         "limits": {"cpu_quota": 50, "cpu_weight": None, "nice": -5, "memory_max": None},
         "sandbox": {"private_tmp": True, "protect_system": "strict", "read_write_paths": ["/a", "-/b"]},
     }
