@@ -32,6 +32,8 @@ MAX_ATTEMPTS = 12
 # Ways to apply that neither restart nor reload Falco.
 UNINTERRUPTED = ("quiet", "adopt")
 
+FOREIGN = "was changed by somebody else meanwhile"
+
 
 class Transaction:
     """One change of one host.
@@ -140,13 +142,15 @@ class Transaction:
 
     def restore(self):
         """The previous files, whatever was swapped so far; the files of a third party stay."""
+        foreign = None
         try:
-            for path in files.restore(self.entry["files"], self.state_dir, self.entry["token"]):
-                self.unit.notes.append(
-                    "%s was changed by somebody else meanwhile: it was left as it is" % path
-                )
+            foreign = files.restore(self.entry["files"], self.state_dir, self.entry["token"])
+            for path in foreign:
+                self.unit.notes.append("%s %s: it was left as it is" % (path, FOREIGN))
         finally:
-            files.remove_directories(self.entry["made"])
+            # A file that is still the new one, or was made from it, may need them.
+            if foreign == []:
+                files.remove_directories(self.entry["made"])
             self.reload_systemd()
 
     def set_sysctls(self, values):
@@ -501,7 +505,7 @@ def _recovered(work):
         answer = work.undo(Failed("an earlier change was broken off (phase %s)" % entry.get("phase")))
     if not answer["undone"]:
         raise Failed(answer["msg"])
-    return answer["msg"]
+    return " ".join([answer["msg"]] + [note + "." for note in work.unit.notes if FOREIGN in note])
 
 
 def killed(work):

@@ -13,6 +13,7 @@ The script only renames and removes files, so it needs no room. A file is put ba
 this change wrote (SHA-256, compared directly before the rename). It can run any number of times.
 """
 
+import base64
 import errno
 import os
 import re
@@ -42,7 +43,7 @@ set -f
 LC_ALL=C
 export LC_ALL
 %(variables)s
-changed= left=
+changed= left= foreign=
 
 # alive PID START: whether it is still the process that started then (in clock ticks since boot)
 alive() {
@@ -64,9 +65,12 @@ is() {
     sum=$(sha256sum <"$1") && [ "${sum%%%% *}" = "$2" ]
 }
 
-# back PATH SHA256 PREVIOUS: the previous file, or none; what somebody else wrote stays
+# back PATH SHA256 PREVIOUS OLD: the previous file (SHA256 OLD), or none; what somebody else wrote stays
 back() {
-    is "$1" "$2" || return 0
+    if ! is "$1" "$2"; then
+        if [ -n "$4" ]; then is "$1" "$4"; else [ ! -e "$1" ]; fi || foreign=1
+        return 0
+    fi
     changed=1
     if [ -z "$3" ]; then
         rm -f -- "$1"
@@ -230,7 +234,8 @@ def _put_back(entry):
         if item["new_sha256"] is None:
             lines.append("again%s" % _words([_target(item), previous]))
         else:
-            lines.append("back%s" % _words([_target(item), item["new_sha256"], previous]))
+            before = "" if item["old"] is None else host.digest(base64.b64decode(item["old"]))
+            lines.append("back%s" % _words([_target(item), item["new_sha256"], previous, before]))
     root = entry["proof"]["host_root"].rstrip("/")
     for name, value in sorted(entry["old_sysctls"].items()):
         path = shlex.quote("%s/proc/sys/%s" % (root, name.replace(".", "/")))
@@ -241,7 +246,8 @@ def _put_back(entry):
     if entry["daemon_reload"] or entry.get("runtime_dropin"):
         lines.append("systemctl daemon-reload")
     for folder in reversed(entry["made"]):
-        lines.append("rmdir%s 2>/dev/null" % _words([folder]))
+        # A file that is still the new one, or was made from it, may need them.
+        lines.append('[ -n "$left$foreign" ] || rmdir%s 2>/dev/null' % _words([folder]))
     return "\n".join("    " + line for line in lines) or "    :"
 
 
