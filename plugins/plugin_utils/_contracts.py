@@ -137,6 +137,7 @@ class Service(TypedDict):
     state: str | None
     exec_start: list[str]
     user: str | None
+    group: str | None
     limits: UnitLimits
     sandbox: Sandbox
     cgroup: Cgroup
@@ -198,6 +199,7 @@ class Config(TypedDict):
     origin: dict[str, str]
     duplicates: list[list[Any]]  # [path, key, line]
     merge_keys: list[str]  # dotted paths of keys named <<, which Falco does not merge
+    commented: list[str]  # top-level keys of the main file whose blocks hold comments
     watch: bool | None
     stale: str | None
 
@@ -532,9 +534,12 @@ class Step(TypedDict):
 
 
 class Rotation(TypedDict):
+    """owner: user and group that logrotate becomes, where the directory is not root's; else None."""
+
     path: str
     size: str
     count: int
+    owner: str | None
 
 
 class HostFile(TypedDict):

@@ -19,8 +19,9 @@ import signal
 import time
 import traceback
 
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
 
+MOVES = 2.0  # seconds for systemd to move a process
 STEP = 0.1  # seconds between two looks at a worker that has a deadline
 
 
@@ -43,18 +44,27 @@ def watchdog(body):
         os._exit(0)
 
 
-def own_scope(name, pids):
+def own_scope(name, pids, root=""):
     """Move processes into a transient scope of systemd's, below system.slice. None, or why that was refused.
 
-    name: of the scope, which ends with its last process. D-Bus is the only way for processes that run
-    already: org.freedesktop.systemd1.Manager.StartTransientUnit(name, mode, properties, aux).
+    name: of the scope, which ends with its last process. root: prefix of /proc. D-Bus is the only way for
+    processes that run already: org.freedesktop.systemd1.Manager.StartTransientUnit(name, mode, properties,
+    aux), which answers before they are moved.
     """
     call = ["busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"]
     call += ["org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail"]
     call += ["3", "Description", "s", "A change of Falco by falcotune.fleet", "Slice", "s", "system.slice"]
     call += ["PIDs", "au", "%d" % len(pids)] + ["%d" % pid for pid in pids] + ["0"]
     status, out, err = systemd.run(call, timeout=10)
-    return None if status == 0 else (err or out).strip() or "busctl ended with status %s" % status
+    if status != 0:
+        return (err or out).strip() or "busctl ended with status %s" % status
+    until = time.monotonic() + MOVES
+    while not all(name in (host.read("%s/proc/%d/cgroup" % (root, pid), 1 << 16) or "") for pid in pids):
+        if time.monotonic() > until:
+            systemd.run(["systemctl", "reset-failed", name], timeout=10)
+            return "systemd did not move the processes into %s" % name
+        time.sleep(0.02)
+    return None
 
 
 def work(body, deadline=None):

@@ -183,6 +183,24 @@ def _load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]], 
     return (data if isinstance(data, dict) else {}), document.duplicates, document.values
 
 
+def commented(text: str) -> list[str]:
+    """The top-level keys of a file whose blocks hold comments, by the lines of a file in block style."""
+    found: list[str] = []
+    key, waiting = None, False
+    for line in text.split("\n"):
+        begins = re.match(r"""^["']?([A-Za-z_][\w.-]*)["']?\s*:(?:\s|$)""", line)
+        if begins:
+            key, waiting = begins.group(1), False
+        elif line.startswith("#"):
+            waiting = True  # in the block if the block goes on after it
+            continue
+        inside = line[:1] in (" ", "\t", "-") and bool(line.strip())
+        if key and (waiting and inside or (begins or inside) and re.search(r"(?:^|\s)#", line)):
+            found.append(key)
+            key = None
+    return found
+
+
 def expand(value: Any, environment: dict[str, str]) -> Any:
     """${NAME} in every scalar → its value, unset → empty; $${NAME} → ${NAME}. Raises ConfigError."""
     return _Expansion(environment).of(value)

@@ -165,6 +165,7 @@ def _no_config(main: str, reason: str | None) -> Config:
         "origin": {},
         "duplicates": [],
         "merge_keys": [],
+        "commented": [],
         "watch": None,
         "stale": None,
     }
@@ -230,6 +231,9 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
             [path, key[:MOST_OF_A_KEY], line] for path, key, line in merged["duplicates"][:MOST_KEYS]
         ],
         "merge_keys": list(itertools.islice(map(_place, _merge_keys(merged["effective"], [])), MOST_KEYS)),
+        "commented": [
+            key for key in configuration.commented(_texts(sources["files"])[sources["main"]]) if key in BLOCKS
+        ],
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }

@@ -80,7 +80,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "rotate": needs.rotate,
         "unit_dropin": needs.unit_dropin,
         "host_files": needs.files,
-        "warnings": _warnings(facts, settings, choices, metrics),
+        "warnings": _warnings(facts, settings, choices, metrics) + _replaced(facts, place, values),
         "restart_required": restart,
         "verdict": choices.verdict,
         "step": choices.step.shown(),
@@ -101,6 +101,24 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
     ]
     found = [release.warning, choices.tight, choices.offer, *metrics.warnings]
     return [text for text in found if text] + placement.findings(settings) + merged
+
+
+def _replaced(facts: Facts, place: placement.Target, values: dict[str, Any]) -> list[str]:
+    """What the layout full costs: blocks of falco.yaml are written anew, and the file is the package's."""
+    if place.layout != "full" or not values:
+        return []
+    blocks = {key.split(".")[0] for key in values}
+    lost = sorted(blocks & set(facts["config"]["commented"]))
+    found = [
+        "%s is changed itself: where it is a configuration file of Falco's package, the next upgrade keeps "
+        "this one and puts its own beside it (.dpkg-dist, .rpmnew), or asks which one to keep" % place.path
+    ]
+    if lost:
+        found.append(
+            "the comments inside these blocks of %s go, because the blocks are written anew: %s. A rollback "
+            "brings them back" % (place.path, ", ".join(lost))
+        )
+    return found
 
 
 # --- Hosts that get no plan, or another one

@@ -89,6 +89,7 @@ _SERVICE = always(
         state=_short,
         exec_start=listed(text),
         user=text,
+        group=text,
         limits=always(table(cpu_quota=number, cpu_weight=count, nice=whole, memory_max=count)),
         sandbox=always(
             table(private_tmp=flag, protect_system=either(_short, "no"), read_write_paths=listed(text))

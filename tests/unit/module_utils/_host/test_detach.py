@@ -83,3 +83,30 @@ def test_what_a_child_raised_is_told():
 def children():
     with open("/proc/self/task/%d/children" % os.getpid()) as stream:
         return set(map(int, stream.read().split()))
+
+
+@pytest.mark.parametrize("answer, reason", [
+    ((0, 'o "/org/freedesktop/systemd1/job/7"', ""), None),
+    ((1, "", "Failed to connect to bus: No such file or directory\n"), "Failed to connect to bus: No such file or directory"),
+    ((None, "", "busctl: No such file or directory"), "busctl: No such file or directory"),
+    ((1, "", ""), "busctl ended with status 1"),
+])
+def test_a_scope_of_its_own(monkeypatch, tmp_path, answer, reason):
+    asked = []
+    for pid in ("7", "8"):
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "cgroup").write_text("0::/system.slice/x.scope\n")
+    monkeypatch.setattr(detach.systemd, "run", lambda words, **options: (asked.append(words), answer)[1])
+    assert detach.own_scope("x.scope", [7, 8], str(tmp_path)) == reason
+    # The signature: name, mode, 3 properties with a type each, no auxiliary units.
+    assert asked[0][5:] == ["StartTransientUnit", "ssa(sv)a(sa(sv))", "x.scope", "fail", "3", "Description", "s",
+                            "A change of Falco by falcotune.fleet", "Slice", "s", "system.slice", "PIDs", "au", "2", "7", "8", "0"]
+
+
+def test_a_scope_into_which_nothing_was_moved_is_not_believed_and_forgotten(monkeypatch, tmp_path):
+    """In a container, systemd answers well and then can't see the process."""
+    asked = []
+    monkeypatch.setattr(detach.systemd, "run", lambda words, **options: (asked.append(words), (0, "", ""))[1])
+    monkeypatch.setattr(detach, "MOVES", 0)
+    assert detach.own_scope("x.scope", [7], str(tmp_path)) == "systemd did not move the processes into x.scope"
+    assert asked[-1] == ["systemctl", "reset-failed", "x.scope"]
