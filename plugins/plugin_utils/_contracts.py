@@ -619,6 +619,7 @@ class Request(TypedDict):
     unit: str
     apply: str
     rollback_to: str
+    kept_changes: int
     content: str
     layout: str | None
     target: str

@@ -306,6 +306,7 @@ OPTIONS = {
     "healthy_deadline": Option(120, _integer(5, 3600)),
     "min_healthy_time": Option(5, _integer(0, 3000)),
     "rollback_to": Option("previous", _choice("previous", "original")),
+    "kept_changes": Option(20, _integer(1, 1000)),
     "evidence": Option("auto", _choice("auto", "counters", "process")),
     "auto_revert": Option(True, _bool),
     # How a fleet is rolled. One rollout has one value of each.

@@ -74,6 +74,7 @@ WRONG = {
     "healthy_deadline": [(4, "a number from 5 to 3600"), (3601, "a number from 5 to 3600"), ("120s", "a number from 5 to 3600")],
     "min_healthy_time": [(-1, "a number from 0 to 3000"), ("soon", "a number from 0 to 3000")],
     "rollback_to": [("first", "one of previous, original")],
+    "kept_changes": [(0, "from 1 to 1000"), (1001, "from 1 to 1000"), ("many", "from 1 to 1000")],
     "evidence": [("belief", "one of auto, counters, process")],
     "auto_revert": [("perhaps", "true or false")],
     "canaries": [(-1, "a number from 0 to 1000"), ("one", "a number from 0 to 1000")],
