@@ -460,6 +460,21 @@ class Capacity(TypedDict):
     lost: Lost
 
 
+class Answer(TypedDict):
+    """What came of tuning a host, once nothing is left to try: _tuning/answers.py.
+
+    factor: CPUs that the load needs, where Falco can use one. tried: steps that were taken. takes: what would
+    end the loss. gave_up: rules and system calls that Falco sees less of.
+    """
+
+    kind: Literal["solved", "improved", "accepted", "too_busy"]
+    factor: float | None
+    text: str
+    tried: list[str]
+    takes: list[str]
+    gave_up: list[str]
+
+
 class Verdict(TypedDict):
     state: State
     tier: str | None
@@ -470,6 +485,7 @@ class Verdict(TypedDict):
     # Other bottlenecks that have a share in the loss, the largest first.
     also: list[str]
     capacity: Capacity | None  # None where nothing is lost, or Falco's use of the CPU is unknown
+    answer: Answer | None  # None before the planner has judged what is left to try, or while something is
     next_step: str
     advice: str
     reasons: list[str]
@@ -554,6 +570,7 @@ class Plan(TypedDict):
     settings: dict[str, Any]  # complete top-level blocks
     changes: list[Change]
     buffers: ChosenBuffers | None
+    buffers_before: Buffers | None  # in force
     seconds_bridged: Bridged | None
     metrics_file: str | None  # of a proof: None where snapshots come too seldom for one
     sysctls: dict[str, str]

@@ -17,7 +17,12 @@ from typing import Any, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import CHANGE_KINDS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, verdicts, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    answers,
+    capacity,
+    verdicts,
+    windows,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
     Check,
     always,
@@ -277,6 +282,14 @@ HOST = table(
         capacity=table(
             **dict.fromkeys(capacity.NUMBERS, number),
             lost=always(table(**dict.fromkeys(capacity.CURES, number))),
+        ),
+        answer=table(
+            kind=word(*answers.KINDS, instead="improved"),
+            factor=number,
+            text=key,
+            tried=listed(text),
+            takes=listed(text),
+            gave_up=listed(text),
         ),
         next_step=word(*NEXT_STEPS, instead="none"),
         advice=key,

@@ -25,6 +25,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import driv
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    answers,
     buffers,
     changes,
     drift,
@@ -72,6 +73,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "settings": placement.blocks(values, facts["config"], place, release, driver),
         "changes": made if restart else made + (_proven_again(facts) or _profile_kept(choices.step)),
         "buffers": choices.buffers,
+        "buffers_before": choices.current,
         "seconds_bridged": _bridged(driver, facts, choices),
         "metrics_file": metrics.proof,
         "sysctls": needs.sysctls,
@@ -131,6 +133,7 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "settings": {},
         "changes": [changes.change("unfinished", what, found, "finished or undone", why)],
         "buffers": None,
+        "buffers_before": None,
         "seconds_bridged": None,
         "metrics_file": None,
         "sysctls": {},
@@ -234,19 +237,19 @@ def _choose(
     first = steps.within_budget(first, chosen, current)
     case = case._replace(verdict=steps.merged(case.verdict, first))
     second, needs = _syscalls(case, settings, first)
+    undone = steps.buffers_without_effect(case) if second.settings and not first.name else None
+    if undone:
+        chosen, tight = _rings(case, place, Step(buffers=undone))
     why = "; ".join(chosen["reasons"])
     keys = settings.release.buffer_keys(driver)
     wanted = [Setting(key, chosen["buf_size_preset"], why) for key in keys["buf_size_preset"]]
     wanted += [Setting(key, chosen["cpus_for_each_buffer"], why) for key in keys["cpus_for_each_buffer"]]
+    verdict = steps.merged(case.verdict, second)
+    taken = second if second.name else first
+    if not needs:
+        verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls)
     return _Choices(
-        steps.merged(case.verdict, second),
-        second if second.name else first,
-        current,
-        chosen,
-        tight,
-        (*second.settings, *wanted),
-        second.syscalls,
-        needs,
+        verdict, taken, current, chosen, tight, (*second.settings, *wanted), second.syscalls, needs
     )
 
 

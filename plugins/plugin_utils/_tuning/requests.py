@@ -248,6 +248,8 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
         "release": plan["release"],
         "before": _before(plan["verdict"]),
     }
+    if step["name"] == "buffers" and plan["buffers_before"]:
+        made["replaced"] = {"buf_size_preset": plan["buffers_before"]["buf_size_preset"]}
     # What the system calls were before: a step that has no effect is taken back.
     if plan["syscalls_before"] and "custom_set" in step["to"]:
         made["replaced"] = plan["syscalls_before"]

@@ -131,13 +131,35 @@ def choose(case: Case, measuring: bool) -> Step:
         kept = {**case.current, "why": "kept: nothing measured asks for a change"}
     step = Step()
     if case.verdict["state"] == "dropping":
-        chooser = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers}.get(
-            case.verdict["bottleneck"]
-        )
-        step = chooser(case) if chooser else step
+        step = _against_losses(case)
+    elif case.verdict["state"] == "unmeasured" and not measuring:
+        # The restart that switches metrics on carries what is certain without them.
+        step = _against(case, case.verdict["bottleneck"])._replace(next_step=None)
     elif case.verdict["state"] == "healthy":
         step = _give_back(case)
     return step if step.buffers else step._replace(buffers=kept)
+
+
+def _against(case: Case, bottleneck: str) -> Step:
+    chooser = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers}.get(bottleneck)
+    return chooser(case) if chooser else Step()
+
+
+def _against_losses(case: Case) -> Step:
+    """The step against the largest part of the loss, or where that is blocked, against another part."""
+    first = _against(case, case.verdict["bottleneck"])
+    if first.name or not first.blocked:
+        return first
+    reasons = [*case.verdict["reasons"], first.blocked]
+    for bottleneck in case.verdict["also"]:
+        if bottleneck == "consumer":
+            return first._replace(next_step="syscalls")
+        # What it is worth is among the reasons; why the larger part stays is said with it.
+        other = case._replace(verdict={**case.verdict, "reasons": reasons})
+        step = _against(other, bottleneck)
+        if step.name:
+            return step._replace(blocked=first.blocked)
+    return first
 
 
 # --- What was tried before
@@ -421,7 +443,7 @@ def wants_fewer_syscalls(case: Case, first: Step) -> bool:
         first.name is None
         and case.verdict["state"] in LOSING
         and case.verdict["next_step"] in FEWER
-        and case.verdict["bottleneck"] in ("consumer", "buffer")
+        and bool({"consumer", "buffer"} & {case.verdict["bottleneck"], *case.verdict["also"]})
         and case.policy["syscalls"] != "keep"
         and case.release.has("base_syscalls.repair")
     )
@@ -465,6 +487,9 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
     if to in _taken_back(case):
         reason = "system calls were reduced to the same set before, which had no effect and was taken back"
         return Step(blocked=reason, next_step="overloaded", syscalls=made)
+    useless = _out_of_reach(case, made)
+    if useless:
+        return Step(blocked=useless, next_step="overloaded", syscalls=made)
     last: dict[str, Any] = next(
         (item["to"] for item in reversed(_attempts(case)) if item["step"] == "syscalls"), {}
     )
@@ -476,12 +501,61 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
     return Step(
         name="syscalls",
         why="; ".join([case.why, *made["reasons"]]),
-        expected=_expected_of(made),
+        expected=_expected_of(made) + _still_lost(case, made),
         to=to,
         settings=wanted_syscalls(made, current),
         syscalls=made,
         next_step="syscalls",
     )
+
+
+def _ratio(made: dict[str, Any]) -> float | None:
+    """The events after a choice of system calls in those before; None where the volume is unknown."""
+    before, after = made["before"]["events_per_second"], made["after"]["events_per_second"]
+    return after / before if before and after is not None else None
+
+
+def _out_of_reach(case: Case, made: dict[str, Any]) -> str | None:
+    """Why fewer system calls would be a restart for nothing, or None: the load stays too much for one thread,
+    and next to nothing less is lost."""
+    found, ratio = case.verdict["capacity"], _ratio(made)
+    if found is None or ratio is None or case.verdict["bottleneck"] != "consumer":
+        return None
+    now, then = capacity.lost_after(found), capacity.lost_after(found, ratio)
+    if now - then >= case.policy["tolerance_percent"] / 100.0 * now:
+        return None
+    return (
+        "fewer system calls would save %.3g %% of the events, and the load needs %.3g times a CPU: %.3g %% "
+        "would be lost instead of %.3g %%, which is not worth a restart"
+        % (100 * (1 - ratio), found["factor"], then, now)
+    )
+
+
+def _still_lost(case: Case, made: dict[str, Any]) -> str:
+    """What a choice of system calls leaves lost, where it cannot reach the target."""
+    found, ratio = case.verdict["capacity"], _ratio(made)
+    if found is None or ratio is None or case.verdict["bottleneck"] != "consumer":
+        return ""
+    then = capacity.lost_after(found, ratio)
+    if then <= case.policy["accepted_drops_percent"]:
+        return ""
+    return "; it does not suffice: about %.3g %% would still be lost, as the load needs %.3g times a CPU" % (
+        then,
+        found["factor"] * ratio,
+    )
+
+
+def buffers_without_effect(case: Case) -> AskedBuffers | None:
+    """The buffers before a step that had no effect, which the next restart takes back. None without one."""
+    tried = [item for item in _attempts(case) if item["step"] == "buffers"]
+    if not tried or "buf_size_preset" not in tried[-1].get("replaced", {}):
+        return None
+    again = failed_before("buffers", case.current, case)
+    if not again:
+        return None
+    before: dict[str, Any] = tried[-1].get("replaced", {})
+    why = "preset %s: taken back, since %s" % (before["buf_size_preset"], again)
+    return {**case.current, "buf_size_preset": before["buf_size_preset"], "why": why}
 
 
 def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:

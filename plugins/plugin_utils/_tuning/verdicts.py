@@ -147,6 +147,7 @@ def _verdict(facts: Facts, cpu: capacity.Use, state: State, finding: Finding) ->
         "bottleneck": finding.bottleneck,
         "also": list(finding.also),
         "capacity": finding.capacity,
+        "answer": None,
         "next_step": finding.step,
         "advice": finding.advice or STEPS[finding.step].format(**finding.words),
         "reasons": list(finding.reasons),
@@ -203,7 +204,14 @@ def _unmeasured(
     if window["voided"]:
         if window["basis"] == windows.UNCOUNTED and settings:
             return "unmeasured", _no_counters(window["voided"], policy, settings)
-        return "unmeasured", _no_window(window["voided"], policy, settings)
+        found = _no_window(window["voided"], policy, settings)
+        if found.step != "measure":
+            return "unmeasured", found
+        # Who has the CPU is visible without metrics: the restart that switches them on can cure that, too.
+        known = _throttled(facts, window, cpu) or _starved(cpu)
+        if known:
+            found = found._replace(bottleneck=known.bottleneck, reasons=(*found.reasons, *known.reasons))
+        return "unmeasured", found
     seconds, least = window["seconds"] or 0, policy["min_observation"]
     if window["basis"] != "counters":
         # Alerts come only in bad seconds: they prove drops, and say nothing of the rest.
@@ -420,7 +428,7 @@ def _ordered(facts: Facts, found: Capacity, cpu: capacity.Use) -> list[str]:
         first = "consumer"
     else:
         return bottlenecks
-    return [first, *(name for name in bottlenecks if name != first)]
+    return [first, *(name for name in bottlenecks if name not in (first, "buffer"))]
 
 
 def _arithmetic(found: Capacity) -> str:
