@@ -18,12 +18,11 @@ import yaml
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import processes
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots
 from ansible_collections.falcotune.fleet.plugins.modules import falco_facts
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, policies, verdicts
 from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, Host
 
 LOAD = Path(__file__).with_name("load.py")
 OPENS = 60.0  # seconds until the first snapshot of a starved Falco
-POLICY = {"min_observation": 5}
 
 # Conditions that many rule sets have, and that cost: each is evaluated for every open.
 HEAVY = ('evt.type in (open, openat, openat2) and (proc.cmdline regex ".*needle{0}[a-z]+x.*" or fd.name glob "*/needle{0}/*/x*"'
@@ -102,7 +101,7 @@ class Watched:
         cpu = observation.end(falco_facts.loses(pair))
         message = Host(version=None, cpus=os.cpu_count(), pair=pair, age=age, arguments=["falco"], files={MAIN: self.text}).message()
         message["falco"].update(version="0.44.1", reason=None, cpu=cpu, nice=self.process.stat()[2])
-        return falco_facts_of(message)
+        return assembly.assemble(message)
 
     def stop(self) -> None:
         self.child.send_signal(signal.SIGTERM)
@@ -112,12 +111,6 @@ class Watched:
             self.child.kill()
             self.child.wait()
         self.log.close()
-
-
-def falco_facts_of(message):
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly
-
-    return assembly.assemble(message)
 
 
 @contextlib.contextmanager

@@ -25,9 +25,16 @@ it lost nothing, and took in 730,000 events for each second on a CPU. With sixty
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Capacity, Facts, Lost, Window
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Capacity,
+    Facts,
+    Losing,
+    Lost,
+    Window,
+)
 
 NUMBERS = ("demand", "capacity", "factor", "factor_alone", "on", "waiting", "throttled", "idle", "seconds")
 CURES = ("bursts", "quota", "waiting", "overload")
@@ -96,10 +103,11 @@ def _share(seconds: float | None, age: float) -> float | None:
     return None if seconds is None else round(100.0 * seconds / age, 2)
 
 
-def of(facts: Facts, seen: Use) -> Capacity | None:
+def of(facts: Facts, seen: Use, room: float | None = None) -> Capacity | None:
     """The capacity of a measured host that loses events. None where its use of the CPU is unknown.
 
-    seen: as use().
+    seen: as use(). room: events that the largest ring buffers hold beyond the present ones, where that is
+    known.
     """
     window = facts["metrics"]
     if not window["events"] or not window["drops"] or not window["seconds"]:
@@ -120,6 +128,8 @@ def of(facts: Facts, seen: Use) -> Capacity | None:
     factor = events / seconds / capacity
     alone = _alone(factor, on, waiting - throttled, facts["cpus"]["online"])
     lost = _parts(factor, alone, on, waiting, throttled)
+    if losing and room is not None and _mean_factor(window, capacity) < 1:
+        lost = _in_rings(lost, losing, room)
     scale = (window["drops_percent"] or 0.0) / max(sum(lost), 1e-9)
     return {
         "demand": round(events / seconds, 1),
@@ -228,6 +238,28 @@ def _parts(
     by_waiting = min(all_lost - overload, max(0.0, lost(without_quota) - overload))
     by_quota = min(all_lost - overload - by_waiting, lost(1.0 - waiting) - lost(without_quota))
     return all_lost - overload - by_waiting - by_quota, by_quota, by_waiting, overload
+
+
+def _mean_factor(window: Window, capacity: float) -> float:
+    return (window["events"] or 0) / (window["seconds"] or 1.0) / capacity
+
+
+def _in_rings(
+    lost: tuple[float, float, float, float], losing: Losing, room: float
+) -> tuple[float, float, float, float]:
+    """Bursts are what rings can hold, however long they last; what they can't hold is overload.
+
+    On the whole the thread has the time. A burst lost at most what an interval lost; where only some
+    intervals lose events, few have more than one burst. Where all do, the length of a burst is unknown.
+    """
+    bursts, quota, waiting, overload = lost
+    share = losing["intervals"][0] / losing["intervals"][1]
+    if share >= 1:
+        return lost
+    number = -math.log(1 - share) / share
+    held = min(1.0, room * number / losing["most"])
+    both = bursts + overload
+    return both * held, quota, waiting, both * (1 - held)
 
 
 def lost_after(found: Capacity, ratio: float = 1.0, alone: bool = False) -> float:

@@ -26,7 +26,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, capacity, windows
 
 # Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
 # when enter events were counted.
@@ -42,8 +42,8 @@ STARVED_WAITING = 10.0
 STARVED_SHARE = 40.0
 # Falco's thread is starved, whether or not anything counts events, once it waits for this share of the time.
 CERTAINLY_STARVED = 40.0
-# CPUs that the load needs on average, from which bursts find no idle time that larger rings could use.
-NEARLY_SATURATED = 0.95
+# Percent of the time. With less idle time, larger rings are only full a little later.
+NO_IDLE = 5.0
 # Percent of the time for which a quota kept Falco off the CPU.
 THROTTLED = 5.0
 # A part of the loss is a bottleneck of its own from this share of it, and from so many percent of all events.
@@ -107,7 +107,7 @@ class Finding(NamedTuple):
 
 
 def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
-    """The verdict of one host. policy: its min_observation and accepted_drops_percent are read."""
+    """The verdict of one host. policy: a complete one."""
     window = facts["metrics"]
     release = releases.known(facts["falco"]["version"])
     settings = None if release is None else Settings(facts["config"]["effective"], release)
@@ -120,7 +120,7 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
         state, finding = _beside(window)
     else:
         accepted = lost <= policy["accepted_drops_percent"]
-        finding = _bottleneck(facts, window, settings, cpu)
+        finding = _bottleneck(facts, policy, settings, cpu)
         # What fewer system calls and an upgrade can't cure is another state than drops that something may
         # cure.
         state = "acceptable" if accepted else "overloaded" if finding.step == "overloaded" else "dropping"
@@ -308,10 +308,13 @@ def _kinds(window: Window) -> tuple[str, ...]:
     return ("lost by kind: " + ", ".join("%s %d" % item for item in shown),) if shown else ()
 
 
-def _bottleneck(facts: Facts, window: Window, settings: Settings | None, cpu: capacity.Use) -> Finding:
+def _bottleneck(
+    facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: capacity.Use
+) -> Finding:
+    window = facts["metrics"]
     return (
         _in_the_kernel(window)
-        or _by_capacity(facts, settings, cpu)
+        or _by_capacity(facts, policy, settings, cpu)
         or _throttled(facts, window, cpu)
         or _starved(cpu)
         or Finding("unknown", "look", ("Falco's CPU time is unknown: %s" % cpu.look,))
@@ -375,9 +378,25 @@ def _waited(on: float, waiting: float, look: str) -> str:
 BOTTLENECK_OF = {"bursts": "buffer", "quota": "cpu_quota", "waiting": "starved", "overload": "consumer"}
 
 
-def _by_capacity(facts: Facts, settings: Settings | None, cpu: capacity.Use) -> Finding | None:
+def _room(facts: Facts, policy: Mapping[str, Any], settings: Settings | None) -> float | None:
+    """Events that rings at the upper end of the guide's range hold beyond the present ones."""
+    driver, online = facts["driver"]["kind"], facts["cpus"]["online"]
+    if settings is None or driver not in settings.release.drivers or not online:
+        return None
+    now = buffers.in_force(settings, driver)
+    group, top = now["cpus_for_each_buffer"], max(item[driver] for item in policy["buffer_classes"])
+    there, most = (
+        buffers.layout(driver, online, preset, group)["bytes_total"]
+        for preset in (now["buf_size_preset"], max(top, now["buf_size_preset"]))
+    )
+    return (most - there) / float(buffers.BYTES_PER_EVENT)
+
+
+def _by_capacity(
+    facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: capacity.Use
+) -> Finding | None:
     """The bottleneck is what most lost events are put down to."""
-    found = capacity.of(facts, cpu)
+    found = capacity.of(facts, cpu, _room(facts, policy, settings))
     if found is None:
         return None
     order = _ordered(facts, found, cpu)
@@ -424,11 +443,13 @@ def _ordered(facts: Facts, found: Capacity, cpu: capacity.Use) -> list[str]:
         first = "cpu_quota"
     elif waits(cpu):
         first = "starved"
-    elif found["factor"] >= NEARLY_SATURATED:
+    elif found["idle"] < NO_IDLE:
         first = "consumer"
     else:
         return bottlenecks
-    return [first, *(name for name in bottlenecks if name not in (first, "buffer"))]
+    # Larger rings bridge some of what waiting makes; a quota throttles again in the next tenth of a second.
+    rest = [name for name in bottlenecks if name != first]
+    return [first, *(rest if first == "starved" else rest[1:])]
 
 
 def _arithmetic(found: Capacity) -> str:
@@ -466,10 +487,13 @@ def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...
 
 def _consumer(settings: Settings | None, found: Capacity) -> Finding:
     """One thread reads all events and has no CPU time left: only fewer or cheaper events help."""
+    if found["factor_alone"] > 1:
+        much = "it takes %.3g times fewer or cheaper events to lose none" % found["factor_alone"]
+    else:
+        much = "its bursts are longer than the largest rings hold, so it takes fewer or cheaper events"
     why = (
         "Falco used %s %% of a CPU and one thread reads all events: larger buffers would only be full a "
-        "little later, and it takes %.3g times fewer or cheaper events to lose none"
-        % (_short(found["on"]), max(1.0, found["factor_alone"]))
+        "little later, and %s" % (_short(found["on"]), much)
     )
     if settings:
         lean = settings.value("base_syscalls.repair") or settings.value("base_syscalls.custom_set")
