@@ -21,6 +21,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     AskedBuffers,
     Attempt,
+    Before,
     Buffers,
     ChosenBuffers,
     Facts,
@@ -192,7 +193,7 @@ def failed_before(name: StepName, present: Mapping[str, Any], case: Case) -> str
     was, lost = last["before"], case.verdict["drops_percent"] or 0.0
     if not was or not was["drops_percent"]:
         return None
-    if (case.verdict["rate_per_cpu"] or 0) > COMPARABLE * (was["rate_per_cpu"] or 0):
+    if _busier(case, was):
         return None
     if was["drops_percent"] - lost >= case.policy["tolerance_percent"] / 100.0 * was["drops_percent"]:
         return None
@@ -202,6 +203,13 @@ def failed_before(name: StepName, present: Mapping[str, Any], case: Case) -> str
         was["drops_percent"],
         lost,
     )
+
+
+def _busier(case: Case, was: Before | None) -> bool:
+    """Whether the load is another one than when a step was tried, so that its effect then says nothing."""
+    if was is None or not was["rate_per_cpu"]:
+        return False
+    return (case.verdict["rate_per_cpu"] or 0) > COMPARABLE * was["rate_per_cpu"]
 
 
 def _attempt_text(attempt: Attempt) -> str:
@@ -583,9 +591,11 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
 
 
 def _taken_back(case: Case) -> list[dict[str, Any]]:
-    """Sets of system calls that had no effect on this host, and were taken back."""
+    """Sets of system calls that had no effect on this host under such a load, and were taken back."""
     return [
-        item["replaced"] for item in _attempts(case) if item["step"] == "give_back" and "replaced" in item
+        item["replaced"]
+        for item in _attempts(case)
+        if item["step"] == "give_back" and "replaced" in item and not _busier(case, item["before"])
     ]
 
 

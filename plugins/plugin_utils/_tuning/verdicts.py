@@ -107,7 +107,8 @@ class Finding(NamedTuple):
 
 
 def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
-    """The verdict of one host. policy: a complete one."""
+    """The verdict of one host. policy: min_observation and accepted_drops_percent are read, and
+    buffer_classes, where it is there."""
     window = facts["metrics"]
     release = releases.known(facts["falco"]["version"])
     settings = None if release is None else Settings(facts["config"]["effective"], release)
@@ -384,7 +385,8 @@ def _room(facts: Facts, policy: Mapping[str, Any], settings: Settings | None) ->
     if settings is None or driver not in settings.release.drivers or not online:
         return None
     now = buffers.in_force(settings, driver)
-    group, top = now["cpus_for_each_buffer"], max(item[driver] for item in policy["buffer_classes"])
+    classes = policy.get("buffer_classes", buffers.DEFAULT_CLASSES)
+    group, top = now["cpus_for_each_buffer"], max(item[driver] for item in classes)
     there, most = (
         buffers.layout(driver, online, preset, group)["bytes_total"]
         for preset in (now["buf_size_preset"], max(top, now["buf_size_preset"]))
