@@ -93,7 +93,7 @@ load: setup ## verdicts on a real Falco under loads whose bottleneck is known; F
 
 .PHONY: integration
 integration: setup ## playbooks and roles on directory hosts, and on containers with systemd
-	@tests/machines/packages
+	@tests/machines/packages prometheus
 	@$(call pytest,tests/integration,-n $(JOBS) --dist loadfile)
 
 .PHONY: molecule

@@ -24,6 +24,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     planner,
     policies,
     requests,
+    sight,
     verdicts,
 )
 
@@ -65,6 +66,8 @@ class ActionModule(ActionBase):
             checked = ARGUMENTS.check(self._task.args)
             policy = None if checked["policy"] is None else policies.complete(checked["policy"])
             facts, arguments = self._facts(self._arguments(checked, policy))
+            if checked["coverage"] and sight.asks(facts):
+                self._gather_coverage(facts, policy, arguments)
             result.update(changed=False, ansible_facts={"falco": facts}, invocation=self._invocation)
             if policy is not None:
                 result["ansible_facts"]["falco_plan"] = self._plan(facts, policy, arguments)
@@ -156,6 +159,13 @@ class ActionModule(ActionBase):
         except _Unanswered:
             return None
         return assembly.assemble(again)
+
+    def _gather_coverage(self, facts, policy, arguments):
+        """Where an audit wants to tell what rules see, and only the host's Falco can say it."""
+        try:
+            facts["syscalls"] = self._gather_rules(facts, policy or {"profile_seconds": 0}, arguments)
+        except _Unanswered as error:
+            facts["syscalls"] = assembly.no_rules("the host did not answer: %s" % error)
 
     def _gather_rules(self, facts, policy, arguments):
         """Where Falco drops events that fewer system calls may save, or policy changes what is selected."""

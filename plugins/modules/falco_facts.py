@@ -86,6 +86,14 @@ options:
       - The controller half asks for it in a second round trip where the plan of O(policy) depends on them.
     type: bool
     default: false
+  coverage:
+    description:
+      - Where the selection of system calls in force is narrowed and the host's record does not tell which
+        rules see less with it, the controller half asks for the rules in a second round trip, as O(rules)
+        does. A plan can then offer what rules lose. A host that does not answer keeps the facts of the first
+        round trip.
+    type: bool
+    default: false
   dry_run:
     description:
       - The option by which this release makes a dry run; used with O(rules).
@@ -462,10 +470,10 @@ def unit_dropin(root, unit):
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text or "", re.M))
 
 
-def find_unit(name):
+def find_unit(name, root):
     """(properties of Falco's unit, None) or (None, reason)."""
     try:
-        unit = systemd.find(name or None)
+        unit = systemd.find(name or None, root)
     except systemd.ManagerError as error:
         return None, "systemd did not answer: %s" % error
     if unit:
@@ -566,7 +574,7 @@ def gather(params):
     Never raises on what it finds.
     """
     root = params["host_root"].rstrip("/")
-    unit, reason = find_unit(params["unit"])
+    unit, reason = find_unit(params["unit"], root)
     process, start = processes.of_unit(root, unit)
     age = processes.age(start) if process else None
     observation = Observation(root, process, age, unit, params["observe_seconds"])
@@ -616,6 +624,7 @@ def main():
             "policy": {"type": "dict"},
             "refusal": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
             "rules": {"type": "bool", "default": False},
+            "coverage": {"type": "bool", "default": False},
             "dry_run": {"type": "str", "default": "--dry-run"},
             "profile_seconds": {"type": "float", "default": 0.0},
             "extra_files": {"type": "list", "elements": "str", "default": []},

@@ -248,7 +248,7 @@ RANGES = {"max_bytes": (65536, 1 << 30), "min_seconds": (0, 31622400), "promethe
 def gather(params):
     """{'pair': what snapshots.gather() found, 'cpus': CPUs online or None} for the controller half."""
     try:
-        unit = systemd.find(params["unit"] or None)
+        unit = systemd.find(params["unit"] or None, params["host_root"].rstrip("/"))
     except systemd.ManagerError:
         unit = None  # files can be read without systemd
     options = {name: params[name] for name in sources.OPTIONS}

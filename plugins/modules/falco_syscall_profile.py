@@ -139,6 +139,21 @@ profile:
       type: dict
       returned: always
       sample: {listns: 0.4}
+    callers:
+      description:
+        - Who made the calls that are at least 1 % of all, by Falco's event names, the three busiest users
+          (real uid) and control groups of each, in calls a second. A user's sessions count as one control
+          group, and so do the containers of a pod. C(unknown) are the calls of threads that ended meanwhile
+          or began while it counted.
+        - Empty with V(perf), and where C(/proc) does not show the host's first namespace of processes;
+          RV(profile.notes) says so.
+      type: dict
+      returned: always
+      sample:
+        openat:
+          uids: {"33": 3900.0, "0": 200.2}
+          cgroups: {/system.slice/nginx.service: 3900.0, /init.scope: 200.2}
+          unknown: 0.0
     total_per_second:
       description: All of them, else V(null).
       type: float

@@ -227,7 +227,7 @@ def subject(module):
     request = module.params["request"]
     root = request["host_root"].rstrip("/")
     try:
-        unit = systemd.find(request["unit"] or None)
+        unit = systemd.find(request["unit"] or None, root)
     except systemd.ManagerError as error:
         module.fail_json(msg="systemd did not answer: %s" % error)
     if unit is None:

@@ -277,11 +277,12 @@ class Reads(TypedDict):
     """What a rule reads.
 
     kinds: {operand: kinds of descriptors for which the condition can hold}. An operand that the condition
-    does not restrict is absent.
+    does not restrict is absent. required: operands without whose value the condition never holds.
     """
 
     fields: list[Read]
     kinds: dict[str, list[str]]
+    required: list[str]
 
 
 class Rule(TypedDict):
@@ -888,3 +889,83 @@ class RolloutProgress(TypedDict):
     ended: float
     outcomes: dict[str, Outcome]
     batches: list[BegunBatch]
+
+
+# --- What a Prometheus knows of a host: _prometheus/monitored.judge()
+
+MonitoredState = Literal["dropping", "blind", "stale", "healthy", "unknown"]
+
+
+class Monitored(TypedDict):
+    """events and drops: increases in the window. age: of the last sample. labels: of the target, by whoever
+    configured Prometheus."""
+
+    state: MonitoredState
+    reason: str
+    release: str | None
+    age: float | None
+    events: float | None
+    drops: float | None
+    drops_percent: float | None
+    labels: dict[str, str]
+
+
+# --- Audit of rules: _rules_audit/auditor.audit()
+
+AuditLevel = Literal["error", "warning", "note"]
+"""error: Falco does not start with these files. warning: it costs time or detection. note: worth knowing."""
+
+
+class RuleFinding(TypedDict):
+    """What is wrong with a rule, macro, list or setting, and what to do. kind: see auditor.KINDS.
+
+    rule: name of the rule, macro or list, or None. saves_ns: nanoseconds an event that the advice saves where
+    that is known. saves_percent: percent of a core, where the event rates are known too.
+    """
+
+    level: AuditLevel
+    kind: str
+    rule: str | None
+    file: str | None
+    line: int | None
+    text: str
+    instead: str
+    saves_ns: float | None
+    saves_percent: float | None
+
+
+class RuleWeight(TypedDict):
+    """What one enabled rule costs.
+
+    ns: nanoseconds an event that reaches it, None where its condition is too large. rate: such events a
+    second, percent: percent of one core; both None without event rates. share: percent of what all rules
+    cost; without event rates, of one event of each type. alone: event types that are selected for this rule
+    only.
+    """
+
+    rule: str
+    file: str | None
+    line: int | None
+    tags: list[str]
+    events: list[str]  # its event types; [] where nothing restricts them
+    ns: float | None
+    rate: float | None
+    percent: float | None
+    share: float | None
+    alone: list[str]
+    findings: list[str]  # kinds
+
+
+class RulesAudit(TypedDict):
+    """_rules_audit/auditor.audit(). basis: where the events a second come from, 'profile' or 'none'. cost:
+    where the nanoseconds come from."""
+
+    release: str
+    ok: bool
+    rules_total: int
+    rules_enabled: int
+    basis: Literal["profile", "none"]
+    cost: str
+    percent: float | None  # of one core, all rules
+    findings: list[RuleFinding]
+    weights: list[RuleWeight]

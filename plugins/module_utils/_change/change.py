@@ -8,10 +8,12 @@ What falco_config does, without Ansible around it.
 
 import os
 import pwd
+import re
 import tempfile
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
+    access,
     candidate,
     evidence,
     files,
@@ -64,7 +66,7 @@ class Change:
         """Which unit and process this is about."""
         wanted = self.request["unit"]
         try:
-            self.unit = systemd.find(wanted or None)
+            self.unit = systemd.find(wanted or None, self.root)
         except systemd.ManagerError as error:
             raise Failed("systemd did not answer: %s" % error)
         if self.unit is None:
@@ -249,6 +251,7 @@ class Change:
 
     def check(self):
         """What check mode does: the dry run alone, outside our own directory."""
+        self.check_access()
         where = tempfile.mkdtemp(prefix="falcotune-")
         try:
             self.ask_falco(where)
@@ -317,10 +320,11 @@ class Change:
         lock = self.lock()
         self._recover(recoveries)
         self.still_so()
+        self.check_access()
         self.ask_falco(self.state_dir)
         token = os.path.basename(tempfile.mkdtemp(dir=self.state_dir, prefix="token-"))
         os.rmdir(os.path.join(self.state_dir, token))
-        parents = []
+        parents, stages = [], []
         try:
             parents = files.make_parents(self.items)
             files.check_writable(self.items)
@@ -328,8 +332,9 @@ class Change:
             staged, stages = files.stage(self.items, self.state_dir, token)
             # Falco watches its main file for its last name going away: a second one would keep a hot reload
             # from coming.
-            old_links = files.link_old(self.items, staged) if self.apply_mode == "restart" else {}
+            old_links = files.keep_old(self.items, self.state_dir, token, self.apply_mode == "restart")
         except (Failed, OSError) as error:
+            files.unstage(stages)
             files.remove_directories(parents)
             raise Failed(str(error), undone=True)
         made = [folder for folder in parents if folder not in self.made] + self.made
@@ -346,6 +351,40 @@ class Change:
             "undone": False,
             "msg": "the transaction ended without an answer; run again to finish or undo it",
         }
+
+    def check_access(self):
+        """Raise Failed where Falco, as its unit runs it, could not write its metrics: it would not start."""
+        path = self.request["proof"]["metrics_file"]
+        if not path or path in self._open_files():
+            return
+        unit = dict(
+            self.unit, ReadWritePaths=" ".join([self.unit.get("ReadWritePaths") or ""] + self._writable())
+        )
+        why = access.hidden(unit, os.path.dirname(path), self.root)
+        if not why and os.path.dirname(path) not in self.made and access.denied(unit, [(path, os.W_OK)]):
+            why = "its user %s" % (unit.get("User") or "root")
+            if unit.get("User") in (None, "", "root"):
+                why += " without cap_dac_override (CapabilityBoundingSet=)"
+        if why:
+            raise Failed(
+                "with the unit %s Falco can't write metrics.output_file %s, and would not start: it has %s. "
+                "Nothing was changed. Let it write there, or set falco_tune_metrics_dir to a directory that "
+                "it may write to, or that does not exist yet" % (self.unit.get("Id"), path, why),
+                undone=True,
+            )
+
+    def _open_files(self):
+        """Paths that the running Falco has open."""
+        folder = self.process.path + "/fd" if self.process else os.devnull
+        try:
+            return {os.path.realpath(os.path.join(folder, name)) for name in os.listdir(folder)}
+        except OSError:
+            return set()
+
+    def _writable(self):
+        """Directories that our drop-in of the unit makes writable."""
+        texts = [item.new.decode("utf-8") for item in self.ours if item.path.startswith(self.root + UNITS)]
+        return [path for text in texts for path in re.findall(r"^ReadWritePaths=(.*)$", text, re.M)]
 
     def _recover(self, recoveries):
         for recover in recoveries:

@@ -26,6 +26,10 @@ class Died(Exception):
     """Falco ended instead of proving itself; the text says what was seen."""
 
 
+class TooEarly(Exception):
+    """Falco was started before all files of the change were in place."""
+
+
 class NoEvidence(Exception):
     """Falco did not prove itself; the text says what was seen."""
 
@@ -50,16 +54,18 @@ class Proof:
              'unit_settings' ({key of the drop-in: value}); 'drops_at_most' (percent or None); 'counters'
              (whether they must move)
     unit: its name. mark: of the metrics file before the change. began: time.monotonic() of the start.
+    not_before: seconds since boot; a process that started earlier read other files, and TooEarly is raised.
     """
 
     limit = "healthy_deadline"
 
-    def __init__(self, params, unit, mark, began):
+    def __init__(self, params, unit, mark, began, not_before=None):
         self.params = params
         self.root = params["host_root"].rstrip("/")
         self.unit = unit
         self.mark = mark
         self.began = began
+        self.not_before = not_before
         self.began_at = time.time() - (time.monotonic() - began)  # Unix time, for what has dates: logs
         self.process = None
         self.start = None
@@ -154,6 +160,8 @@ class Proof:
                     % (self.unit, unit.get("ActiveState"), unit.get("Result"))
                 )
         elif process is not None:
+            if self.not_before and start + 1 < self.not_before * os.sysconf("SC_CLK_TCK"):
+                raise TooEarly()
             self.process, self.start, self.restarts = process, start, host.integer(unit.get("NRestarts"))
         elif unit.get("ActiveState") == "failed" or unit.get("SubState") == "auto-restart":
             raise Died(

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 
-from ansible_collections.falcotune.fleet.plugins.module_utils._change import records
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import attributes, records
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
@@ -23,6 +23,7 @@ class Item:
         self.path = path
         self.new = new
         self.mode = mode
+        self.owner = None  # [uid, gid] of a file that was not there; None: of this process
         self.old = None
         self.old_meta = None
         try:
@@ -45,7 +46,7 @@ class Item:
     def entry(self, staged, old_links):
         """Plain data for the journal: 'path', 'staged', 'old_meta', 'old' (base64), 'old_link', 'new_sha256'.
 
-        staged, old_links: {path: name}, as stage() and link_old() make them.
+        staged, old_links: {path: name}, as stage() and keep_old() make them.
         """
         return {
             "path": self.path,
@@ -79,14 +80,20 @@ def stage_folder(folder, state_dir, token):
     )
 
 
-def write_staged(name, data, mode, owner):
-    """Write a complete file to disk under a name that nobody reads. owner: [uid, gid], or None."""
+def write_staged(name, data, mode, owner, extended=None):
+    """Write a complete file to disk under a name that nobody reads.
+
+    owner: [uid, gid], or None. extended: {name: value} of its extended attributes, ACL and label among them.
+    """
     handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "wb") as stream:
         stream.write(data)
         stream.flush()
         if owner:
             os.fchown(stream.fileno(), owner[0], owner[1])
+        for attribute, value in sorted((extended or {}).items()):
+            attributes.put(stream.fileno(), attribute, value)
+        # After the ACL, whose mask it sets.
         os.fchmod(stream.fileno(), mode)
         os.fsync(stream.fileno())
 
@@ -96,15 +103,19 @@ def stage(items, state_dir, token):
     staged, folders = {}, []
     try:
         for number, item in enumerate(items):
-            if item.new is None:
-                continue
             try:
-                folder = stage_folder(os.path.dirname(item.target()), state_dir, token)
+                target = item.target()
+                folder = stage_folder(os.path.dirname(target), state_dir, token)
                 if folder not in folders:
                     folders.append(folder)
+                if item.new is None:
+                    continue
                 name = os.path.join(folder, "%d" % number)
-                mode = item.old_meta[0] if item.old_meta else item.mode
-                write_staged(name, item.new, mode, item.old_meta[1:] if item.old_meta else None)
+                if item.old_meta:
+                    mode, owner, extended = item.old_meta[0], item.old_meta[1:], attributes.of(target)
+                else:
+                    mode, owner, extended = item.mode, item.owner, attributes.of_new(target)
+                write_staged(name, item.new, mode, owner, extended)
             except OSError as error:
                 raise Failed("%s can't be written: %s; nothing was changed" % (item.path, error.strerror))
             staged[item.path] = name
@@ -114,22 +125,39 @@ def stage(items, state_dir, token):
         raise
 
 
-def link_old(items, staged):
-    """A second name for every file that will be replaced, beside its successor: undoing is then a rename,
-    which needs no room.
+def keep_old(items, state_dir, token, links=True):
+    """Every file that will be replaced or removed, under a second name in the stage folder: undoing is then a
+    rename, which needs no room. → {path: name}. Raises Failed.
 
-    The old file itself comes back, with its owner, mode, ACL, extended attributes and SELinux label. → {path:
-    name}; a file system without hard links has none of them, and undoing writes the file anew.
+    links: as hard links, so that the old file itself comes back. A file system without them, and links=False,
+    gets a copy with the same owner, mode, ACL, extended attributes and SELinux label.
     """
-    links = {}
-    for item in items:
-        if item.old is not None and item.path in staged:
-            try:
-                os.link(item.target(), staged[item.path] + ".old")
-            except OSError:
-                continue
-            links[item.path] = staged[item.path] + ".old"
-    return links
+    names, folders = {}, set()
+    for number, item in enumerate(items):
+        if item.old is None:
+            continue
+        target = item.target()
+        try:
+            folder = stage_folder(os.path.dirname(target), state_dir, token)
+            name = os.path.join(folder, "%d.old" % number)
+            if not (links and _linked(target, name)):
+                write_staged(name, item.old, item.old_meta[0], item.old_meta[1:], attributes.of(target))
+        except OSError as error:
+            raise Failed("%s can't be kept: %s; nothing was changed" % (item.path, error.strerror))
+        names[item.path] = name
+        folders.add(folder)
+    for folder in folders:
+        records.sync_folder(folder)
+        records.sync_folder(os.path.dirname(folder))
+    return names
+
+
+def _linked(target, name):
+    try:
+        os.link(target, name)
+        return True
+    except OSError:
+        return False
 
 
 def unstage(folders):
@@ -166,6 +194,7 @@ def make_parents(items):
             if item.new is not None and not os.path.isdir(folder):
                 os.mkdir(folder, 0o755)
                 made.append(folder)
+                records.sync_folder(os.path.dirname(folder))
     except OSError:
         remove_directories(made)
         raise

@@ -7,6 +7,8 @@ unfinished one.
 STATE_DIR/record.json     what was proven last: binary, process, hashes, evidence, what was measured before,
                           and the attempts: changes that evidence asked for; none is made again without effect
 STATE_DIR/journal.json    a change that is under way, or whose worker died: its transaction.Transaction.entry
+STATE_DIR/undo.sh         undoes that change where nobody works on it any more: at boot, or started by a timer
+STATE_DIR/undone.json     the journal of a change that undo.sh has undone, for the next run to tell
 STATE_DIR/trial.json      a trial that is under way, or that was broken off
 STATE_DIR/staged/         a change that waits for consent to a restart: its files, and manifest.json
 STATE_DIR/history/NNNN/   the files as they were before change NNNN, with manifest.json
@@ -25,6 +27,7 @@ import time
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
 
 RECORD, JOURNAL, TRIAL = "record.json", "journal.json", "trial.json"
+UNDO, UNDONE = "undo.sh", "undone.json"
 
 # Earlier versions wrote these keys under other names. Hosts may hold such files for as long as they are not
 # tuned again.
@@ -54,7 +57,7 @@ PASSING = re.compile(r"^(\.falcotune-[\w-]+|(candidate|token)-\w{8}|trial-[0-9a-
 
 # Names of what stays.
 FOLDERS = {"staged", "history"}
-STAYS = FOLDERS | {RECORD, JOURNAL, TRIAL, "lock"}
+STAYS = FOLDERS | {RECORD, JOURNAL, UNDO, UNDONE, TRIAL, "lock"}
 
 
 class Locked(Exception):
@@ -225,9 +228,26 @@ def write_journal(state_dir, entry):
 
 
 def drop_journal(state_dir):
-    path = os.path.join(state_dir, JOURNAL)
-    if os.path.exists(path):
-        os.unlink(path)
+    _drop(state_dir, JOURNAL)
+    # On disk before the names that it speaks of go: or a journal that comes back after a power cut would undo
+    # a change without them.
+    sync_folder(state_dir)
+
+
+def _drop(state_dir, name):
+    try:
+        os.unlink(os.path.join(state_dir, name))
+    except FileNotFoundError:
+        pass
+
+
+def undone(state_dir):
+    """The journal entry of a change that undo.sh has undone, or None."""
+    return read_json(os.path.join(state_dir, UNDONE))
+
+
+def drop_undone(state_dir):
+    _drop(state_dir, UNDONE)
 
 
 def trial(state_dir):
@@ -240,9 +260,7 @@ def write_trial(state_dir, entry):
 
 
 def drop_trial(state_dir):
-    path = os.path.join(state_dir, TRIAL)
-    if os.path.exists(path):
-        os.unlink(path)
+    _drop(state_dir, TRIAL)
 
 
 def summary(record, pid, start):
@@ -265,15 +283,19 @@ def summary(record, pid, start):
 
 def unfinished(state_dir):
     """The change or trial that nobody is working on any more, as {'phase', 'at'}; the phase of a trial is
-    'trial'. Or None.
+    'trial', of a change that undo.sh has undone 'undone'. Or None.
     """
-    change, tried = (read_json(os.path.join(state_dir, name)) for name in (JOURNAL, TRIAL))
-    if not change and not tried:
+    change, undone_one, tried = (
+        read_json(os.path.join(state_dir, name)) for name in (JOURNAL, UNDONE, TRIAL)
+    )
+    if not change and not undone_one and not tried:
         return None
     if held(state_dir):
         return None
     if change:
         return {"phase": change.get("phase"), "at": change.get("at")}
+    if undone_one:
+        return {"phase": "undone", "at": undone_one.get("at")}
     return {"phase": "trial", "at": tried.get("at")}
 
 

@@ -19,10 +19,11 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
     evidence,
     files,
     records,
+    undo_script,
     unit_control,
 )
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, processes, systemd
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import since
 
 # Attempts that the record keeps: more than there are steps of tuning, few enough to travel with the facts.
@@ -56,6 +57,8 @@ class Transaction:
         self.state_dir = journal_entry["state_dir"]
         self.proof = journal_entry["proof"]
         self.root = self.proof["host_root"].rstrip("/")
+        self.swapped_at = None  # seconds since boot, where a start follows
+        self.started_at = 0  # and Unix time
         self.unit = unit_control.Unit(journal_entry["unit"], self.root, journal_entry.get("reload_paths", ()))
 
     @property
@@ -154,7 +157,16 @@ class Transaction:
             systemd.run(["systemctl", "daemon-reload"])
 
     def prove(self, began, mark):
-        proven = evidence.Proof(self.proof, self.entry["unit"], mark, began).wait()
+        try:
+            proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
+        except evidence.TooEarly:
+            self.unit.notes.append(
+                "Falco was started by somebody else before all files were in place; it was restarted"
+            )
+            self.unit.stop()
+            mark, began = self.mark(), time.monotonic()
+            self.unit.start()
+            proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
         if self.unit.stopped_at:
             proven["blind_seconds_at_most"] = round(
                 began - self.unit.stopped_at + proven["seconds_to_evidence"], 2
@@ -172,9 +184,32 @@ class Transaction:
     def run(self):
         """As _run(). The timer stays where undoing failed: it may be the last that starts Falco."""
         answer = self._run()
-        if self.entry["apply"] == "restart" and answer.get("undone") is not False:
-            dead_man.disarm(self.entry["token"])
+        if answer.get("undone") is not False:
+            self.disarm()
         return answer
+
+    def leave_session(self):
+        """Worker and watchdog go on when the session of the connection ends."""
+        reason = detach.own_scope("falcotune-%s.scope" % self.entry["token"], [os.getpid(), os.getppid()])
+        if reason:
+            self.unit.notes.append(
+                "the change ran in the cgroup of its session, whose end would have killed it: %s" % reason
+            )
+
+    def arm(self, pids):
+        """What undoes this change if all of these processes are killed, or the host loses power.
+
+        Before anything is touched. Raises Failed.
+        """
+        self.unit.notes.extend(undo_script.write(self.entry, pids))
+        command = ["/bin/sh", undo_script.path_of(self.entry), "timer"]
+        dead_man.arm(self.unit.name, self.entry["token"], command, dead_man.UNDOES_AFTER)
+
+    def disarm(self):
+        if self.entry["apply"] not in UNINTERRUPTED:
+            dead_man.disarm(self.entry["token"])
+            self.unit.drop_dropin()
+            undo_script.remove(self.entry)
 
     def _run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
@@ -188,10 +223,14 @@ class Transaction:
             self.note("kept")
             if self.entry["apply"] in UNINTERRUPTED:
                 return self.run_quietly()
-            self.unit.settle()
-            files.make_directories(self.entry["made"], self.entry["owner"])
+            self.leave_session()
             if self.entry["apply"] == "restart":
-                dead_man.arm(self.unit.name, self.entry["token"])
+                self.entry["runtime_dropin"] = self.unit.listen()
+            files.make_directories(self.entry["made"], self.entry["owner"])
+            self.arm([os.getpid(), os.getppid()])
+            if self.entry.get("runtime_dropin"):
+                self.unit.write_dropin()
+            self.unit.settle()
             self.note("stopping")
             if self.entry["apply"] == "restart":
                 self.unit.stop()
@@ -202,6 +241,7 @@ class Transaction:
             self.swap()
             self.note_if_possible("swapped")
             if self.entry["apply"] == "restart":
+                self.swapped_at, self.started_at = processes.now(), time.time()
                 self.unit.start()
             self.note_if_possible("started")
             return self.prove(began, mark)
@@ -241,7 +281,12 @@ class Transaction:
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
         before = records.load(self.state_dir) or {}
+        # The change is made from here on: undo.sh looks for its token in the record.
         records.write_record(self.state_dir, self.record(proven, before))
+        self.finish()
+
+    def finish(self):
+        """Remove what only undoing would need."""
         # What waited for consent is made by this change, or void after it.
         records.drop_staged(self.state_dir)
         if self.entry["forget"]:
@@ -264,6 +309,7 @@ class Transaction:
         measured = before if self.entry["apply"] in UNINTERRUPTED else self.entry
         found = {
             "at": time.time(),
+            "token": self.entry["token"],
             "unit": self.entry["unit"],
             "binary": binary,
             "files": self.entry["hashes"],
@@ -322,10 +368,12 @@ class Transaction:
 
         if interrupted and self._stop_again():
             attempt(self.unit.stop)
-            said = attempt(self.unit.start_by_hand) if isinstance(error, evidence.Died) else None
+            said = self.cause() if isinstance(error, evidence.Died) else None
             reason = "%s. Falco said: %s" % (reason.rstrip("."), said) if said else reason
         if touched:
             attempt(self.restore)
+        else:
+            files.remove_directories(self.entry["made"])
         if interrupted and self.entry["was_running"]:
             attempt(self.unit.start)
             attempt(self.unit.await_process)
@@ -343,6 +391,15 @@ class Transaction:
             else "Nothing was changed."
         )
         return dict(answer, msg="%s. %s" % (reason.rstrip("."), after))
+
+    def cause(self):
+        """Falco's own words on why it ended, or None. Never raises."""
+        try:
+            said = self.unit.said(self.started_at) if self.unit.hears else None
+            return said if self.unit.hears else self.unit.start_by_hand()
+        except Exception as problem:  # pylint: disable=broad-except
+            self.unit.notes.append("why Falco ended is not known: %s" % _told(problem))
+            return None
 
     def _stop_again(self):
         """Whether a Falco with the new files must be stopped before they are taken back."""
@@ -383,10 +440,42 @@ def recover(state_dir):
     """Finish or undo what an earlier run left. Returns a sentence for the user, or None. Raises Failed."""
     entry = records.journal(state_dir)
     if not entry:
+        return _already_undone(state_dir)
+    work = Transaction(entry)
+    if (records.load(state_dir) or {}).get("token") == entry["token"]:
+        work.finish()
+        work.disarm()
         records.sweep(state_dir)
         return None
-    work = Transaction(entry)
     dead_man.disarm(entry["token"])
+    if entry["apply"] not in UNINTERRUPTED:
+        try:
+            # This process may be killed too, with Falco stopped.
+            work.arm([os.getpid()])
+        except Failed as error:
+            work.unit.notes.append(str(error))
+    sentence = _recovered(work)
+    work.disarm()
+    return sentence
+
+
+def _already_undone(state_dir):
+    """As recover(), where no journal is left: undo.sh may have been there."""
+    entry = records.undone(state_dir)
+    records.drop_undone(state_dir)
+    records.sweep(state_dir)
+    if not entry:
+        return None
+    dead_man.disarm(entry["token"])
+    undo_script.remove(entry)
+    return (
+        "an earlier change was broken off (phase %s): its timer or the boot after it has put the previous "
+        "configuration back" % entry.get("phase")
+    )
+
+
+def _recovered(work):
+    entry = work.entry
     if entry.get("phase") == "started":
         try:
             work.prove(time.monotonic(), entry.get("mark") or [0, 0])
@@ -403,17 +492,26 @@ def recover(state_dir):
 
 
 def killed(work):
-    """The answer for a worker that was killed: its change is undone, unless it had come to its end."""
+    """The answer for a worker that was killed: its change is undone, unless its record is written."""
     entry = records.journal(work.state_dir)
-    if entry:
-        return Transaction(entry).undo(Failed("the change was killed in phase %s" % entry.get("phase")))
     record = records.load(work.state_dir) or {}
-    if record.get("at", 0) >= work.entry["at"]:
+    if record.get("token") == work.entry["token"]:
+        if entry:
+            work = Transaction(entry)
+            work.finish()
+        work.disarm()
         answer = {"changed": True, "failed": False}
         if work.entry["apply"] != "quiet":
             answer["evidence"] = record["evidence"]
         return answer
-    return work.undo(Failed("the change was killed before anything was touched"))
+    if entry:
+        work = Transaction(entry)
+        answer = work.undo(Failed("the change was killed in phase %s" % entry.get("phase")))
+    else:
+        answer = work.undo(Failed("the change was killed before anything was touched"))
+    if answer["undone"]:
+        work.disarm()
+    return answer
 
 
 def detached(work, result_path):

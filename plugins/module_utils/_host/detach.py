@@ -3,12 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Processes that outlive the connection: a watchdog in a session of its own, and below it the worker.
 
+A session's processes share its cgroup, whatever setsid() does: at logout systemd kills them all where
+KillUserProcesses= is on, and so it does with a service that ran Ansible. own_scope() moves them out.
 Stdlib only, Python 3.6+.
 """
 
 import os
 import signal
 import time
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import systemd
 
 STEP = 0.1  # seconds between two looks at a worker that has a deadline
 
@@ -30,6 +34,20 @@ def watchdog(body):
         body()
     finally:
         os._exit(0)
+
+
+def own_scope(name, pids):
+    """Move processes into a transient scope of systemd's, below system.slice. None, or why that was refused.
+
+    name: of the scope, which ends with its last process. D-Bus is the only way for processes that run
+    already: org.freedesktop.systemd1.Manager.StartTransientUnit(name, mode, properties, aux).
+    """
+    call = ["busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"]
+    call += ["org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail"]
+    call += ["3", "Description", "s", "A change of Falco by falcotune.fleet", "Slice", "s", "system.slice"]
+    call += ["PIDs", "au", "%d" % len(pids)] + ["%d" % pid for pid in pids] + ["0"]
+    status, out, err = systemd.run(call, timeout=10)
+    return None if status == 0 else (err or out).strip() or "busctl ended with status %s" % status
 
 
 def work(body, deadline=None):

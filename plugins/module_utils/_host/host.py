@@ -128,6 +128,11 @@ def memory_limits(root, control_group):
     return found
 
 
+def boot_id():
+    """The kernel's name of this boot, '' where it has none."""
+    return (read("/proc/sys/kernel/random/boot_id", 64) or "").strip()
+
+
 def digest(data):
     return hashlib.sha256(data).hexdigest()
 

@@ -5,11 +5,15 @@
 
 import os
 import re
+import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, programs, systemd
 
 # Where the packages install it; for a unit whose ExecStart can't be read.
 BINARY = "/usr/bin/falco"
+
+# linux/time.h; Python has had a name for it since 3.7.
+CLOCK_BOOTTIME = 7
 
 
 class Process:
@@ -151,6 +155,11 @@ def started_at(root, start_ticks):
     if not match:
         return None
     return int(match.group(1)) + start_ticks / float(os.sysconf("SC_CLK_TCK"))
+
+
+def now():
+    """Seconds since boot, by the clock of start_ticks."""
+    return time.clock_gettime(CLOCK_BOOTTIME)
 
 
 def age(start_ticks):

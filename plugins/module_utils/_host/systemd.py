@@ -3,12 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """systemd as the modules need it: which unit is Falco's, what it says, stop and start. No shell."""
 
+import glob
 import os
 import re
 import shlex
 import signal
 import subprocess
 import time
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 UNITS = (
     "falco-modern-bpf.service",
@@ -21,8 +24,13 @@ UNITS = (
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,"
     "CPUQuotaPerSecUSec,MemoryMax,MemoryHigh,MemoryLimit,MemoryCurrent,PrivateTmp,ProtectSystem,"
-    "ReadWritePaths,User,ControlGroup,Result,Environment"
+    "ReadWritePaths,User,ControlGroup,Result,Environment,StandardOutput,StandardError,NeedDaemonReload,"
+    "CapabilityBoundingSet,ReadOnlyPaths,InaccessiblePaths,ProtectHome"
 )
+
+
+# A line that starts Falco itself or by a wrapper such as nice.
+EXEC_FALCO = re.compile(r"""^ExecStart=[^\n#]*?["\s=/@:!+|-]/?(?:[^\s"']*/)?falco["'\s]*(?:\s|$)""", re.M)
 
 
 class ManagerError(Exception):
@@ -135,9 +143,35 @@ def show(units):
     return parse_show(out)
 
 
-def find(name=None):
-    """The properties of Falco's unit (the named one, else the running, else the enabled one), or None."""
-    units = [unit for unit in show([name] if name else UNITS) if unit.get("LoadState") == "loaded"]
+def own_units(root=""):
+    """Names of units that are not of Falco's packages and run a program named falco, the running ones first.
+
+    By the cgroup of each such process, and by ExecStart= of the files in /etc/systemd/system.
+    """
+    found = []
+    for path in glob.glob(root + "/proc/[0-9]*/comm"):
+        if (host.read(path, 64) or "").strip() == "falco":
+            group = host.read(os.path.join(os.path.dirname(path), "cgroup"), 1 << 16) or ""
+            found.extend(
+                re.findall(r"^(?:0:|1:name=systemd):(?:/[\w.@-]+)*/([\w.@:\\-]+\.service)$", group, re.M)
+            )
+    for path in sorted(glob.glob(root + "/etc/systemd/system/*.service")):
+        if EXEC_FALCO.search(host.read(path, 1 << 16) or ""):
+            found.append(os.path.basename(path))
+    return [name for number, name in enumerate(found) if name not in UNITS and name not in found[:number]]
+
+
+def find(name=None, root=""):
+    """The properties of Falco's unit (the named one, else the running, else the enabled one), or None.
+
+    root: prefix of /proc and /etc, where units of the host's own are looked for if no unit of the packages
+    runs.
+    """
+    shown = show([name] if name else UNITS)
+    if not name and not any(unit.get("ActiveState") == "active" for unit in shown):
+        own = own_units(root)
+        shown += show(own) if own else []
+    units = [unit for unit in shown if unit.get("LoadState") == "loaded"]
     seen, unique = set(), []
     for unit in units:
         if unit.get("Id") not in seen:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import yaml
@@ -58,25 +59,35 @@ MAX_HOST_NODES = 400000
 DEEPEST = 64
 # Falco's numbers have at most 20 digits. Longer ones stay text: to convert a text of n digits costs n² steps.
 LONGEST_NUMBER = 40
-_RESOLVERS = yaml.SafeLoader.yaml_implicit_resolvers
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _TYPES = {
     "tag:yaml.org,2002:bool": _CONSTRUCTOR.construct_yaml_bool,
     "tag:yaml.org,2002:int": _CONSTRUCTOR.construct_yaml_int,
     "tag:yaml.org,2002:float": _CONSTRUCTOR.construct_yaml_float,
 }
+# {first character: [(tag, pattern)]} of the types above.
+_RESOLVERS = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _TYPES]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
-def _scalar(value: _yaml.Value) -> Any:
-    """The typed value of a scalar, as PyYAML's safe loader makes it.
+def _scalar(text: str) -> Any:
+    """The typed value of a plain scalar, as PyYAML's safe loader makes it.
 
     Dates and numbers to the base 60 stay text, as in Falco.
     """
-    text = value.data
-    if text is None or not value.plain or len(text) > LONGEST_NUMBER or ":" in text:
+    first = text[:1]
+    if first not in _RESOLVERS or len(text) > LONGEST_NUMBER or ":" in text:
         return text
-    for tag, pattern in _RESOLVERS.get(text[:1], ()):
-        if tag in _TYPES and pattern.match(text):
+    return _resolved(text)
+
+
+# The words of a configuration are the same on all hosts, and their values never change.
+@lru_cache(maxsize=1024)
+def _resolved(text: str) -> Any:
+    for tag, pattern in _RESOLVERS[text[:1]]:
+        if pattern.match(text):
             return _TYPES[tag](yaml.ScalarNode(tag, text))
     return text
 
@@ -86,11 +97,12 @@ def _typed(value: _yaml.Value) -> Any:
 
     What an alias names is made once more wherever it is named: nothing is shared.
     """
-    if isinstance(value.data, dict):
-        return {key: _typed(item) for key, item in value.data.items()}
-    if isinstance(value.data, list):
-        return [_typed(item) for item in value.data]
-    return _scalar(value)
+    data = value.data
+    if isinstance(data, str):
+        return _scalar(data) if value.plain else data
+    if isinstance(data, dict):
+        return {key: _typed(item) for key, item in data.items()}
+    return [_typed(item) for item in data] if isinstance(data, list) else None
 
 
 def _document(text: str) -> _yaml.Document | None:
@@ -155,19 +167,20 @@ def _load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]], 
 
 def expand(value: Any, environment: dict[str, str]) -> Any:
     """${NAME} in every scalar → its value, unset → empty; $${NAME} → ${NAME}."""
+    if isinstance(value, str):
+        return _expanded(value, environment) if "$" in value else value
     if isinstance(value, dict):
         return {key: expand(item, environment) for key, item in value.items()}
-    if isinstance(value, list):
-        return [expand(item, environment) for item in value]
-    if not isinstance(value, str) or "$" not in value:
-        return value
+    return [expand(item, environment) for item in value] if isinstance(value, list) else value
 
+
+def _expanded(value: str, environment: dict[str, str]) -> Any:
     text = _substituted(value, environment)
     if text == value or text != text.strip():
         return text
     # What a variable holds is typed when it is read: "7" is as good as 7.
     if re.match(r"^(?:-?\d+(?:\.\d+)?|true|false)$", text):
-        return _scalar(_yaml.Value(text, 1, True))
+        return _scalar(text)
     return text
 
 
@@ -343,6 +356,13 @@ def merge(
         "keys": held,
         "duplicates": duplicates,
     }
+
+
+def copied(value: Any) -> Any:
+    """A value of a configuration whose dicts and lists are its own."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
 
 
 def lookup(config: Any, path: str) -> tuple[bool, Any]:

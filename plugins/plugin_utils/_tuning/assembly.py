@@ -198,16 +198,16 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
 
 def _merge_keys(value: Any, place: str) -> list[str]:
     """Dotted paths of the keys named << in a value at a place. What such a key holds is not looked into."""
-    if isinstance(value, list):
-        return [
-            path for index, item in enumerate(value) for path in _merge_keys(item, "%s[%d]" % (place, index))
-        ]
-    if not isinstance(value, dict):
-        return []
     found: list[str] = []
-    for key, item in value.items():
-        here = "%s.%s" % (place, key) if place else key
-        found += [here] if key == "<<" else _merge_keys(item, here)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "<<" or isinstance(item, (dict, list)):
+                here = "%s.%s" % (place, key) if place else key
+                found += [here] if key == "<<" else _merge_keys(item, here)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            if isinstance(item, (dict, list)):
+                found += _merge_keys(item, "%s[%d]" % (place, index))
     return found
 
 
@@ -233,16 +233,18 @@ def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: R
     return "%s changed after Falco started, and watch_config_files is off" % posixpath.basename(changed[0])
 
 
-def _no_rules(reason: str | None) -> LoadedRules:
+def no_rules(reason: str | None) -> LoadedRules:
+    """What stands for the rules of a host that were asked for, and why they are not known."""
     return {"rules": [], "selected": [], "profile": None, "reason": reason}
 
 
 def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> LoadedRules:
     """The rules that Falco has loaded and what it selects for them; `reason` where the two do not agree."""
-    found = _no_rules(sent.get("reason"))
+    found = no_rules(sent.get("reason"))
     if isinstance(sent.get("profile"), dict):
         found["profile"] = {
-            name: sent["profile"].get(name) for name in ("means", "seconds", "counts", "reason", "notes")
+            name: sent["profile"].get(name)
+            for name in ("means", "seconds", "counts", "callers", "reason", "notes")
         }
     if found["reason"] or release is None:
         return found
@@ -280,7 +282,7 @@ def _rules_sent(sent: Any, config: Config, release: Release | None) -> LoadedRul
     try:
         return _syscalls(sent, config, release)
     except (ValueError, TypeError, KeyError, zlib.error) as error:
-        return _no_rules("what the host sent can't be read: %s" % error)
+        return no_rules("what the host sent can't be read: %s" % error)
 
 
 # Every key that a host may leave out, with what it means then. Dicts are parts; an empty one has keys of the
@@ -361,9 +363,15 @@ MISSING_BEFORE: dict[str, Any] = {
 def _filled(given: Any, missing: Any) -> Any:
     """What is given, with what is missing in it. Nothing that is given is lost."""
     if isinstance(missing, dict) and missing:
-        given = given if isinstance(given, dict) else {}
-        return {**given, **{name: _filled(given.get(name), value) for name, value in missing.items()}}
-    return copy.copy(missing) if given is None else given
+        found = dict(given) if isinstance(given, dict) else {}
+        for name, value in missing.items():
+            now = found.get(name)
+            if now is None or isinstance(value, dict):
+                found[name] = _filled(now, value)
+        return found
+    if given is not None:
+        return given
+    return copy.copy(missing) if isinstance(missing, (dict, list)) else missing
 
 
 def _attempt(given: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ them. Pure."""
 
 from __future__ import annotations
 
-import copy
 import posixpath
 from typing import Any, Literal, NamedTuple
 
@@ -69,7 +68,8 @@ def blocks(
             if item["path"] == place.path:
                 names.update(item["keys"])
     found = {
-        name: copy.deepcopy(config["raw"].get(name, config["effective"].get(name))) for name in sorted(names)
+        name: configuration.copied(config["raw"].get(name, config["effective"].get(name)))
+        for name in sorted(names)
     }
     for key, value in values.items():
         _set(found, key.split("."), value)
@@ -132,7 +132,7 @@ def _refuse_options(values: dict[str, Any], config: Config) -> None:
 def findings(settings: Settings) -> list[str]:
     """Values that Falco replaces without a word, and keys of other releases."""
     found = set()
-    for key in releases.KEYS:
+    for key in releases.keys_of(settings.effective):
         present, value = settings.lookup(key.path)
         if not present:
             continue

@@ -9,13 +9,13 @@ a test holds the two together.
 
 from __future__ import annotations
 
-import copy
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Policy
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS, PRIORITIES
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
 
@@ -123,13 +123,13 @@ _UNITS = (
     ("s", 1000),
     ("ms", 1),
 )
+_INTERVAL = re.compile("^%s$" % "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS))
 
 
 def duration_ms(text: object) -> int:
     """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it
     (userspace/falco/app/actions)."""
-    pattern = "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS)
-    match = re.match("^%s$" % pattern, re.sub(r"\s", "", str(text)))
+    match = _INTERVAL.match(re.sub(r"\s", "", str(text)))
     if not match:
         return 0
     return sum(int(part) * width for part, (dummy, width) in zip(match.groups(), _UNITS, strict=True) if part)
@@ -288,6 +288,8 @@ OPTIONS = {
     # Which system calls are watched.
     "syscalls": Option("lossless", _choice("keep", "lossless", "exclude")),
     "exclude_hours": Option(24.0, _number(0, 8760)),
+    "excludable_syscalls": Option([], _names),
+    "restore_rules": Option(False, _bool),
     "base_syscalls": Option({}, _base_syscalls),
     "required_syscalls": Option([], _names),
     "protected_rules": Option([], _names),
@@ -345,7 +347,7 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
 
     The role's own results are no part of it and are left out.
     """
-    policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
+    policy = {name: configuration.copied(option.default) for name, option in OPTIONS.items()}
     for key, value in (given or {}).items():
         if key in RESULTS:
             continue

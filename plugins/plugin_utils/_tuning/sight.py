@@ -57,6 +57,16 @@ def in_force(facts: Facts) -> Sight:
     return _by_settings(facts, Settings(effective, release), release)
 
 
+def asks(facts: Facts) -> bool:
+    """Whether the host's Falco must be asked for its rules to know what they see now."""
+    return (
+        in_force(facts)["basis"] == "unknown"
+        and releases.known(facts["falco"]["version"]) is not None
+        and bool(facts["config"]["effective"])
+        and facts["syscalls"] is None
+    )
+
+
 def _by_settings(facts: Facts, settings: Settings, release: Release) -> Sight:
     custom_set = selections.entries_of(settings.value("base_syscalls.custom_set"))
     now = {"repair": bool(settings.value("base_syscalls.repair")), "custom_set": custom_set}
@@ -67,9 +77,14 @@ def _by_settings(facts: Facts, settings: Settings, release: Release) -> Sight:
         kept = attempt.get("coverage")
         if kept and attempt["to"] == now and attempt["release"] == str(release):
             return _sight("record", kept)
+    known = facts["syscalls"]
     return _unknown(
-        "base_syscalls is narrowed (repair: %s, custom_set: %s), and the host's rules are not known"
-        % (str(now["repair"]).lower(), ", ".join(custom_set) or "empty")
+        "base_syscalls is narrowed (repair: %s, custom_set: %s), and the host's rules are not known%s"
+        % (
+            str(now["repair"]).lower(),
+            ", ".join(custom_set) or "empty",
+            ": %s" % known["reason"] if known and known["reason"] else "",
+        )
     )
 
 

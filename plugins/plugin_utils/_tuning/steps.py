@@ -88,7 +88,8 @@ class Step(NamedTuple):
     drop-in.
     buffers: what buffers.choose() is asked for; None: by the machine's size. settings: wanted keys of Falco's
     configuration. syscalls: what syscall_set.choose() returned, where that was asked. blocked: why the step
-    is not taken. next_step: what the verdict proposes instead, or None: what it proposes already.
+    is not taken. offer: what policy could allow, for people. next_step: what the verdict proposes instead, or
+    None: what it proposes already.
     """
 
     name: StepName | None = None
@@ -100,6 +101,7 @@ class Step(NamedTuple):
     settings: tuple[Setting, ...] = ()
     syscalls: dict[str, Any] | None = None
     blocked: str | None = None
+    offer: str | None = None
     next_step: str | None = None
 
     def shown(self) -> _contracts.Step | None:
@@ -467,9 +469,9 @@ def target_of(window: Window) -> float | None:
 def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     """System calls that dominate now and dominated before: those that may be excluded.
 
-    profile: shares of what is watched now. One profile proves nothing: whoever makes a system call often
-    while the kernel counts would choose what Falco no longer sees. So a call must dominate in PROFILES
-    profiles, each exclude_hours after the one before.
+    profile: shares of what is watched now, without what one user or one control group makes. One profile
+    proves nothing: who makes a system call often while the kernel counts would choose what Falco no longer
+    sees. So a call must dominate in PROFILES profiles, each exclude_hours after the one before.
     """
     apart = case.policy["exclude_hours"] * 3600.0
     seen, last = [profile], case.facts["clock"] or 0.0

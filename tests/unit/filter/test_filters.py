@@ -6,7 +6,7 @@ import copy
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy, syscall_set, verdict
+from ansible_collections.falcotune.fleet.plugins.filter import buffer_settings, explain, plan, policy, rules_audit, syscall_set, verdict
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
@@ -14,7 +14,7 @@ from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, MIB, ROOT,
 
 
 @pytest.mark.parametrize("module, name", [(buffer_settings, "buffer_settings"), (explain, "explain"), (plan, "plan"), (policy, "policy"),
-                                          (syscall_set, "syscall_set"), (verdict, "verdict")])
+                                          (rules_audit, "rules_audit"), (syscall_set, "syscall_set"), (verdict, "verdict")])
 def test_each_file_brings_its_filter_and_documentation(module, name):
     filters = module.FilterModule().filters()
     assert list(filters) == [name] and filters[name] is getattr(module, name)

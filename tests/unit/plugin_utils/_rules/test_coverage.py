@@ -133,7 +133,7 @@ def item(text, selected, output="o", kind="half_blind"):
 
 
 def ways(text, selected, **keys):
-    found = item(text, selected, **keys)
+    found = item(text, selected, **keys) or item(text, selected, kind="blind")
     return {call: way["way"] for way in found["ways"] for call in way["calls"]} if found else {}
 
 
@@ -181,6 +181,34 @@ def test_a_field_of_the_output_alone_is_a_lesser_loss():
     assert item(text, repaired(text), output="by %user.name") is None
     found = item(text, repaired(text), output="by %user.name", kind="wrong_output")
     assert [way["calls"] for way in found["ways"]] == [["setreuid"]] and not found["ways"][0]["false_alarms"]
+
+
+CONNECTED = "evt.type in (dup, dup2, dup3) and fd.type in (ipv4, ipv6)"
+MADE = ("accept", "accept4", "bind", "connect", "socket", "sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
+
+
+@pytest.mark.parametrize("text", [
+    CONNECTED, CONNECTED + " and not user.name = root", "evt.type = execve and proc.stdin.type = ipv4",
+    "evt.type = read and (fd.directory = /etc/shadow or fd.filename = x)", "evt.type = dup and not (proc.name = x or not fd.type = ipv4)"])
+def test_a_rule_none_of_whose_descriptors_is_made_by_a_selected_call_is_blind_although_its_events_come(text):
+    events = {"read", "dup", "dup2", "dup3", "execve"}
+    copies = {"fcntl", "clone", "clone3", "execve", "execveat", "close", "pidfd_getfd", "setreuid", "recvmmsg"} - set(MADE)
+    found = item(text, sorted(events | copies), kind="blind")
+    assert found and found["lost"] == [] and found["left"] and found["ways"]
+    assert coverage.lines({"blind": [found]})[0] == "blind: r"
+    # One of the ways that make it is enough for half of the sight.
+    for one in ("accept", "openat"):
+        half = item(text, sorted(events | copies | {one}))
+        assert (half is not None) == (("/etc/shadow" in text) == (one == "openat"))
+
+
+@pytest.mark.parametrize("text", [
+    "evt.type = dup and (fd.type = ipv4 or proc.name = x)", "evt.type = dup and not fd.type = ipv4", "evt.type = dup and fd.type != ipv4",
+    "evt.type = dup and fd.num = 3", "evt.type in (dup, openat) and fd.name = /x", "evt.type = connect and fd.sip = 1.2.3.4",
+    "evt.type = dup and fd.ino > 3 or evt.type = dup and proc.name = x", "evt.type = dup and fd.type = bpf",
+    "evt.type in (dup, container) and fd.type = ipv4"])
+def test_a_rule_that_can_fire_without_a_known_descriptor_is_not_blind(text):
+    assert item(text, ["dup", "openat", "connect"], kind="blind") is None
 
 
 def test_only_kinds_that_the_condition_allows_are_needed():
