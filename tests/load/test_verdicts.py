@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(not BINARY or os.geteuid() != 0, reason="FALCO_B
 CPUS = os.cpu_count() or 1
 LOADS = {
     "idle": Load("none"),
-    "bursts at preset 1": Load("buffer", workers=1, burst=(0.2, 1.5), preset=1),
+    "bursts at preset 1": Load("buffer", workers=1, burst=(0.2, 1.5), preset=1, heavy=12),
+    "the same bursts at preset 5": Load("none", workers=1, burst=(0.2, 1.5), preset=5, heavy=12),
     "steady": Load("none", workers=1, rate=10000.0),
     "starved": Load("starved", workers=5 * CPUS),
     "60 heavy rules": Load("consumer", workers=1, heavy=60),

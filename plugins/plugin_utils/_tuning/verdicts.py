@@ -456,7 +456,7 @@ def _ordered(facts: Facts, found: Capacity, cpu: capacity.Use) -> list[str]:
 
 def _arithmetic(found: Capacity) -> str:
     """Demand, capacity and the factor, in one sentence."""
-    text = "demand: %s events/s; capacity: %s events/s on a whole CPU; the load needs %s of a CPU" % (
+    text = "demand: %s events/s; capacity: %s events/s on a whole CPU; the load needs %s" % (
         _short(found["demand"]),
         _short(found["capacity"]),
         _times(found["factor"]),
@@ -469,7 +469,7 @@ def _arithmetic(found: Capacity) -> str:
 
 
 def _times(factor: float) -> str:
-    return "%.3g times" % factor if factor >= 1 else "%.0f %%" % (100 * factor)
+    return "%.3g CPUs" % factor if factor >= 1 else "%.0f %% of a CPU" % (100 * factor)
 
 
 def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...]:
@@ -477,6 +477,8 @@ def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...
     if not also:
         return ()
     lost, over = found["lost"], found["factor_alone"]
+    if first == "starved" and lost["waiting"] < LEAST_PART:
+        return ("lost in bursts while the thread waits for a CPU",)
     said = {
         "starved": "starved (%s %%)" % _short(lost["waiting"]),
         "cpu_quota": "throttled (%s %%)" % _short(lost["quota"]),
