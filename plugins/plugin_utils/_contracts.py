@@ -231,6 +231,13 @@ class Losing(TypedDict):
     intervals: list[int]
 
 
+class LosingCpus(TypedDict):
+    """CPUs whose events were lost. worst: {CPU: lost events}, of those that lost most."""
+
+    count: int
+    worst: dict[int, int]
+
+
 class Window(TypedDict):
     """What Falco counted between two snapshots: _tuning/windows.window(), which explains each key."""
 
@@ -257,6 +264,7 @@ class Window(TypedDict):
     memory: dict[str, int]
     since_start: SinceStart | None
     losing: Losing | None
+    losing_cpus: LosingCpus | None
     snapshot: dict[str, Any] | None
 
 

@@ -132,7 +132,9 @@ _STATE = word(*STATES)
 PREVIOUS = table(at=moment, state=_STATE, drops_percent=number, rate_per_cpu_guide=number)
 
 # The snapshot has a place of its own, beside the window.
-WINDOW: dict[str, Check] = {name: number for name in windows.EMPTY if name not in ("snapshot", "losing")}
+WINDOW: dict[str, Check] = {
+    name: number for name in windows.EMPTY if name not in ("snapshot", "losing", "losing_cpus")
+}
 WINDOW.update(
     source=text,
     basis=text,

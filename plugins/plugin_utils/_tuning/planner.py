@@ -9,6 +9,7 @@ import posixpath
 from typing import Any, Iterable, Literal, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    AskedBuffers,
     Bridged,
     Buffers,
     Change,
@@ -237,7 +238,11 @@ def _choose(
     case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
     first = steps.choose(case, measuring)
     chosen, tight = _rings(case, place, first)
-    first = steps.within_budget(first, chosen, current)
+    asked, first = first, steps.within_budget(first, chosen, current)
+    if asked.name and not first.name and asked.buffers:
+        # The budget does not allow what was asked for: the buffers stay as they are.
+        kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
+        chosen, tight = _rings(case, place, Step(buffers=kept))
     case = case._replace(verdict=steps.merged(case.verdict, first))
     second, needs = _syscalls(case, settings, first)
     undone = steps.buffers_without_effect(case) if second.settings and not first.name else None

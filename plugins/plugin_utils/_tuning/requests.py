@@ -249,7 +249,7 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
         "before": _before(plan["verdict"]),
     }
     if step["name"] == "buffers" and plan["buffers_before"]:
-        made["replaced"] = {"buf_size_preset": plan["buffers_before"]["buf_size_preset"]}
+        made["replaced"] = {name: plan["buffers_before"][name] for name in step["to"]}  # type: ignore[literal-required]
     # What the system calls were before: a step that has no effect is taken back.
     if plan["syscalls_before"] and "custom_set" in step["to"]:
         made["replaced"] = plan["syscalls_before"]

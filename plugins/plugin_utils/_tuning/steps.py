@@ -15,7 +15,7 @@ verdict.
 from __future__ import annotations
 
 import datetime
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
@@ -365,6 +365,9 @@ def _buffers(case: Case) -> Step:
         return Step(blocked=reason, next_step="syscalls")
     now, top = case.current["buf_size_preset"], guide_top(case.driver, case.policy)
     if now >= top:
+        split = _split(case)
+        if split.name:
+            return split
         reason = "preset %d is the upper end of the guide's range for %s already" % (now, case.driver)
         return Step(blocked=reason, next_step="syscalls")
     again = failed_before("buffers", case.current, case)
@@ -388,6 +391,26 @@ def _buffers(case: Case) -> Step:
     )
 
 
+def _split(case: Case) -> Step:
+    """Fewer CPUs for each ring, where one ring loses and cannot be larger within the guide's range."""
+    group = buffers.effective_cpus(case.current["cpus_for_each_buffer"] or 0, _online(case))
+    hot = verdicts.hot_cpus(case.facts, case.current, case.driver)
+    fixed = case.policy["cpus_for_each_buffer"] != "auto"
+    if case.driver != "modern_ebpf" or group < 2 or not hot or fixed:
+        return Step()
+    if failed_before("buffers", case.current, case):
+        return Step()
+    why = "%d CPUs for each buffer: %s" % (group // 2, case.why)
+    asked: AskedBuffers = {**case.current, "cpus_for_each_buffer": group // 2, "why": why}
+    return Step(
+        name="buffers",
+        why=case.why,
+        expected="the busy CPU shares its ring buffer with half as many others",
+        to={"cpus_for_each_buffer": group // 2},
+        buffers=asked,
+    )
+
+
 def _bridged(case: Case, preset: int, rate: float) -> float:
     group = case.current["cpus_for_each_buffer"] or 0
     return buffers.seconds_bridged(case.driver, _online(case), preset, group, rate)
@@ -401,7 +424,10 @@ def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
     """The step once buffers were chosen: the memory budget may not allow what was asked for."""
     if step.name != "buffers":
         return step
-    if chosen["buf_size_preset"] > current["buf_size_preset"]:
+    if chosen["cpus_for_each_buffer"] == step.to.get("cpus_for_each_buffer"):
+        if chosen["buf_size_preset"] == current["buf_size_preset"]:
+            return step
+    elif chosen["buf_size_preset"] > current["buf_size_preset"]:
         return step._replace(to={"buf_size_preset": chosen["buf_size_preset"]})
     return Step(
         blocked="larger buffers are asked for, but the budget of %s (%s) binds"
@@ -558,14 +584,14 @@ def _still_lost(case: Case, made: dict[str, Any]) -> str:
 def buffers_without_effect(case: Case) -> AskedBuffers | None:
     """The buffers before a step that had no effect, which the next restart takes back. None without one."""
     tried = [item for item in _attempts(case) if item["step"] == "buffers"]
-    if not tried or "buf_size_preset" not in tried[-1].get("replaced", {}):
+    before: dict[str, Any] = tried[-1].get("replaced", {}) if tried else {}
+    if not before:
         return None
     again = failed_before("buffers", case.current, case)
     if not again:
         return None
-    before: dict[str, Any] = tried[-1].get("replaced", {})
-    why = "preset %s: taken back, since %s" % (before["buf_size_preset"], again)
-    return {**case.current, "buf_size_preset": before["buf_size_preset"], "why": why}
+    asked: dict[str, Any] = {**case.current, **before, "why": "taken back, since %s" % again}
+    return cast(AskedBuffers, asked)
 
 
 def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:

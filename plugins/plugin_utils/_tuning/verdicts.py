@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any, Mapping, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Buffers,
     Capacity,
     Facts,
     State,
@@ -380,7 +381,8 @@ BOTTLENECK_OF = {"bursts": "buffer", "quota": "cpu_quota", "waiting": "starved",
 
 
 def _room(facts: Facts, policy: Mapping[str, Any], settings: Settings | None) -> float | None:
-    """Events that rings at the upper end of the guide's range hold beyond the present ones."""
+    """Events that rings at the upper end of the guide's range hold beyond the present ones, at most: a burst is
+    called too long for them only where that is certain."""
     driver, online = facts["driver"]["kind"], facts["cpus"]["online"]
     if settings is None or driver not in settings.release.drivers or not online:
         return None
@@ -391,7 +393,18 @@ def _room(facts: Facts, policy: Mapping[str, Any], settings: Settings | None) ->
         buffers.layout(driver, online, preset, group)["bytes_total"]
         for preset in (now["buf_size_preset"], max(top, now["buf_size_preset"]))
     )
-    return (most - there) / float(buffers.BYTES_PER_EVENT)
+    rings = buffers.count(driver, online, group) if hot_cpus(facts, now, driver) else 1
+    return (most - there) / rings / float(buffers.LEAST_BYTES_PER_EVENT)
+
+
+def hot_cpus(facts: Facts, now: Buffers, driver: str) -> set[int]:
+    """The CPUs of the one ring that lost most of the events, where per-CPU counters tell. now: buffers in
+    force."""
+    window, online = facts["metrics"], facts["cpus"]["online"]
+    if not window["losing_cpus"] or not online:
+        return set()
+    group = now["cpus_for_each_buffer"]
+    return buffers.hot_ring(driver, online, group, window["drops"] or 0, window["losing_cpus"]["worst"])
 
 
 def _by_capacity(
@@ -403,7 +416,7 @@ def _by_capacity(
         return None
     order = _ordered(facts, found, cpu)
     first, also = order[0], tuple(order[1:])
-    why = (_arithmetic(found), *_parts(found, first, also))
+    why = (_arithmetic(found), *_parts(found, first, also), *_hot(facts, settings))
     on, waiting = (
         (found["on"], found["waiting"]) if cpu.on is None else (cpu.on, min(100.0, cpu.waiting or 0.0))
     )
@@ -452,6 +465,18 @@ def _ordered(facts: Facts, found: Capacity, cpu: capacity.Use) -> list[str]:
     # Larger rings bridge some of what waiting makes; a quota throttles again in the next tenth of a second.
     rest = [name for name in bottlenecks if name != first]
     return [first, *(rest if first == "starved" else rest[1:])]
+
+
+def _hot(facts: Facts, settings: Settings | None) -> tuple[str, ...]:
+    """One ring that loses, in one sentence."""
+    driver = facts["driver"]["kind"]
+    if settings is None or driver not in settings.release.drivers:
+        return ()
+    cpus = hot_cpus(facts, buffers.in_force(settings, driver), driver)
+    if not cpus:
+        return ()
+    names = "CPU %d" % min(cpus) if len(cpus) == 1 else "CPUs %d to %d" % (min(cpus), max(cpus))
+    return ("%s lost most of the events: their ring buffer is full while the others have room" % names,)
 
 
 def _arithmetic(found: Capacity) -> str:

@@ -148,3 +148,27 @@ def test_the_parts_add_up_to_the_loss(on, waiting, lost, cpus, quota, throttled)
     assert model["factor_alone"] <= model["factor"] + 0.001
     # Larger buffers never save what a whole CPU could not read.
     assert parts["bursts"] <= model["idle"] / max(model["factor"], 0.001) + 0.5
+
+
+def hot(lost, drops=50000, count=None, **changes):
+    """A host of 16 CPUs whose CPUs lost so many events."""
+    pair = measured(events=1000000, drops=drops)
+    pair["cpus"] = {"count": count or len(lost), "worst": [list(item) for item in lost]}
+    return Host(age=1000.0, cpu=cpu(0.3, 0.02), cpus=16, pair=pair, **changes)
+
+
+def test_one_hot_ring_is_told_by_the_counters_of_each_cpu():
+    verdict = judge(hot([(5, 48000), (11, 2000)]))
+    assert "CPUs 4 to 5 lost most of the events: their ring buffer is full while the others have room" in verdict["reasons"]
+    assert verdict["bottleneck"] == "buffer"
+    for lost in ([(5, 25000), (11, 25000)], []):
+        assert not any("lost most" in reason for reason in judge(hot(lost, count=16))["reasons"])
+
+
+@pytest.mark.parametrize("wrong", [None, [], {"count": 1}, {"count": 1, "worst": [[1]]}, {"count": 1, "worst": [[1, 2], [3, 4]]},
+                                   {"count": 2, "worst": [["a", 2]]}, {"count": 1, "worst": [[1, 10 ** 9]]},
+                                   {"count": 1, "worst": [[10 ** 6, 5]]}])
+def test_counters_of_cpus_that_do_not_fit_are_not_believed(wrong):
+    pair = measured(events=1000, drops=500)
+    pair["cpus"] = wrong
+    assert Host(pair=pair).facts()["metrics"]["losing_cpus"] is None

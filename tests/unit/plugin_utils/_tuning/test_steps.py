@@ -560,3 +560,20 @@ def test_fewer_system_calls_are_no_restart_for_a_load_that_stays_sixteen_times_t
     assert made["changes"] == [] and made["verdict"]["next_step"] == "overloaded"
     assert "which is not worth a restart" in made["verdict"]["reasons"][-1]
     assert made["verdict"]["answer"]["kind"] == "too_busy" and made["verdict"]["answer"]["factor"] > 10
+
+
+def test_one_hot_ring_is_split_where_it_cannot_be_larger():
+    """Preset 7 is the end of the guide's range; two busy CPUs need not share one buffer."""
+    pair = measured(events=100000, drops=5000)
+    pair["cpus"] = {"count": 2, "worst": [[4, 2500], [5, 2400]]}
+    start = host(COOL, 7, pair=pair, cpus=16, total=1 << 40, available=1 << 39)
+    made = plan(start)
+    assert change(made, PRESET) is None and change(made, "engine.modern_ebpf.cpus_for_each_buffer")["to"] == 1
+    assert made["step"]["name"] == "buffers" and made["step"]["to"] == {"cpus_for_each_buffer": 1}
+    assert plan(start, cpus_for_each_buffer=2)["changes"] == []
+    # Not where the budget has no room for twice the rings.
+    tight = plan(start.but(total=40 << 30, available=30 << 30))
+    assert tight["changes"] == [] and tight["step"] is None
+    same = again(start, made, COOL, events=100000, drops=4900)
+    same.pair["cpus"] = pair["cpus"]
+    assert plan(same)["changes"] == []
