@@ -381,8 +381,8 @@ BOTTLENECK_OF = {"bursts": "buffer", "quota": "cpu_quota", "waiting": "starved",
 
 
 def _room(facts: Facts, policy: Mapping[str, Any], settings: Settings | None) -> float | None:
-    """Events that rings at the upper end of the guide's range hold beyond the present ones, at most: a burst is
-    called too long for them only where that is certain."""
+    """Events that rings at the upper end of the guide's range hold beyond the present ones, at most: a burst
+    is called too long for them only where that is certain."""
     driver, online = facts["driver"]["kind"], facts["cpus"]["online"]
     if settings is None or driver not in settings.release.drivers or not online:
         return None
