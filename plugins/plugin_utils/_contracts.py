@@ -360,6 +360,7 @@ class Attempt(TypedDict):
     release: str
     before: Before | None
     rolled_back: bool
+    predicted: NotRequired[float]  # percent that was expected to be lost after it
     # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
     replaced: NotRequired[dict[str, Any]]
     profile: NotRequired[dict[str, float]]
@@ -553,6 +554,7 @@ class Step(TypedDict):
     why: str
     expected: str
     to: dict[str, Any]
+    predicted: float | None  # percent of the events that is still lost then, by the capacity model
 
 
 class Rotation(TypedDict):

@@ -87,7 +87,11 @@ def _kind(
 
 def _tried(attempt: Attempt) -> str:
     values = ", ".join("%s %s" % item for item in sorted(attempt["to"].items()))
-    return "%s (%s)%s" % (attempt["step"], values, ", rolled back" if attempt.get("rolled_back") else "")
+    text = "%s (%s)" % (attempt["step"], values)
+    if attempt.get("rolled_back"):
+        return text + ", rolled back"
+    predicted = attempt.get("predicted")
+    return text if predicted is None else "%s, %.3g %% predicted" % (text, predicted)
 
 
 def _takes(case: Case, cheaper: Cheaper | None) -> list[str]:

@@ -102,13 +102,20 @@ class Step(NamedTuple):
     syscalls: dict[str, Any] | None = None
     blocked: str | None = None
     offer: str | None = None
+    predicted: float | None = None
     next_step: str | None = None
 
     def shown(self) -> _contracts.Step | None:
         """The part that the plan shows and the host's record keeps."""
         if self.name is None:
             return None
-        return {"name": self.name, "why": self.why, "expected": self.expected, "to": self.to}
+        return {
+            "name": self.name,
+            "why": self.why,
+            "expected": self.expected,
+            "to": self.to,
+            "predicted": self.predicted,
+        }
 
 
 def merged(verdict: Verdict, step: Step) -> Verdict:
@@ -297,16 +304,27 @@ def _priority(case: Case) -> Step:
     wanted = now.wanted()
     if not wanted:
         return _no_more_priority(now)
-    waiting = min(100.0, capacity.use(facts).waiting or 0)
+    waiting, predicted = min(100.0, capacity.use(facts).waiting or 0), _with_a_cpu(case)
     return Step(
         name="priority",
         why=case.why,
         expected="a Falco that lost 84 %% at nice 0 lost nothing at nice -10 (measured); it may cost the "
         "applications up to "
-        "the %.3g %% of one CPU that Falco waits for now" % waiting,
+        "the %.3g %% of one CPU that Falco waits for now%s" % (waiting, _after_text(predicted)),
         to=dict(wanted),
         unit=dict(wanted),
+        predicted=predicted,
     )
+
+
+def _with_a_cpu(case: Case) -> float | None:
+    """Percent that is lost for want of CPU time once Falco need not wait for it, by the capacity model."""
+    found = case.verdict["capacity"]
+    return None if found is None else round(capacity.lost_after(found, alone=True), 2)
+
+
+def _after_text(predicted: float | None) -> str:
+    return "" if predicted is None else "; the capacity model expects %.3g %% lost, bursts aside" % predicted
 
 
 def _no_more_priority(now: _Priority) -> Step:
@@ -341,10 +359,11 @@ def _quota(case: Case) -> Step:
     return Step(
         name="quota",
         why=case.why,
-        expected="Falco may use a whole CPU instead of %.10g %% of one; the applications lose what it takes"
-        % (case.facts["service"]["limits"]["cpu_quota"] or 0),
+        expected="Falco may use a whole CPU instead of %.10g %% of one; the applications lose what it takes%s"
+        % (case.facts["service"]["limits"]["cpu_quota"] or 0, _after_text(_with_a_cpu(case))),
         to={"CPUQuota": ""},
         unit={"CPUQuota": ""},
+        predicted=_with_a_cpu(case),
     )
 
 
@@ -538,6 +557,7 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
         name="syscalls",
         why="; ".join([case.why, *made["reasons"]]),
         expected=_expected_of(made) + _still_lost(case, made),
+        predicted=_with_fewer(case, made),
         to=to,
         settings=wanted_syscalls(made, current),
         syscalls=made,
@@ -565,6 +585,12 @@ def _out_of_reach(case: Case, made: dict[str, Any]) -> str | None:
         "would be lost instead of %.3g %%, which is not worth a restart"
         % (100 * (1 - ratio), found["factor"], then, now)
     )
+
+
+def _with_fewer(case: Case, made: dict[str, Any]) -> float | None:
+    """Percent that is lost for want of CPU time with a choice of system calls, by the capacity model."""
+    found, ratio = case.verdict["capacity"], _ratio(made)
+    return None if found is None or ratio is None else round(capacity.lost_after(found, ratio), 2)
 
 
 def _still_lost(case: Case, made: dict[str, Any]) -> str:

@@ -537,6 +537,15 @@ def test_the_restart_that_switches_metrics_on_carries_priority_and_buffers():
     assert unit(plan(start.but(cpu={"on": 600.0, "waiting": 200.0, "throttled": None}))) == {}
 
 
+def test_what_a_step_should_leave_lost_is_kept_and_told_with_the_outcome():
+    start = host({"on": 140.0, "waiting": 860.0, "throttled": None}, drops=91000, cpus=2)
+    made = plan(start)
+    assert made["step"]["predicted"] == 0 and "the capacity model expects 0 % lost" in made["step"]["expected"]
+    cured = again(start, made, {"on": 600.0, "waiting": 200.0, "throttled": None}, drops=0)
+    answer = plan(cured)["verdict"]["answer"]
+    assert answer["kind"] == "solved" and answer["tried"] == ["priority (Nice -10), 0 % predicted"]
+
+
 def test_by_policy_the_same_restart_removes_a_quota():
     start = Host(age=1000.0, cpu=THROTTLED, quota=50.0)
     assert unit(plan(start)) == {} and plan(start)["verdict"]["bottleneck"] == "cpu_quota"
