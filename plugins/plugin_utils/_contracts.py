@@ -232,10 +232,10 @@ class Losing(TypedDict):
 
 
 class LosingCpus(TypedDict):
-    """CPUs whose events were lost. worst: {CPU: lost events}, of those that lost most."""
+    """CPUs whose events were lost. worst: [CPU, lost events] of those that lost most."""
 
     count: int
-    worst: dict[int, int]
+    worst: list[list[int]]
 
 
 class Window(TypedDict):

@@ -92,14 +92,14 @@ def layout(driver: str, online: int, preset: int, cpus_for_each_buffer: int | No
 HOT = 80.0
 
 
-def hot_ring(driver: str, online: int, group: int | None, drops: int, worst: Mapping[int, int]) -> set[int]:
+def hot_ring(driver: str, online: int, group: int | None, drops: int, worst: list[list[int]]) -> set[int]:
     """The CPUs of the one ring of several that lost HOT percent of the events, or an empty set.
 
-    worst: {CPU: lost events}. CPUs are taken to be numbered without gaps.
+    worst: [CPU, lost events] of each. CPUs are taken to be numbered without gaps.
     """
     width = effective_cpus(2 if group is None else group, online) if driver == "modern_ebpf" else 1
     lost: dict[int, int] = {}
-    for cpu, number in worst.items():
+    for cpu, number in worst:
         lost[cpu // width] = lost.get(cpu // width, 0) + number
     ring = max(lost, key=lambda item: (lost[item], item), default=None)
     if ring is None or count(driver, online, group) < 2 or 100.0 * lost[ring] < HOT * drops:

@@ -63,7 +63,7 @@ STEPS = {
     "observe": "wait: run the audit again when Falco has run and written metrics for {seconds:g} s",
     "priority": "give Falco's unit a higher CPU priority (Nice=, CPUWeight=)",
     "quota": "raise or remove CPUQuota= of {unit}",
-    "buffers": "larger ring buffers: the CPU is cool, so the drops come in bursts",
+    "buffers": "larger ring buffers: Falco has idle time, so the drops come in bursts",
     "syscalls": "watch fewer system calls: base_syscalls.repair: true first, then exclusions by measured "
     "volume",
     "outputs": "make the outputs faster or the rules quieter: alerts are lost in a full outputs_queue, not "

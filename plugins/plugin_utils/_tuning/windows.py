@@ -452,15 +452,16 @@ def _losing_cpus(cpus: Any, drops: int) -> LosingCpus | None:
     """The CPUs that lost most; None where they are not told, or do not fit the window."""
     if not isinstance(cpus, dict) or not isinstance(cpus.get("worst"), list):
         return None
-    count, worst = _count(cpus, "count"), {}
+    count = _count(cpus, "count")
+    worst: list[list[int]] = []
     for item in cpus["worst"][:MOST_INTERVALS]:
         fields = dict(zip(("cpu", "drops"), item)) if isinstance(item, list) else {}
         cpu, lost = _count(fields, "cpu"), _count(fields, "drops")
         if cpu is None or cpu >= MOST_CPUS or not lost:
             return None
-        worst[cpu] = lost
+        worst.append([cpu, lost])
     # Read one after the other under load, they can be some events ahead of the sum.
-    if not count or len(worst) > count or sum(worst.values()) > 1.1 * drops:
+    if not count or len(worst) > count or sum(lost for _cpu, lost in worst) > 1.1 * drops:
         return None
     return {"count": count, "worst": worst}
 
