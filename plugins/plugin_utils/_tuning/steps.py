@@ -50,8 +50,9 @@ LOSING = ("dropping", "overloaded")
 # by that.
 PROFILES = 2
 DOMINANT = 0.05
-# CPUs that a load needs from which fewer system calls are no restart, unless they save much of the loss: of a
-# load 14 times too large, a third fewer events save 3 % of the loss. Below it they are one of several measures.
+# CPUs that a load needs from which fewer system calls are no restart, unless they save much of the loss: of
+# a load 14 times too large, a third fewer events save 3 % of the loss. Below it they are one of several
+# measures.
 OUT_OF_REACH = 4.0
 # The share of the events Falco could take in when it lost some that it is to be given from now on.
 HEADROOM = 0.9
