@@ -45,8 +45,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps impo
 YOUNG_SECONDS = 20
 
 
-def make(facts: Facts, given: Policy | None) -> Plan:
-    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
+def make(facts: Facts, given: Policy | None, cheaper: answers.Cheaper | None = None) -> Plan:
+    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched.
+
+    cheaper: the host's heavy rules, where an audit of rules knows them; the answer of a busy host names them.
+    """
     policy = policies.complete(given)
     release = _release(facts)
     if facts["host"]["unfinished"]:
@@ -59,7 +62,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     place = placement.target(facts["config"], policy, release)
     metrics = host_needs.metrics(settings, policy, facts)
     made = _differing(settings, metrics.settings)
-    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made)
+    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made, cheaper)
     made += _differing(settings, choices.settings)
     values = {item["key"]: item["to"] for item in made}
     placement.refuse_overridden(values, facts["config"], place, release)
@@ -231,7 +234,13 @@ class _Choices(NamedTuple):
 
 
 def _choose(
-    facts: Facts, policy: Policy, settings: Settings, driver: str, place: placement.Target, measuring: bool
+    facts: Facts,
+    policy: Policy,
+    settings: Settings,
+    driver: str,
+    place: placement.Target,
+    measuring: bool,
+    cheaper: answers.Cheaper | None,
 ) -> _Choices:
     """Buffers, the step that evidence asks for, and system calls. measuring: as for steps.choose()."""
     current = buffers.in_force(settings, driver)
@@ -255,7 +264,7 @@ def _choose(
     verdict = steps.merged(case.verdict, second)
     taken = second if second.name else first
     if not needs:
-        verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls)
+        verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls, cheaper)
     return _Choices(
         verdict,
         taken,

@@ -69,6 +69,8 @@ def test_heavy_rules_are_named_where_they_are_known():
     case = Case(facts, policies.complete({}), planner._release(facts), plan["verdict"], "modern_ebpf", plan["buffers"])
     found = answers.answer(case, Step(), None, answers.Cheaper(["a", "b"], 0.95))
     assert found["takes"][0] == "without the rules a, b: 95 % less work"
+    made = planner.make(facts, {"syscalls": "keep"}, answers.Cheaper(["a", "b"], 0.95))
+    assert "without the rules a, b: 95 % less work" in made["verdict"]["answer"]["text"]
     found = answers.answer(case, Step(), None, answers.Cheaper(["a"], 0.3))
     assert found["takes"][0] == "without the rules a: 30 % less work, which does not suffice alone"
 
