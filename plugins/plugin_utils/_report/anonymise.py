@@ -295,6 +295,15 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
             host["verdict"],
             advice=names.text(host["verdict"]["advice"]),
             reasons=names.texts(host["verdict"]["reasons"]),
+            answer=host["verdict"]["answer"]
+            and dict(
+                host["verdict"]["answer"],
+                text=names.text(host["verdict"]["answer"]["text"]),
+                **{
+                    name: names.texts(host["verdict"]["answer"][name])
+                    for name in ("tried", "takes", "gave_up")
+                },
+            ),
         ),
         "plan": host["plan"] and _plan(host["plan"], names),
         "drift": [

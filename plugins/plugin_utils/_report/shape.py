@@ -18,7 +18,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, verdicts, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    answers,
+    capacity,
+    verdicts,
+    windows,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
     Check,
     always,
@@ -128,7 +133,9 @@ _STATE = word(*STATES)
 PREVIOUS = table(at=moment, state=_STATE, drops_percent=number, rate_per_cpu_guide=number)
 
 # The snapshot has a place of its own, beside the window.
-WINDOW: dict[str, Check] = {name: number for name in windows.EMPTY if name not in ("snapshot", "losing")}
+WINDOW: dict[str, Check] = {
+    name: number for name in windows.EMPTY if name not in ("snapshot", "losing", "losing_cpus")
+}
 WINDOW.update(
     source=text,
     basis=text,
@@ -297,6 +304,14 @@ HOST = table(
         capacity=table(
             **dict.fromkeys(capacity.NUMBERS, number),
             lost=always(table(**dict.fromkeys(capacity.CURES, number))),
+        ),
+        answer=table(
+            kind=word(*answers.KINDS, instead="improved"),
+            factor=number,
+            text=key,
+            tried=listed(text),
+            takes=listed(text),
+            gave_up=listed(text),
         ),
         next_step=word(*NEXT_STEPS, instead="none"),
         advice=key,

@@ -70,6 +70,7 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
         lines.extend(wrapped("Since %s: %s" % (visible(last["at"]), counted), width, ""))
     lines.extend(_worst_lines(hosts, width))
     lines.append("")
+    lines.extend(_answer_lines(hosts, width))
     for title, names in (
         ("Blind", [host["name"] for host in hosts if models.state_of(host) == "blind"]),
         ("Could not be reached", fleet["unreachable"]),
@@ -80,6 +81,22 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
         if names:
             lines.extend(wrapped("%s (%d): %s" % (title, len(names), some(names)), width, ""))
     return lines + _rules_lines(hosts, width) + _sight_lines(hosts, width)
+
+
+def _answer_lines(hosts: Sequence[Host], width: int) -> list[str]:
+    """The hosts where nothing is left to try: what came of it, and what the busiest would take."""
+    found = [(host["name"], host["verdict"]["answer"]) for host in hosts if host["verdict"]]
+    lines = []
+    for kind in ("solved", "improved", "accepted"):
+        names = [name for name, answer in found if answer and answer["kind"] == kind]
+        if names:
+            lines.extend(wrapped("%s (%d): %s" % (kind.capitalize(), len(names), some(names)), width, ""))
+    busy = [(name, answer) for name, answer in found if answer and answer["kind"] == "too_busy"]
+    for name, answer in sorted(busy, key=lambda item: (-(item[1]["factor"] or 0.0), item[0]))[:WORST]:
+        lines.extend(wrapped("%s: %s" % (name, visible(answer["text"])), width, ""))
+    if len(busy) > WORST:
+        lines.append("%d more hosts are too busy for Falco" % (len(busy) - WORST))
+    return lines
 
 
 def _rules_lines(hosts: Sequence[Host], width: int) -> list[str]:

@@ -9,6 +9,7 @@ import posixpath
 from typing import Any, Iterable, Literal, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    AskedBuffers,
     Bridged,
     Buffers,
     Change,
@@ -25,6 +26,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import driv
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    answers,
     buffers,
     changes,
     drift,
@@ -43,8 +45,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps impo
 YOUNG_SECONDS = 20
 
 
-def make(facts: Facts, given: Policy | None) -> Plan:
-    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
+def make(facts: Facts, given: Policy | None, cheaper: answers.Cheaper | None = None) -> Plan:
+    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched.
+
+    cheaper: the host's heavy rules, where an audit of rules knows them; the answer of a busy host names them.
+    """
     policy = policies.complete(given)
     release = _release(facts)
     if facts["host"]["unfinished"]:
@@ -57,7 +62,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     place = placement.target(facts["config"], policy, release)
     metrics = host_needs.metrics(settings, policy, facts)
     made = _differing(settings, metrics.settings)
-    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made)
+    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made, cheaper)
     made += _differing(settings, choices.settings)
     values = {item["key"]: item["to"] for item in made}
     placement.refuse_overridden(values, facts["config"], place, release)
@@ -73,6 +78,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "settings": placement.blocks(values, facts["config"], place, release, driver),
         "changes": made if restart else made + (_proven_again(facts) or _profile_kept(choices.step)),
         "buffers": choices.buffers,
+        "buffers_before": choices.current,
         "seconds_bridged": _bridged(driver, facts, choices),
         "metrics_file": metrics.proof,
         "sysctls": needs.sysctls,
@@ -150,6 +156,7 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "settings": {},
         "changes": [changes.change("unfinished", what, found, "finished or undone", why)],
         "buffers": None,
+        "buffers_before": None,
         "seconds_bridged": None,
         "metrics_file": None,
         "sysctls": {},
@@ -245,23 +252,40 @@ class _Choices(NamedTuple):
 
 
 def _choose(
-    facts: Facts, policy: Policy, settings: Settings, driver: str, place: placement.Target, measuring: bool
+    facts: Facts,
+    policy: Policy,
+    settings: Settings,
+    driver: str,
+    place: placement.Target,
+    measuring: bool,
+    cheaper: answers.Cheaper | None,
 ) -> _Choices:
     """Buffers, the step that evidence asks for, and system calls. measuring: as for steps.choose()."""
     current = buffers.in_force(settings, driver)
     case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
     first = steps.choose(case, measuring)
     chosen, tight = _rings(case, place, first)
-    first = steps.within_budget(first, chosen, current)
+    asked, first = first, steps.within_budget(first, chosen, current)
+    if asked.name and not first.name and asked.buffers:
+        # The budget does not allow what was asked for: the buffers stay as they are.
+        kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
+        chosen, tight = _rings(case, place, Step(buffers=kept))
     case = case._replace(verdict=steps.merged(case.verdict, first))
     second, needs = _syscalls(case, settings, first)
+    undone = steps.buffers_without_effect(case) if second.settings and not first.name else None
+    if undone:
+        chosen, tight = _rings(case, place, Step(buffers=undone))
     why = "; ".join(chosen["reasons"])
     keys = settings.release.buffer_keys(driver)
     wanted = [Setting(key, chosen["buf_size_preset"], why) for key in keys["buf_size_preset"]]
     wanted += [Setting(key, chosen["cpus_for_each_buffer"], why) for key in keys["cpus_for_each_buffer"]]
+    verdict = steps.merged(case.verdict, second)
+    taken = second if second.name else first
+    if not needs:
+        verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls, cheaper)
     return _Choices(
-        steps.merged(case.verdict, second),
-        second if second.name else first,
+        verdict,
+        taken,
         current,
         chosen,
         tight,

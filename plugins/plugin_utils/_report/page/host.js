@@ -74,6 +74,8 @@ function verdictCard(host, state) {
   box.append(make("h2", {}, shapeOf(state), title));
   if (isThere(verdict.advice)) box.append(put(make("p.lead.lines"), verdict.advice, 2000, true));
   if (isThere(host.reason)) box.append(put(make("p.lines"), host.reason, 4000, true));
+  const answer = verdict.answer || {};
+  if (isThere(answer.text)) box.append(put(make("p.lines"), "Answer: " + answer.text, 2000, true));
   const reasons = isList(verdict.reasons);
   if (reasons.length) box.append(make("h3", {}, "Why"), make("ul", {}, reasons.map((reason) => put(make("li.lines"), reason, 2000, true))));
   return box;
