@@ -108,6 +108,12 @@ def test_an_expensive_check_before_a_cheap_and_strong_one():
     assert kinds(audit(rule(OPEN + " and fd.name regex '.*/x[0-9]+/.*' and not proc.name = x"))) == []
 
 
+def test_exceptions_do_not_hide_the_order():
+    exceptions = [{"name": "known", "fields": ["proc.pname"], "values": [["cron"]]}]
+    found = audit(rule(OPEN + " and fd.name regex '.*/x[0-9]+/.*' and proc.name = x", exceptions=exceptions))
+    assert kinds(found) == [("order", "r")]
+
+
 def test_an_expensive_macro_before_a_cheap_check():
     macro = {"macro": "of_shell", "condition": "proc.aname in (bash, sh) or proc.cmdline contains curl"}
     item = only(audit(macro, rule(OPEN + " and of_shell and proc.name = x")), "order")
