@@ -56,7 +56,8 @@ BASE = """\
   enabled: true
 """
 TOKENS = """( ) [ ] { } *x ' " \\ evt.type regex glob macro opening of_shell programs <<: --- % 🦅 val( tolower( null ~ not( in""".split()
-TOKENS += ["exists", "\n", "  ", "\t", "\x00", "\ud800", "\ufeff", "\r\n", "not ", " and ", " or ", ": ", "- ", "&x ", "!!int ", "rule: ", "list: ",
+TOKENS += ["exists"]
+TOKENS += ["\n", "  ", "\t", "\x00", "\ud800", "\ufeff", "\r\n", "not ", " and ", " or ", ": ", "- ", "&x ", "!!int ", "rule: ", "list: ",
            "append: true", "override: ", "exceptions: "]
 
 
