@@ -550,27 +550,36 @@ def lines(audit: RulesAudit, most: int = 20) -> Iterator[str]:
         audit["cost"],
     )
     for weight in audit["weights"][:most]:
-        if weight["ns"] is None:
-            continue
-        yield "  %s ns an event, %s, share %.1f %%: %s" % (
-            round(weight["ns"]),
-            "%.2f %% of a core" % weight["percent"]
-            if weight["percent"] is not None
-            else "%s event types" % (len(weight["events"]) or "all"),
-            weight["share"] or 0.0,
-            weight["rule"],
-        )
+        if weight["ns"] is not None:
+            yield "  %s: %s" % (weight["rule"], weight_text(weight))
     for item in audit["findings"]:
         yield line(item)
 
 
+def weight_text(weight: RuleWeight) -> str:
+    """What a rule costs, in one clause."""
+    rate = (
+        "%.2f %% of a core at %.0f events/s" % (weight["percent"], weight["rate"] or 0)
+        if weight["percent"] is not None
+        else "%s event types" % (len(weight["events"]) or "all")
+    )
+    return "%.0f ns an event, %s, %.1f %% of what all rules cost" % (
+        weight["ns"] or 0,
+        rate,
+        weight["share"] or 0.0,
+    )
+
+
+def gain_text(item: RuleFinding) -> str:
+    """What following a finding saves, in brackets, or ''."""
+    if item["saves_percent"] is not None:
+        return " (saves about %.2f %% of a core)" % item["saves_percent"]
+    return " (saves about %.0f ns an event)" % item["saves_ns"] if item["saves_ns"] is not None else ""
+
+
 def line(item: RuleFinding) -> str:
     """One finding in one line: file, line, what is wrong, what to write."""
-    where = "%s:%s: " % (item["file"], item["line"]) if item["file"] else ""
+    place = str(item["file"]) if item["line"] is None else "%s:%s" % (item["file"], item["line"])
+    where = "%s: " % place if item["file"] else ""
     who = "%s: " % item["rule"] if item["rule"] else ""
-    gain = ""
-    if item["saves_percent"] is not None:
-        gain = " (saves about %.2f %% of a core)" % item["saves_percent"]
-    elif item["saves_ns"] is not None:
-        gain = " (saves about %.0f ns an event)" % item["saves_ns"]
-    return "%s%s: %s%s. %s%s" % (where, item["level"], who, item["text"], item["instead"], gain)
+    return "%s%s: %s%s. %s%s" % (where, item["level"], who, item["text"], item["instead"], gain_text(item))
