@@ -93,6 +93,8 @@ class Falco:
             files = [str(folder / "rules.yaml")]
         config = {
             "rules_files": files, "engine": {"kind": "modern_ebpf", "modern_ebpf": {"buf_size_preset": 6, "cpus_for_each_buffer": 0}},
+            # An output that nothing is written to: no rule here matches, and Falco needs one.
+            "file_output": {"enabled": True, "filename": str(folder / "alerts")},
             "stdout_output": {"enabled": False}, "syslog_output": {"enabled": False}, "webserver": {"enabled": False},
             "log_stderr": True, "log_syslog": False, "watch_config_files": False, "priority": "debug", **CALLS,
             "metrics": {"enabled": True, "interval": "200ms", "output_rule": False, "output_file": str(self.metrics),
