@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import functools
+import json
+
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import RuleFinding, RulesAudit
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing, ruleset
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import auditor, inputs
 
 # A host keeps its heaviest rules and first findings; there may be thousands.
@@ -26,26 +30,43 @@ def audit(
     printed: standard output of `falco -L -o json_output=true`. effective: Falco's configuration. profile: of
     falco_syscall_profile, or None.
     """
-    text = listing.as_file(printed)
-    if text is None:
-        return None
     host = inputs.host(release, effective, profile)
-    found = auditor.audit([(listing.ORIGIN, text)], release, host)
+    settings = json.dumps([host.priority, host.selection, host.matching, host.base_syscalls], default=str)
+    rules = _ruleset(printed, str(release), settings)
+    if rules is None:
+        return None
+    found = rules.of(host)
     if host.selection:
-        found["findings"] += _of_disabled(text, release, host, found)
+        every = _ruleset(printed, str(release), json.dumps([host.priority, [], *json.loads(settings)[2:]]))
+        found["findings"] += _of_disabled(every, host, found)
     for item in (*found["findings"], *found["weights"]):
         item["line"] = None
     kept = [item for item in found["findings"] if item["kind"] not in LEFT_OUT]
     return {**found, "findings": kept[:MOST_FINDINGS], "weights": found["weights"][:MOST_WEIGHTS]}
 
 
-def _of_disabled(text: str, release: Release, host: auditor.Host, found: RulesAudit) -> list[RuleFinding]:
-    """Warnings about the rules that Falco's `rules` disables, maybe for just these findings."""
+# Hosts of one process mostly have the same rules: each set of rules and settings is worked out once.
+@functools.lru_cache(maxsize=4)
+def _ruleset(printed: str, release: str, settings: str) -> auditor.Ruleset | None:
+    """The Ruleset of a list, or None where it cannot be read. settings: JSON, as audit() makes it."""
+    text = listing.as_file(printed)
+    if text is None:
+        return None
+    priority, selection, matching, base = json.loads(settings)
+    host = auditor.Host(priority, selection, matching, base)
+    compiled = ruleset.compiled([(listing.ORIGIN, text)], release, priority, selection)
+    return auditor.Ruleset(compiled, releases.release_for(release), host)
+
+
+def _of_disabled(every: auditor.Ruleset | None, host: auditor.Host, found: RulesAudit) -> list[RuleFinding]:
+    """Warnings about the rules that Falco's `rules` disables, maybe for just these findings.
+
+    every: the rules without that setting.
+    """
     enabled = {weight["rule"] for weight in found["weights"]}
-    every = auditor.audit([(listing.ORIGIN, text)], release, host._replace(selection=()))
     return [
         {**item, "level": "note", "text": "disabled now: " + item["text"]}
-        for item in every["findings"]
+        for item in (every.of(host)["findings"] if every else ())
         if item["level"] == "warning" and item["rule"] and item["rule"] not in enabled
     ]
 

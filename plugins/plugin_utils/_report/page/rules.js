@@ -37,7 +37,7 @@ function findingList(findings) {
   return make("ul.rules", {}, findings.slice(0, MOST_FINDINGS).map((item) => make("li.lines", {},
     make("strong", {}, foreign(item.kind, "span", 40)), " ", isThere(item.rule) ? foreign(item.rule, "bdi", 200) : null,
     make("span.soft", {}, ": ", foreign(item.text, "span", 600), " "), foreign(item.instead, "span", 400),
-    isNumber(item.saves_percent) ? " Saves about " + share(item.saves_percent) + " of a core." : isNumber(item.saves_ns) ? " Saves about " + whole(item.saves_ns) + " ns an event." : null,
+    isNumber(item.saves_percent) ? " Saves up to " + share(item.saves_percent) + " of a core." : isNumber(item.saves_ns) ? " Saves up to " + whole(item.saves_ns) + " ns an event." : null,
     item.hosts ? make("span.note", {}, several(item.hosts, "host", "hosts")) : null)));
 }
 
