@@ -213,10 +213,7 @@ class Ruleset:
                     known[signature] = costs.RULE_NS + self.estimator.estimate(tree, event, {}).ns
                 found[event] = known[signature]
         except estimates.TooLarge as error:
-            if not any(
-                item["kind"] == "too_large" and item["rule"] == rule["name"] for item in self.findings
-            ):
-                self.about("too_large", rule, "%s, so its cost is not known" % error)
+            self.about("too_large", rule, "%s, so its cost is not known" % error)
             return None
         return found
 
@@ -252,7 +249,7 @@ class Ruleset:
                 "mixed_events",
                 rule,
                 "event types of %d actions in one rule (%s): every check is made for each of %s, which are "
-                "frequent"
+                "frequent on many hosts"
                 % (
                     len(actions),
                     "; ".join(", ".join(action) for action in actions),
@@ -306,15 +303,26 @@ class Ruleset:
     def _overlaps(self) -> None:
         """Rules that can never match, because an earlier rule matches first, and rules that repeat one."""
         first = self.host.matching != "all"
-        parts: list[tuple[Rule, frozenset[str]]] = []
-        for rule in self.rules:
-            try:
-                tree = self.compiled.trees[rule["name"]]
-                own = forms.conjuncts(tree, self.estimator)
-            except estimates.TooLarge:
-                continue
-            earlier = next((pair for pair in parts if self._covers(*pair, rule, own)), None)
-            parts.append((rule, own))
+        parts = self._parts()
+        common = Counter(part for _rule, own in parts for part in own)
+        # Each earlier rule stands under its rarest part: a rule that it covers has that part too.
+        known: dict[str, list[tuple[Rule, frozenset[str]]]] = {}
+        seen: set[tuple[frozenset[str], frozenset[str], str]] = set()
+        for rule, own in parts:
+            earlier = next(
+                (
+                    pair
+                    for part in ("", *sorted(own))
+                    for pair in known.get(part, ())
+                    if self._covers(*pair, rule, own)
+                ),
+                None,
+            )
+            key = (own, frozenset(rule["kernel"]), rule["source"])
+            if key not in seen:
+                seen.add(key)
+                rarest = min(own, key=lambda part: (common[part], part), default="")
+                known.setdefault(rarest, []).append((rule, own))
             if earlier is None:
                 continue
             other, theirs = earlier
@@ -336,6 +344,16 @@ class Ruleset:
                     % where,
                     "put this rule first, or exclude its case from the other rule",
                 )
+
+    def _parts(self) -> list[tuple[Rule, frozenset[str]]]:
+        """The enabled rules with the parts of their conditions, without those that are too large."""
+        found = []
+        for rule in self.rules:
+            try:
+                found.append((rule, forms.conjuncts(self.compiled.trees[rule["name"]], self.estimator)))
+            except estimates.TooLarge:
+                continue
+        return found
 
     @staticmethod
     def _covers(other: Rule, theirs: frozenset[str], rule: Rule, own: frozenset[str]) -> bool:
