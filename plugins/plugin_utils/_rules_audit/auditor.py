@@ -20,7 +20,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import Names, names_for
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, reach, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing, reach, ruleset
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import costs, estimates, forms
 
@@ -327,7 +327,9 @@ class Ruleset:
                 continue
             other, theirs = earlier
             same = theirs == own and other["kernel"] == rule["kernel"]
-            where = "%s (%s line %s)" % (other["name"], other["file"], other["line"])
+            where = other["name"]
+            if other["file"] != listing.ORIGIN:  # Falco lists no lines
+                where += " (%s line %s)" % (other["file"], other["line"])
             if same:
                 self.about(
                     "duplicate",

@@ -10,7 +10,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import rele
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import ruleset
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner, policies
-from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, SHIPPED, TARGET, Host, change
+from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, SHIPPED, TARGET, Host, change, measured
 
 RULES = [
     {"rule": name, "desc": "d", "output": "o", "priority": priority, "condition": condition, "tags": tags}
@@ -116,3 +116,19 @@ def test_what_cannot_be_done_is_refused_or_named():
         "falco_tune_disabled_tags names fles, and no rule of this host has that tag"]
     with pytest.raises(policies.PolicyError, match="kinds of findings"):
         planner.make(found, {"disabled_findings": ["no_such"]})
+
+
+def test_a_saturated_thread_is_told_which_rules_would_save_most_whatever_policy_allows():
+    found = listed_audits.audit(LISTED, releases.release_for("0.44.1"), {}, {"counts": {"openat": 500000}, "seconds": 5.0})
+    told = listed_audits.advice(found)
+    assert any(line.startswith("rules: Every event: no evt.type restricts it") for line in told) and "% of a core" in told[0]
+    assert any(line.startswith("rules: Opens again: its condition is that of Opens by regex, which matches first") for line in told)
+    assert any("takes" in line and "ns an event" in line for line in told) and len(told) <= 6
+
+
+def test_the_plan_of_a_saturated_host_names_them():
+    busy = Host(age=1000.0, cpu={"on": 970.0, "waiting": 30.0, "throttled": None}, pair=measured(events=300000, drops=60000))
+    made = plan(busy)
+    assert made["verdict"]["bottleneck"] == "consumer"
+    assert any(text.startswith("rules: Every event") for text in made["warnings"])
+    assert not any(text.startswith("rules:") for text in plan(HOST)["warnings"])
