@@ -345,12 +345,15 @@ class ListedRules(ResolvedRules):
 
 
 class LoadedRules(TypedDict):
-    """What falco_facts with ``rules`` brings; reason says what is missing."""
+    """What falco_facts with ``rules`` brings; reason says what is missing. digest: of what Falco listed.
+    audit: the heaviest rules and the findings, without line numbers, which Falco does not list."""
 
     rules: list[Rule]
     selected: list[str]
     profile: dict[str, Any] | None
     reason: str | None
+    digest: NotRequired[str | None]
+    audit: NotRequired[RulesAudit | None]
 
 
 class Attempt(TypedDict):

@@ -44,6 +44,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import 
 
 SCHEMA_VERSION = 1
 # Worst first.
+LEVELS = ("error", "warning", "note")
 STATES = ("blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy")
 MEASURED = ("dropping", "overloaded", "acceptable", "healthy")
 STATUSES = ("ok", "unreachable", "failed")
@@ -193,6 +194,39 @@ SYSCALLS = table(
         )
     ),
     warnings=listed(text),
+)
+
+RULES_AUDIT = table(
+    digest=text,
+    ok=flag,
+    rules_total=count,
+    rules_enabled=count,
+    basis=word("profile", "none", instead="none"),
+    cost=text,
+    percent=number,
+    weights=listed(
+        table(
+            rule=key,
+            events=listed(text),
+            ns=number,
+            rate=number,
+            percent=number,
+            share=number,
+            alone=listed(text),
+            findings=listed(text),
+        )
+    ),
+    findings=listed(
+        table(
+            level=word(*LEVELS, instead="note"),
+            kind=key,
+            rule=text,
+            text=key,
+            instead=key,
+            saves_ns=number,
+            saves_percent=number,
+        )
+    ),
 )
 
 TRIAL = table(
@@ -353,6 +387,7 @@ HOST = table(
         wrong_output=listed(text),
         unseen=_UNSEEN,
     ),
+    rules=RULES_AUDIT,
     trial=TRIAL,
     previous=PREVIOUS,
     history=_history,

@@ -25,6 +25,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     answers,
     buffers,
@@ -34,6 +35,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     placement,
     policies,
     restore,
+    rule_selection,
     steps,
     syscall_set,
     verdicts,
@@ -65,6 +67,13 @@ def make(facts: Facts, given: Policy | None, cheaper: answers.Cheaper | None = N
     choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made, cheaper)
     made += _differing(settings, choices.settings)
     values = {item["key"]: item["to"] for item in made}
+    disabled = choices.disabled
+    if disabled is not None and placement.appends(facts["config"], place, release):
+        # The lists of all files are put together: the fragment holds ours only.
+        if made and (
+            rule_selection.KEY in values or placement.holds(facts["config"], place, rule_selection.KEY)
+        ):
+            values[rule_selection.KEY] = disabled.entries
     placement.refuse_overridden(values, facts["config"], place, release)
     needs = host_needs.around(facts, policy, driver, metrics.path, choices.step)
     made += needs.changes + _of_what_runs(facts)
@@ -106,7 +115,23 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         for path in facts["config"]["merge_keys"]
     ]
     found = [release.warning, choices.tight, choices.offer, *metrics.warnings]
-    return [text for text in found if text] + placement.findings(settings) + merged
+    named = choices.disabled.notes if choices.disabled else []
+    return (
+        [text for text in found if text]
+        + placement.findings(settings)
+        + merged
+        + named
+        + _advice(facts, choices)
+    )
+
+
+def _advice(facts: Facts, choices: _Choices) -> list[str]:
+    """What would save most in the rules, where the thread that evaluates them is the bottleneck."""
+    known = facts["syscalls"]
+    audit = known.get("audit") if known else None
+    if audit is None or choices.verdict["bottleneck"] != "consumer":
+        return []
+    return listed_audits.advice(audit)
 
 
 def _replaced(facts: Facts, place: placement.Target, values: dict[str, Any]) -> list[str]:
@@ -249,6 +274,7 @@ class _Choices(NamedTuple):
     settings: tuple[Setting, ...]
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
+    disabled: rule_selection.Disabled | None
 
 
 def _choose(
@@ -283,6 +309,9 @@ def _choose(
     taken = second if second.name else first
     if not needs:
         verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls, cheaper)
+    disabled, unknown = _disabled(case, settings, place)
+    if disabled is not None:
+        wanted += _disabling(settings, disabled, facts, place)
     return _Choices(
         verdict,
         taken,
@@ -292,8 +321,44 @@ def _choose(
         second.offer,
         (*second.settings, *wanted),
         second.syscalls,
-        needs,
+        needs or unknown,
+        disabled,
     )
+
+
+def _disabled(
+    case: Case, settings: Settings, place: placement.Target
+) -> tuple[rule_selection.Disabled | None, Literal["syscalls"] | None]:
+    """What policy disables of this host's rules, and what the plan lacks to say so. None: `rules` is not
+    ours."""
+    if not rule_selection.asked(case.policy):
+        held = placement.holds(case.facts["config"], place, rule_selection.KEY)
+        return (rule_selection.Disabled([], "policy disables no rule any more", []) if held else None), None
+    if not settings.has(rule_selection.KEY):
+        raise PlanError(
+            "falco_tune_disabled_* is set, but Falco %s can't disable rules by its configuration (since "
+            "0.38)" % case.release
+        )
+    known = case.facts["syscalls"]
+    if known is None:
+        return None, "syscalls"
+    if known["reason"]:
+        raise PlanError("falco_tune_disabled_* cannot be applied: %s" % known["reason"])
+    return rule_selection.choose(case.policy, known), None
+
+
+def _disabling(
+    settings: Settings, disabled: rule_selection.Disabled, facts: Facts, place: placement.Target
+) -> list[Setting]:
+    """The setting that disables rules, where it is not in force."""
+    now = settings.value(rule_selection.KEY)
+    if disabled.entries:
+        if rule_selection.in_force(now, disabled.entries):
+            return []
+        return [Setting(rule_selection.KEY, rule_selection.whole(now, disabled.entries), disabled.why)]
+    if now and placement.holds(facts["config"], place, rule_selection.KEY):
+        return [Setting(rule_selection.KEY, [], disabled.why or "policy disables no rule of this host")]
+    return []
 
 
 def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffers, str | None]:
