@@ -124,6 +124,9 @@ class _Reader:
         plain = not event.style and event.tag is None  # a tag makes it a text, as in yaml-cpp
         data = None if plain and event.value in NULLS else event.value
         line = event.start_mark.line + 1
+        if event.tag and event.tag.endswith(","):
+            # Without libyaml, and with it before 0.2.3, [!open, close] has one value, and two for Falco.
+            raise Unreadable("a value that begins with ! stands before a comma: quote it", line)
         if data and not data.isascii() and _HALF_PAIRS.search(data):
             # libyaml refuses these itself.
             raise Unreadable("not YAML: half of a surrogate pair is no character", line)
