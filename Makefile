@@ -87,6 +87,10 @@ conformance: setup ## the simulator against recordings of Falco; FALCO_BIN=/usr/
 parity: setup ## what a real Falco loses under a narrowed selection was named before; FALCO_BIN=/usr/bin/falco, as root
 	@$(call pytest,tests/parity,-s)
 
+.PHONY: load
+load: setup ## verdicts on a real Falco under loads whose bottleneck is known; FALCO_BIN=/usr/bin/falco, as root
+	@$(call pytest,tests/load,-s)
+
 .PHONY: integration
 integration: setup ## playbooks and roles on directory hosts, and on containers with systemd
 	@tests/machines/packages prometheus

@@ -19,6 +19,8 @@ description:
   - C(falco_healthy) has hosts whose Falco lost at most O(drops_percent).
   - C(falco_unknown) has all others, among them the hosts of earlier inventory sources that Prometheus does
     not know. Prometheus cannot tell about them; an audit can.
+  - C(falco_sample) has O(sample_percent) of all hosts in addition, others each day. An audit of them finds
+    out whether Prometheus is right.
   - The variable C(falco_prometheus) of each host has its C(state), the C(reason) for it, Falco's C(release),
     C(age) (seconds since the last sample), C(events), C(drops), C(drops_percent), and the C(labels) of the
     target.
@@ -131,6 +133,10 @@ options:
     description: Percent of events. A host that lost more is in C(falco_dropping).
     type: float
     default: 1.0
+  sample_percent:
+    description: Percent of the hosts that are in C(falco_sample). V(0) leaves the group empty.
+    type: float
+    default: 2.0
 """
 
 EXAMPLES = r"""
@@ -143,7 +149,7 @@ selector: job="falco"
 ---
 # Groups for the hosts of another inventory, whose names have no domain:
 #   ansible-playbook falcotune.fleet.audit_falco -i inventory.yml -i falco.prometheus.yml --become
-#     --limit 'falco_dropping:falco_blind:falco_stale:falco_unknown'
+#     --limit 'falco_dropping:falco_blind:falco_stale:falco_unknown:falco_sample'
 plugin: falcotune.fleet.prometheus
 url: https://mimir.example.com/prometheus
 headers:
@@ -257,13 +263,20 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             form["time"] = "%.3f" % at
         deadline = time.monotonic() + self.get_option("timeout")
         try:
-            with self._open(urlencode(form).encode()) as response:
-                return self._body(response, deadline)
-        except HTTPError as error:
-            said = answers.refusal(self._body(error, deadline)) if error.fp else ""
-            raise answers.AnswerError("HTTP status %d. %s" % (error.code, said)) from None
+            with self._response(urlencode(form).encode()) as response:
+                body = self._body(response, deadline)
         except (OSError, HTTPException, ConnectionError) as error:  # the last one is Ansible's
             raise answers.AnswerError(fitted(str(error), 300)) from None
+        if response.status >= 300:
+            raise answers.AnswerError("HTTP status %d. %s" % (response.status, answers.refusal(body)))
+        return body
+
+    def _response(self, form):
+        """The answer, whatever its status. Raises AnswerError where the options make no request."""
+        try:
+            return self._open(form)
+        except HTTPError as error:
+            return error
         except ValueError as error:
             raise answers.AnswerError("the request cannot be made: %s" % fitted(str(error), 300)) from None
 
@@ -312,6 +325,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def _group(self, hosts, limits):
         groups = {state: self.inventory.add_group("falco_" + state) for state in monitored.STATES}
+        sample, percent = self.inventory.add_group("falco_sample"), self.get_option("sample_percent")
+        day = int(time.time() // 86400)
         known, wanted = set(self.inventory.hosts), self.get_option("hosts")
         if wanted == "known" or (wanted == "auto" and known):
             self._warn("hosts that no earlier inventory source has are left out", sorted(set(hosts) - known))
@@ -323,6 +338,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             hosts[name] = monitored.absent(limits.remember)
         for name, found in hosts.items():
             self.inventory.add_host(name, group=groups[found["state"]])
+            if monitored.sampled(name, percent, day):
+                self.inventory.add_child(sample, name)
             self.inventory.set_variable(name, "falco_prometheus", _untemplated(found))
             self._construct(name)
 

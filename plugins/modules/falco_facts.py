@@ -251,6 +251,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import records, yaml_text
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import (
     command_line,
+    detach,
     host,
     processes,
     programs,
@@ -263,6 +264,9 @@ DEFAULT_MAIN = "/etc/falco/falco.yaml"
 # Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/verdicts.py has the
 # same line).
 LONG_LIFE = 86400
+# Seconds. The programs that are asked have time limits of their own: systemctl 60, falco --version 30,
+# journalctl 10, and falco -L and its dry run 120 each. A busy host reads its files in less than a second.
+AROUND, AROUND_RULES = 120, 360
 
 
 def version_of(binary, record, environment=None):
@@ -492,10 +496,8 @@ def memory_facts(root, unit):
     around it.
     """
     unit = unit or {}
-    named = [systemd.number(unit.get(name)) for name in ("MemoryMax", "MemoryHigh", "MemoryLimit")]
-    limits = [value for value in named if value] + host.memory_limits(root, unit.get("ControlGroup"))
     used = systemd.number(unit.get("MemoryCurrent"))
-    return dict(host.memory(root), limit=min(limits) if limits else None, used=used)
+    return dict(host.memory(root), limit=processes.memory_limit(root, unit), used=used)
 
 
 def falco_facts(root, unit, process, start, started, record):
@@ -600,6 +602,14 @@ def gather(params):
     return result
 
 
+def patience(params):
+    """Seconds that all of this may take: what it waits for on purpose, and AROUND, or AROUND_RULES."""
+    waits = params["observe_seconds"] + params["profile_seconds"]
+    if params["prometheus_url"]:
+        waits += params["prometheus_seconds"]
+    return waits + (AROUND_RULES if params["rules"] else AROUND)
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -639,7 +649,11 @@ def main():
             msg="profile_seconds is %s: expected 0, or %s to %s"
             % (module.params["profile_seconds"], shortest, longest)
         )
-    module.exit_json(changed=False, ansible_facts={"falco": gather(module.params)})
+    try:
+        found = detach.within(patience(module.params), lambda: gather(module.params))
+    except detach.Late as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, ansible_facts={"falco": found})
 
 
 if __name__ == "__main__":

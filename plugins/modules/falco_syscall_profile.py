@@ -49,6 +49,11 @@ options:
         knows.
     type: str
     default: ""
+  facts:
+    description:
+      - What P(falcotune.fleet.falco_facts#module) returned. With it, a host whose Falco watches no system
+        calls is refused, and an empty O(release) is that of its Falco.
+    type: dict
 notes:
   - A 64-bit kernel that runs 32-bit programs counts their calls under the number that they have in the 32-bit
     table, so under another name (V(tracefs) only).
@@ -177,6 +182,7 @@ def main():
                 "default": list(syscall_counts.MEANS),
             },
             "release": {"type": "str", "default": ""},
+            "facts": {"type": "dict"},
         },
         supports_check_mode=True,
     )

@@ -14,6 +14,7 @@ ordinary key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import yaml
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEEPER = "values are nested deeper than %d levels"
+_HALF_PAIRS = re.compile("[\ud800-\udfff]")
 # Plain texts that yaml-cpp reads as null (include/yaml-cpp/null.h).
 NULLS = ("", "~", "null", "Null", "NULL")
 
@@ -124,6 +126,9 @@ class _Reader:
 
     def scalar(self, event: Any) -> None:
         text, line = event.value, event.start_mark.line + 1
+        if text and not text.isascii() and _HALF_PAIRS.search(text):
+            # libyaml refuses these itself.
+            raise Unreadable("not YAML: half of a surrogate pair is no character", line)
         self._count(1, line)
         plain = not event.style and event.tag is None  # a tag makes it a text, as in yaml-cpp
         self._put(Value(None if plain and text in NULLS else text, line, plain), 1, event.anchor)
@@ -173,6 +178,9 @@ def documents(text: str | bytes, deepest: int, most: int) -> Iterator[Document]:
         if "nesting depth" in what:  # libyaml 0.2.6 and newer refuse it before the event is seen here
             what = DEEPER % deepest
         raise Unreadable(what, mark.line + 1 if mark else 1) from None
-    except (yaml.YAMLError, UnicodeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        if isinstance(error, Unreadable):
+            raise
+        # Without libyaml a character beyond Unicode, "\\UFFFFFFFF", is a ValueError of Python's.
         what = " ".join(str(error).split())[:200] or type(error).__name__
         raise Unreadable("not YAML: %s" % what, 1) from None

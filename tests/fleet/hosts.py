@@ -544,7 +544,9 @@ class Host:
             (os.killpg if leader else os.kill)(pid, signal.SIGKILL)
         while self.processes():
             time.sleep(0.02)
-        shutil.rmtree(self.root / "run/systemd")
+        # Whatever systemctl of before is still on its way writes where nobody looks.
+        (self.root / "run/systemd").rename(self.root / "run/before-the-boot")
+        shutil.rmtree(self.root / "run/before-the-boot", ignore_errors=True)
         (self.root / "run/systemd/units").mkdir(parents=True)
         done = self.systemctl("isolate", "multi-user.target")
         if done.returncode:

@@ -32,7 +32,7 @@ class Prometheus:
         return shutil.which("prometheus") is not None and shutil.which("promtool") is not None
 
     def start(self) -> None:
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": [str(path) for path in self.rules],
                   "scrape_configs": [
                       {"job_name": job, "static_configs": [

@@ -113,6 +113,7 @@ class Host:
     since: float | None = 2000.0
     private_tmp: bool = True
     protect_system: str = "full"
+    user: str = "root"
     read_write_paths: list = dataclasses.field(default_factory=list)
     mtimes: dict = dataclasses.field(default_factory=dict)
     unreadable: dict = dataclasses.field(default_factory=dict)
@@ -145,7 +146,8 @@ class Host:
         service = {"manager": None, "unit": None, "reason": "systemd has no unit of Falco's packages"}
         if self.unit:
             service = {
-                "manager": "systemd", "unit": self.unit, "state": self.state, "exec_start": self.argv, "user": "root",
+                "manager": "systemd", "unit": self.unit, "state": self.state, "exec_start": self.argv,
+                "user": self.user, "group": self.user,
                 "limits": {"cpu_quota": self.quota, "cpu_weight": self.weight, "nice": self.nice, "memory_max": self.limit},
                 "sandbox": {"private_tmp": self.private_tmp, "protect_system": self.protect_system,
                             "read_write_paths": list(self.read_write_paths)},

@@ -133,19 +133,42 @@ def command(unit, process):
 def start_environment(unit, process, texts=()):
     """The variables for a program of Falco's that we start.
 
-    All that root has written into the unit (Environment=); of the process, if it is root's, HOST_ROOT,
-    FALCO_* and what Falco's files name as ${NAME}, but nothing that the dynamic loader reads. texts: those
-    files.
+    Of the unit (Environment=) all, if it runs Falco as root; else, and of a process that is root's,
+    HOST_ROOT, FALCO_* and what Falco's files name as ${NAME}. The dynamic loader gets libraries of root's
+    only: what the unit's user may load as itself, root must not. texts: those files.
     """
     named = set()
     for text in texts:
         named.update(re.findall(r"\$\{([^}]*)\}", text or ""))
-    found = systemd.environment(unit) if unit else {}
+    found = _of_unit(unit, named) if unit else {}
     shown = process.environment() if process and process.is_roots() else None
     for name, value in (shown or {}).items():
-        if name == "HOST_ROOT" or name.startswith("FALCO_") or name in named and not name.startswith("LD_"):
+        if _wanted(name, named):
             found[name] = value
     return found
+
+
+def _wanted(name, named):
+    return name == "HOST_ROOT" or name.startswith("FALCO_") or name in named and not name.startswith("LD_")
+
+
+def _of_unit(unit, named):
+    """The variables of a unit that a program of Falco's gets from us. named: what Falco's files name."""
+    as_root = unit.get("User") in (None, "", "root", "0")
+    return {
+        name: value
+        for name, value in systemd.environment(unit).items()
+        if (programs.only_roots(name, value) if name.startswith("LD_") else as_root or _wanted(name, named))
+    }
+
+
+def memory_limit(root, unit, names=("MemoryMax", "MemoryHigh", "MemoryLimit")):
+    """The smallest limit of the unit's memory in bytes, or None: its own, by these names, or that of its
+    cgroup or of a slice around it.
+    """
+    named = [systemd.number(unit.get(name)) for name in names]
+    limits = [value for value in named if value] + host.memory_limits(root, unit.get("ControlGroup"))
+    return min(limits) if limits else None
 
 
 def started_at(root, start_ticks):

@@ -9,6 +9,7 @@ lost. Why it loses them, what would help, and whether the host differs from its 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -88,6 +89,15 @@ def judge(given: Mapping[str, list[Sample]], naming: Naming, limits: Limits) -> 
 def absent(remember: str) -> Monitored:
     """A host that Prometheus does not know."""
     return _result("unknown", NOT_SERIES % remember, {})
+
+
+def sampled(name: str, percent: float, day: int) -> bool:
+    """Whether it is a host's turn to be looked at, whatever Prometheus says of it. Each host has one turn in
+    100 / percent days, and no day has many more turns than another."""
+    if percent <= 0:
+        return False
+    days = max(1, round(100 / percent))
+    return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) % days == day % days
 
 
 def _by_target(samples: Iterable[Sample]) -> dict[Target, list[Sample]]:

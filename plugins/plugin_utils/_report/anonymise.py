@@ -26,6 +26,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, syscall_names
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import ENGINES, UNIT_DRIVERS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import auditor
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
@@ -35,7 +36,6 @@ _EPOCH = shape.unix(EPOCH) or 0
 
 UNITS = tuple(UNIT_DRIVERS)
 SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus", "between audits")
-BASES = ("counters", "drop alerts")
 CATEGORIES = (
     "clone_fork",
     "execve",
@@ -296,6 +296,15 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
             host["verdict"],
             advice=names.text(host["verdict"]["advice"]),
             reasons=names.texts(host["verdict"]["reasons"]),
+            answer=host["verdict"]["answer"]
+            and dict(
+                host["verdict"]["answer"],
+                text=names.text(host["verdict"]["answer"]["text"]),
+                **{
+                    name: names.texts(host["verdict"]["answer"][name])
+                    for name in ("tried", "takes", "gave_up")
+                },
+            ),
         ),
         "plan": host["plan"] and _plan(host["plan"], names),
         "drift": [
@@ -318,6 +327,7 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
             **{kind: names.rules(host["sight"][kind]) for kind in ("blind", "half_blind", "wrong_output")},
             "unseen": _unseen(host["sight"]["unseen"], names),
         },
+        "rules": host["rules"] and _rules(host["rules"], names),
         "trial": host["trial"] and _trial(host["trial"], names, shift),
         "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
         "history": [[row[0] + shift, *row[1:]] for row in host["history"]],
@@ -328,7 +338,7 @@ def _window(window: Part, names: _Names) -> Part:
     return dict(
         window,
         source=names.word("text", window["source"], SOURCES),
-        basis=names.word("text", window["basis"], EVIDENCE_BASES),
+        basis=names.word("text", window["basis"], windows.BASES),
         voided=names.text(window["voided"]),
         drops_by_category=names.counts("category", window["drops_by_category"], CATEGORIES),
         userspace=names.counts("counter", window["userspace"], (*windows.USERSPACE, "n_threads")),
@@ -402,6 +412,31 @@ def _syscalls(chosen: Part, names: _Names) -> Part:
         ],
         warnings=names.texts(chosen["warnings"]),
     )
+
+
+def _rules(audit: Part, names: _Names) -> Part:
+    """Numbers and kinds; texts of findings quote conditions, so they stay on the host."""
+    numbers = ("ok", "rules_total", "rules_enabled", "basis", "percent")
+    return {
+        **{name: audit[name] for name in numbers},
+        "cost": None,
+        "digest": None,
+        "weights": [
+            {
+                **item,
+                "rule": names.call("rule", item["rule"]),
+                "events": names.events(item["events"]),
+                "alone": names.events(item["alone"]),
+                "findings": [kind for kind in item["findings"] if kind in auditor.KINDS],
+            }
+            for item in audit["weights"]
+        ],
+        "findings": [
+            {**item, "rule": item["rule"] and names.call("rule", item["rule"]), "text": "", "instead": ""}
+            for item in audit["findings"]
+            if item["kind"] in auditor.KINDS
+        ],
+    }
 
 
 def _trial(trial: Part, names: _Names, shift: int) -> Part:

@@ -68,8 +68,8 @@ def production_rules(text: str | None, facts: Facts, release: Release) -> tuple[
     selection = _untrusted.sequence(effective.get("rules"))
     try:
         found = listing.parse(text, release, str(effective.get("priority") or "debug"), selection)
-    except ValueError as error:
-        return [], str(error)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return [], "what the host sent can't be read: %s" % error
     return found["rules"], found["reason"]
 
 

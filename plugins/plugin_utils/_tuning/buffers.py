@@ -22,12 +22,14 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text
 
 MIB = 1 << 20
 
 # Bytes that an event takes in a ring, header and padding included: 56 (dup, close) to 335 (a failing open of
 # a long path), 80 for open and close together; measured on Falco 0.44.1.
 BYTES_PER_EVENT = 80
+LEAST_BYTES_PER_EVENT = 56
 
 # The guide's upper line: above 3 000 events a second and CPU, Falco has a hard time.
 GUIDE_EVENTS_PER_CPU = 3000
@@ -87,6 +89,25 @@ def layout(driver: str, online: int, preset: int, cpus_for_each_buffer: int | No
     }
 
 
+# Of the lost events, the percent on one ring from which it is a case of its own.
+HOT = 80.0
+
+
+def hot_ring(driver: str, online: int, group: int | None, drops: int, worst: list[list[int]]) -> set[int]:
+    """The CPUs of the one ring of several that lost HOT percent of the events, or an empty set.
+
+    worst: [CPU, lost events] of each. CPUs are taken to be numbered without gaps.
+    """
+    width = effective_cpus(2 if group is None else group, online) if driver == "modern_ebpf" else 1
+    lost: dict[int, int] = {}
+    for cpu, number in worst:
+        lost[cpu // width] = lost.get(cpu // width, 0) + number
+    ring = max(lost, key=lambda item: (lost[item], item), default=None)
+    if ring is None or count(driver, online, group) < 2 or 100.0 * lost[ring] < HOT * drops:
+        return set()
+    return set(range(ring * width, min(online, (ring + 1) * width)))
+
+
 def seconds_bridged(
     driver: str, online: int, preset: int, cpus_for_each_buffer: int, rate_per_cpu: float
 ) -> float:
@@ -105,27 +126,21 @@ def budget(memory: Mapping[str, int | None], policy: Policy) -> Budget:
     bounds: list[tuple[float, str]] = []
     if total:
         share = policy["memory_share_percent"]
-        bounds.append((total * share // 100, "%.10g %% of %s" % (share, human(total))))
+        bounds.append((total * share // 100, "%.10g %% of %s" % (share, bytes_text(total))))
     if available is not None:
         share = policy["available_share_percent"]
-        bounds.append((available * share // 100, "%.10g %% of the %s available" % (share, human(available))))
+        bounds.append(
+            (available * share // 100, "%.10g %% of the %s available" % (share, bytes_text(available)))
+        )
     if limit:
         rest = max(0, limit - (memory.get("used") or 0))
-        bounds.append((rest, "the unit's memory limit of %s less what Falco uses" % human(limit)))
+        bounds.append((rest, "the unit's memory limit of %s less what Falco uses" % bytes_text(limit)))
     if policy.get("max_bytes"):
         bounds.append((policy["max_bytes"], "the policy's buffer_max_bytes"))
     if not bounds:
         return {"bytes": None, "bound": "unknown: the host's memory could not be read"}
     least = min(bounds, key=lambda bound: bound[0])
     return {"bytes": int(least[0]), "bound": least[1]}
-
-
-def human(size: float) -> str:
-    """Bytes for people, in binary units."""
-    for unit, width in (("GiB", 1 << 30), ("MiB", MIB), ("KiB", 1 << 10)):
-        if size >= width:
-            return "%.10g %s" % (round(size / float(width), 1), unit)
-    return "%d B" % size
 
 
 def tight(machine: Machine, chosen: ChosenBuffers) -> str | None:
@@ -136,7 +151,7 @@ def tight(machine: Machine, chosen: ChosenBuffers) -> str | None:
     return (
         "the ring buffers take %s while Falco starts, and their limit is %s (%s); they are kept, since "
         "nothing measured asks for smaller ones: raise the limit"
-        % (human(chosen["bytes_at_load"]), human(room["bytes"]), room["bound"])
+        % (bytes_text(chosen["bytes_at_load"]), bytes_text(room["bytes"]), room["bound"])
     )
 
 
@@ -312,7 +327,7 @@ def _fitted(machine: Machine, room: _Room, choice: _Choice, fixed: bool, most: i
     if preset == choice.preset:
         return choice
     reason = "the budget of %s (%s) binds: preset %d instead of %d" % (
-        human(room.limit["bytes"] or 0),
+        bytes_text(room.limit["bytes"] or 0),
         room.limit["bound"],
         preset,
         choice.preset,
@@ -325,11 +340,11 @@ def _no_room(machine: Machine, room: _Room, preset: int, group: int | None, fixe
         "no buffers fit the budget of %s (%s): preset %d on %d CPUs takes %s with %s while it loads; raise "
         "the budget%s"
         % (
-            human(room.limit["bytes"] or 0),
+            bytes_text(room.limit["bytes"] or 0),
             room.limit["bound"],
             preset,
             machine.online,
-            human(room.bytes_of(preset, group)),
+            bytes_text(room.bytes_of(preset, group)),
             machine.driver,
             " or lower the preset that the policy sets" if fixed else ", or let more CPUs share a buffer",
         )

@@ -14,6 +14,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import conf
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import rule_selection
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 
 
@@ -55,6 +57,20 @@ def _block(key: str) -> str:
     return key.split(".")[0]
 
 
+def holds(config: Config, place: Target, block: str) -> bool:
+    """Whether our own fragment holds a block."""
+    return place.layout == "dropin" and any(
+        item["path"] == place.path and block in item["keys"] for item in config["files"]
+    )
+
+
+def appends(config: Config, place: Target, release: Release) -> bool:
+    """Whether Falco appends the lists of our fragment to those of the files before it."""
+    folder = _folder(config)
+    strategy = folder["strategy"] if folder else None
+    return place.layout == "dropin" and release.fragments == "strategy" and strategy != "override"
+
+
 def blocks(
     values: dict[str, Any], config: Config, place: Target, release: Release, driver: str
 ) -> dict[str, Any]:
@@ -73,6 +89,8 @@ def blocks(
     }
     for key, value in values.items():
         _set(found, key.split("."), value)
+    if found.get(rule_selection.KEY) == [] and len(found) > 1:
+        del found[rule_selection.KEY]
     if "engine" in found:
         # A block without kind selects kmod, whatever falco.yaml says.
         engine = found["engine"] if isinstance(found["engine"], dict) else {}
@@ -141,7 +159,7 @@ def findings(settings: Settings) -> list[str]:
             found.add("%s is set, but Falco %s does not read it" % (key.path, settings.release))
         elif not configuration.coerce(value, known)[0]:
             found.add(
-                "%s is %r, which Falco %s can't use; it takes its default %r"
-                % (key.path, value, settings.release, known.default)
+                "%s is %s, which Falco %s can't use; it takes its default %r"
+                % (key.path, value_text(value), settings.release, known.default)
             )
     return sorted(found)

@@ -9,14 +9,15 @@ a test holds the two together.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Policy
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS, PRIORITIES
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import auditor
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
 
 
@@ -126,10 +127,14 @@ _UNITS = (
 _INTERVAL = re.compile("^%s$" % "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS))
 
 
+# Characters of a duration. Python refuses to read numbers of thousands of digits.
+LONGEST_DURATION = 100
+
+
 def duration_ms(text: object) -> int:
     """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it
     (userspace/falco/app/actions)."""
-    match = _INTERVAL.match(re.sub(r"\s", "", str(text)))
+    match = _INTERVAL.match(re.sub(r"\s", "", str(text)[:LONGEST_DURATION]))
     if not match:
         return 0
     return sum(int(part) * width for part, (dummy, width) in zip(match.groups(), _UNITS, strict=True) if part)
@@ -214,6 +219,14 @@ def _names(value: Any) -> list[str]:
     return [item.strip() for item in value]
 
 
+def _findings(value: Any) -> list[str]:
+    names = _names(value)
+    known = [kind for kind in auditor.KINDS if kind not in ("syntax", "unknown_event")]
+    if not set(names) <= set(known):
+        raise ValueError("a list of kinds of findings: %s" % ", ".join(known))
+    return names
+
+
 def _base_syscalls(value: Any) -> dict[str, Any]:
     wanted = (
         "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all "
@@ -296,12 +309,17 @@ OPTIONS = {
     "protected_tags": Option([], _names),
     "protected_priority": Option("critical", _choice("none", *PRIORITIES)),
     "profile_seconds": Option(5.0, _profile_seconds),
+    # Which rules are disabled.
+    "disabled_rules": Option([], _names),
+    "disabled_tags": Option([], _names),
+    "disabled_findings": Option([], _findings),
     # How a change is applied.
     "restart_ok": Option(True, _bool),
     "apply": Option("restart", _choice("restart", "reload")),
     "healthy_deadline": Option(120, _integer(5, 3600)),
     "min_healthy_time": Option(5, _integer(0, 3000)),
     "rollback_to": Option("previous", _choice("previous", "original")),
+    "kept_changes": Option(20, _integer(1, 1000)),
     "evidence": Option("auto", _choice("auto", "counters", "process")),
     "auto_revert": Option(True, _bool),
     # How a fleet is rolled. One rollout has one value of each.
@@ -332,12 +350,6 @@ FLEET = (
 )
 
 
-def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """' (did you mean X?)' or nothing. The prefix that all names share says nothing about likeness."""
-    close = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return " (did you mean %s%s?)" % (prefix, close[0]) if close else ""
-
-
 # Variables with the role's prefix that are its results. Roles hand over every falco_tune_ variable of a host.
 RESULTS = ("falco_tune_restart_required", "falco_tune_rollout")
 
@@ -355,7 +367,7 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
         if name not in OPTIONS:
             raise PolicyError(
                 "%s is not a known policy key%s"
-                % (key, nearest(name, OPTIONS, prefix if key.startswith(prefix) else ""))
+                % (key, hint(name, OPTIONS, prefix if key.startswith(prefix) else ""))
             )
         try:
             policy[name] = OPTIONS[name].check(value)

@@ -115,6 +115,7 @@ def _from_policy(state: str, policy: Policy) -> Request:
         "unit": policy["unit"],
         "apply": policy["apply"],
         "rollback_to": policy["rollback_to"],
+        "kept_changes": policy["kept_changes"],
         "content": "",
         "layout": None,
         "target": "/nonexistent",
@@ -248,6 +249,10 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
         "release": plan["release"],
         "before": _before(plan["verdict"]),
     }
+    if step["predicted"] is not None:
+        made["predicted"] = step["predicted"]
+    if step["name"] == "buffers" and plan["buffers_before"]:
+        made["replaced"] = {name: plan["buffers_before"][name] for name in step["to"]}  # type: ignore[literal-required]
     # What the system calls were before: a step that has no effect is taken back.
     if plan["syscalls_before"] and "custom_set" in step["to"]:
         made["replaced"] = plan["syscalls_before"]

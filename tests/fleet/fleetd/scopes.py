@@ -42,6 +42,9 @@ def main():
             raise units.Failure("Call failed: Invalid argument")
         os.makedirs(FOLDER, exist_ok=True)
         files.write_json("%s/%s" % (FOLDER, name), found)
+        for pid in found["PIDs"]:
+            os.makedirs("%s/proc/%d" % (files.ROOT, pid), exist_ok=True)
+            files.write_text("%s/proc/%d/cgroup" % (files.ROOT, pid), "0::/system.slice/%s\n" % name)
     except units.Failure as failure:
         print(failure, file=sys.stderr, flush=True)
         status = failure.status

@@ -131,7 +131,9 @@ class Supervisor:
         child = os.fork()
         if child == 0:
             if os.fork() == 0:
-                os.close(writer)
+                # None of the supervisor's own, whose end others wait for.
+                os.closerange(3, reader)
+                os.closerange(reader + 1, 1024)
                 signal.pthread_sigmask(signal.SIG_SETMASK, [])
                 with os.fdopen(reader, errors="replace") as stream:
                     for line in stream:

@@ -25,7 +25,7 @@ class Half(falco_facts.ActionModule):
 
 @pytest.fixture(autouse=True)
 def base(monkeypatch):
-    monkeypatch.setattr(falco_facts.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(falco_facts.HostAction, "run", lambda self, tmp=None, task_vars=None: {})
 
 
 def run(half):

@@ -4,8 +4,11 @@
 """The inventory plugin prometheus against servers that are slow, lie, refuse, redirect or are too large."""
 
 import base64
+import datetime
 import http.server
+import ipaddress
 import json
+import ssl
 import threading
 import time
 from urllib.parse import parse_qs
@@ -18,6 +21,10 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.falcotune.fleet.plugins.inventory import prometheus
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import queries
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 OPTIONS = yaml.safe_load(prometheus.DOCUMENTATION)["options"]
 CONSTRUCTED = {"strict": False, "compose": {}, "groups": {}, "keyed_groups": [], "use_extra_vars": False, "leading_separator": True}
@@ -54,7 +61,7 @@ def server():
     """server(answer) → a URL. answer(handler, query) writes to the handler; asked holds (headers, form) of each request."""
     started = []
 
-    def start(answer):
+    def start(answer, context=None):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
@@ -68,9 +75,12 @@ def server():
                 pass
 
         found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if context:
+            found.socket = context.wrap_socket(found.socket, server_side=True)
+            found.handle_error = lambda *dummy: None  # clients that hang up on a certificate
         threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
         started.append(found)
-        return "http://127.0.0.1:%d/prom/" % found.server_port
+        return "%s://127.0.0.1:%d/prom/" % ("https" if context else "http", found.server_port)
 
     start.asked = []
     yield start
@@ -142,6 +152,38 @@ def test_who_asks(server):
     assert basic["Authorization"] == "Basic " + base64.b64encode(b"falco:s3:cret").decode()
     assert {name.lower(): value for name, value in basic.items()}["x-scope-orgid"] == "a"
     assert bearer["Authorization"] == "Bearer t0ken"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """(certificate, key) of 127.0.0.1, which signs itself, and is server and client here."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .add_extension(x509.BasicConstraints(True, None), True).sign(key, hashes.SHA256()))
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+def test_certificates_of_both_sides(server, certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    context.load_verify_locations(certificate[0])
+    context.verify_mode = ssl.CERT_REQUIRED
+    url = server(fleet({"web-01:8765": 0}), context)
+    client = {"client_cert": certificate[0], "client_key": certificate[1]}
+    groups, _inventory = Plugin(url=url, ca_path=certificate[0], **client).run()
+    assert groups["falco_healthy"] == ["web-01"]
+    asked = len(server.asked)
+    assert "ertificate" in failed(url, **client)  # its authority is unknown
+    assert failed(url, ca_path=certificate[0])  # the server wants a client's
+    assert len(server.asked) == asked
 
 
 def test_only_hosts_of_the_inventory_where_there_is_one(server):
@@ -217,9 +259,10 @@ def test_errors_say_which_server_and_query(server, status, data, said):
     assert said in text and url.rstrip("/") in text and "query known" in text
 
 
-def test_a_connection_that_breaks_off(server):
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_connection_that_breaks_off(server, status):
     def broken(handler, _query):
-        handler.send_response(200)
+        handler.send_response(status)
         handler.send_header("Content-Length", "1000")
         handler.end_headers()
         handler.wfile.write(b'{"status":')

@@ -17,8 +17,16 @@ BESIDE = {PREFIX + "hosts", PREFIX + "report_hosts", PREFIX + "result"}
 
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 SPECS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]
-MODULE = (ROOT / "plugins/modules/falco_report.py").read_text()
-DOCUMENTATION = yaml.safe_load(re.search(r'DOCUMENTATION = r"""(.*?)"""', MODULE, re.S).group(1))
+
+
+def documentation(module):
+    text = (ROOT / "plugins/modules" / (module + ".py")).read_text()
+    return yaml.safe_load(re.search(r'DOCUMENTATION = r"""(.*?)"""', text, re.S).group(1))
+
+
+# The hosts' module takes the question for rules, the report's module everything else.
+DOCUMENTATION = documentation("falco_report")
+DOCUMENTATION["options"]["rules"] = documentation("falco_facts")["options"]["rules"]
 
 
 @pytest.mark.parametrize("entry", ["main", "report"])

@@ -4,11 +4,16 @@
 """Which two snapshots make a pair, and which source it is taken from."""
 
 import http.server
+import itertools
 import json
+import os
+import socket
 import threading
+import time
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import processes
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import prometheus, snapshots
 from ansible_collections.falcotune.fleet.tests.unit.falco_output import (
     RELOAD, START, alert_line, line, lines, minutes, pair_of, text_line, written)
 
@@ -166,6 +171,43 @@ def test_two_scrapes(monkeypatch):
     assert found["seconds"] >= 0.3 and found["bytes_read"] == len(_body(100)) + len(_body(300, 4))
 
 
+def test_whoever_drips_is_not_waited_for():
+    """The time-out of a socket begins anew with each byte: a listener could hold an audit for hours."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip():
+        connection, _address = listener.accept()
+        with connection:
+            try:
+                for byte in itertools.chain(b"HTTP/1.1 200 OK\r\n", itertools.cycle(b"X-Drip: 1\r\n")):
+                    connection.send(bytes((byte,)))
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    text, reason = prometheus.scrape("http://127.0.0.1:%d/metrics" % listener.getsockname()[1], 1000, 0.5)
+    listener.close()
+    thread.join(10)
+    assert text is None and "no whole answer within 0.5 s" in reason and not thread.is_alive()
+
+
+def test_a_foreign_listener_is_not_asked():
+    """Its port is free while Falco is down, and anybody may open it."""
+    ours, others = processes.Process("", os.getpid()), processes.Process("", 1)
+    with Served((200, _body(100))) as served:
+        assert not prometheus.foreign(ours, served.url)
+        if os.geteuid() == 0:
+            assert prometheus.foreign(others, served.url)
+            source = {"url": served.url, "seconds": 0.1, "scrape_ok": True, "foreign": lambda: prometheus.foreign(others, served.url)}
+            found = snapshots.gather({"prometheus": source})
+            assert "another process than Falco listens at %s" % served.url in found["reason"] and served.asked == []
+        with socket.create_server(("127.0.0.2", served.server.server_port)):
+            assert not prometheus.foreign(ours, served.url)
+    assert not prometheus.foreign(others, served.url)  # nobody listens there
+
+
 @pytest.mark.parametrize("answers,word", [
     ([(200, _body(100)), (200, _body(50))], "went down) between the two scrapes"),
     ([(200, _body(100)), (200, _body(500, start=6))], "restart between the two scrapes"),
@@ -258,3 +300,26 @@ def test_snapshots_without_kernel_counters_are_told_from_none(tmp_path):
     # One with counters is a measurement.
     path.write_text(uncounted(1) + uncounted(2, **{"scap.n_evts": 7}))
     assert "uncounted" not in snapshots.gather({"metrics_file": str(path)})
+
+
+def counted(at, events, drops, **more):
+    return json.dumps({"hostname": "h", "output_fields": dict({
+        "evt.source": "syscall", "evt.time": at * 10 ** 9, "falco.start_ts": 5, "falco.reload_ts": 5, "falco.version": "0.44.1",
+        "falco.num_evts": events, "scap.n_evts": events, "scap.n_drops": drops}, **more), "rule": "Falco internal: metrics snapshot",
+        "sample": at}).encode()
+
+
+def test_the_intervals_that_lost_most_and_the_cpus_that_did():
+    counts = [(100, 1000, 0), (130, 2000, 0), (160, 9000, 4000), (190, 10000, 4000), (220, 30000, 9000)]
+    lines = [counted(at, events, drops, **{"scap.n_evts_cpu_0": events, "scap.n_drops_cpu_0": drops - drops // 4,
+                                        "scap.n_evts_cpu_1": 5, "scap.n_drops_cpu_1": drops // 4, "scap.n_drops_cpu_2": 7})
+             for at, events, drops in counts]
+    found = snapshots.two_snapshots(reversed(lines), "metrics_file", 100)
+    assert found["intervals"] == {"count": 4, "losing": 2, "worst": [
+        {"ns": 30 * 10 ** 9, "events": 20000, "drops": 5000}, {"ns": 30 * 10 ** 9, "events": 7000, "drops": 4000}]}
+    assert found["cpus"] == {"count": 2, "worst": [[0, 6750], [1, 2250]]}
+
+
+def test_without_counters_of_cpus_none_are_told():
+    lines = [counted(at, 1000 * at, at) for at in (100, 200)]
+    assert snapshots.two_snapshots(reversed(lines), "metrics_file", 60)["cpus"] is None

@@ -158,6 +158,18 @@ def test_a_host_that_prometheus_does_not_know():
     assert monitored.absent("1d")["state"] == "unknown"
 
 
+@pytest.mark.parametrize(("percent", "days"), [(2, 50), (100, 1), (200, 1), (30, 3), (0.5, 200)])
+def test_every_host_has_one_turn(percent, days):
+    names = ["host-%04d" % number for number in range(1000)]
+    turns = [[name for name in names if monitored.sampled(name, percent, day)] for day in range(20000, 20000 + days)]
+    assert sorted(name for turn in turns for name in turn) == names
+    assert all(len(turn) < 3 * len(names) / days + 10 for turn in turns)
+
+
+def test_no_sample():
+    assert not any(monitored.sampled("host-%d" % number, 0, number) for number in range(1000))
+
+
 @pytest.mark.parametrize("selector", ["", 'job="falco"'])
 def test_no_more_than_twelve_queries_and_each_with_the_selector(selector):
     found = queries.queries(selector, "15m", "1d")

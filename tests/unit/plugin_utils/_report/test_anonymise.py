@@ -51,7 +51,7 @@ EMPTY = {"name": "", "status": "ok", "window": {"kernel": {}, "since_start": {}}
 OURS = set(texts_of(json.loads(json_csv.to_json(assembled(EMPTY)))))
 OURS |= {*shape.STATES, *shape.STATUSES, *shape.BOTTLENECKS, *shape.NEXT_STEPS, *shape.TIERS,
          *shape.DRIFTS, *models.RULES, *shape.BASES, *shape.TRIALS, *shape.MODES, *shape.TESTS}
-OURS |= {*anonymise.ENGINES, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.BASES, *anonymise.CATEGORIES, *anonymise.MEMORIES,
+OURS |= {*anonymise.ENGINES, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.windows.BASES, *anonymise.CATEGORIES, *anonymise.MEMORIES,
          *anonymise.EVIDENCE, *anonymise.PROOFS, *anonymise.PROPERTIES, *anonymise.SAID, *anonymise._WORDS, *anonymise._PARTS,
          *anonymise.TESTS, *anonymise.EVENTS, *("!" + name for name in anonymise.EVENTS),
          "source", "buffers", "bytes_each", "count", anonymise.EPOCH, "n_threads", *anonymise.windows.USERSPACE}

@@ -87,7 +87,7 @@ def test_an_unreadable_file_matters_only_where_falco_loads_it(path, loaded):
 def test_a_text_that_inflates_without_end_is_refused():
     message = Host().message()
     message["config_sources"]["files"][0]["data"] = packed("a" * (assembly.MAX_TEXT + 2))
-    assert "the host sent more than a configuration file may hold" in assembly.assemble(message)["config"]["reason"]
+    assert "the host sent more than 1048576 bytes; expected a configuration file" in assembly.assemble(message)["config"]["reason"]
 
 
 @pytest.mark.parametrize("version, reason", [
