@@ -172,3 +172,31 @@ def test_counters_of_cpus_that_do_not_fit_are_not_believed(wrong):
     pair = measured(events=1000, drops=500)
     pair["cpus"] = wrong
     assert Host(pair=pair).facts()["metrics"]["losing_cpus"] is None
+
+
+# Looks at a real 0.44.1 on two CPUs, twenty seconds after its start (tests/load): CPU seconds of the process and of its reading thread,
+# percent in a look of a second, Falco's own figure over the window and its error, events and lost ones in so many seconds.
+REAL = [
+    ("beside ten busy processes", (3.619, 15.53), (3.613, 15.079), (11.67, 87.75), (11.7, 2.2), (6121821, 2093130, 12.024), "starved"),
+    ("60 heavy rules", (12.431, 6.434), (12.424, 6.256), (67.97, 32.0), (63.9, 0.4), (4184509, 3768541, 13.0), "consumer"),
+    ("60 heavy rules beside ten busy processes", (4.229, 15.827), (4.223, 15.105), (12.03, 91.34), (11.6, 2.9),
+     (6132891, 6075595, 12.019), "consumer"),
+]
+
+
+@pytest.mark.parametrize("name, process, reader, look, own, counted, bottleneck", REAL, ids=[row[0] for row in REAL])
+def test_looks_at_a_real_falco(name, process, reader, look, own, counted, bottleneck):
+    events, drops, seconds = counted
+    facts = Host(age=20.0, cpus=2, cpu={"on": process[0], "waiting": process[1], "throttled": None},
+                 reader={"on": look[0], "waiting": look[1], "total_on": reader[0], "total_waiting": reader[1]},
+                 pair=measured(events=events, drops=drops, seconds=seconds)).facts()
+    facts["falco"]["cpu"].update(on=look[0], waiting=look[1], seconds=1.0)
+    facts["metrics"].update(falco_cpu_percent=own[0], falco_cpu_error=own[1])
+    verdict = verdicts.judge(facts, policies.complete({"min_observation": 5}))
+    model = verdict["capacity"]
+    assert (verdict["state"], verdict["bottleneck"]) == ("dropping", bottleneck)
+    assert model["capacity"] == pytest.approx(100 * (events - drops) / seconds / look[0], rel=0.1), "the look says the same"
+    if bottleneck == "starved":
+        assert model["factor"] < 0.3 and capacity.lost_after(model, alone=True) == 0 and verdict["next_step"] == "priority"
+    else:
+        assert model["factor_alone"] > 4 and verdict["next_step"] == "syscalls" and "buffer" not in verdict["also"][:1]
