@@ -513,7 +513,8 @@ def killed(work):
     entry = records.journal(work.state_dir)
     record = records.load(work.state_dir) or {}
     if record.get("token") == work.entry["token"]:
-        Transaction(entry or work.entry).finish(True)
+        if entry:
+            Transaction(entry).finish(True)
         answer = {"changed": True, "failed": False}
         if work.entry["apply"] != "quiet":
             answer["evidence"] = record["evidence"]
