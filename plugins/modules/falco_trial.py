@@ -205,6 +205,13 @@ ansible_facts:
               rules_total: 25
               rules_blind: [Read sensitive file untrusted]
               rules_half_blind: []
+              rules_wrong_output: []
+              unseen:
+                - way: paths relative to a directory handle copied by dup3
+                  calls: [dup3]
+                  fields: []
+                  false_alarms: false
+                  rules: [Read sensitive file untrusted]
 """
 
 import os

@@ -199,7 +199,7 @@ def test_a_directory_that_the_unit_may_not_write_to_is_refused_before_the_stop(m
     machine.run("sh", "-c", "mkdir -p /var/log/falco && chown daemon /var/log/falco && chmod 0755 /var/log/falco")
     pid = machine.show(UNIT, "MainPID")
     answer = machine.module("falco_config", machine.request())
-    assert answer["undone"] and "its user root without cap_dac_override" in answer["msg"], answer
+    assert answer["undone"] and "as user root without cap_dac_override" in answer["msg"], answer
     assert machine.show(UNIT, "MainPID") == pid and not machine.inside(FRAGMENT).exists()
 
 

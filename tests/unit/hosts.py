@@ -122,6 +122,7 @@ class Host:
     weighable: bool = False  # systemd can have the kernel weigh it
     autogroup: bool = False
     quota: float | None = None  # CPUQuota in percent
+    reader: dict | None = None  # of the thread that reads events; None: not told apart
     cpu: dict = dataclasses.field(default_factory=lambda: {"on": 400.0, "waiting": 20.0, "throttled": None})  # seconds since the start
     dropin: dict = dataclasses.field(default_factory=dict)  # lines of our drop-in of the unit
     pair: dict | None = None  # two snapshots, as gather() brings them
@@ -167,6 +168,7 @@ class Host:
                       "running": self.running, "pid": 812 if self.running else None, "since": self.since, "age": self.age,
                       "start_ticks": 4711, "restarts": self.restarts, "nice": self.nice, "rings": None,
                       "cpu": {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": dict(self.cpu),
+                              "reader": {"on": None, "waiting": None, "total_on": None, "total_waiting": None, **(self.reader or {})},
                               "reason": "not sampled twice"}},
             "metrics": self.pair or {"reason": "no source of metrics", "bytes_read": 0},
             "config_sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import access, yaml_text
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import command_line, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import command_line, host, systemd
 
 
 class Refused(Exception):
@@ -78,7 +78,7 @@ class _Copies:
                 private = os.path.join(self.folder, "metrics")
                 data = data.replace(self.metrics_file.encode("utf-8"), private.encode("utf-8"))
         else:
-            with open(path, "rb") as stream:
+            with host.regular(path) as stream:
                 data = stream.read()
         copy = os.path.join(self.folder, name)
         with open(copy, "wb") as stream:

@@ -100,7 +100,7 @@ class Change:
         """Falco's files are as the facts say."""
         for path, expected in sorted(self.request["expected"].items()):
             try:
-                with open(path, "rb") as stream:
+                with host.regular(path) as stream:
                     found = host.digest(stream.read())
             except OSError as error:
                 raise Failed("%s can't be read: %s; run with become" % (path, error.strerror))
@@ -418,21 +418,22 @@ class Change:
     def check_access(self):
         """Raise Failed where Falco, as its unit runs it, could not write its metrics: it would not start."""
         path = self.request["proof"]["metrics_file"]
-        if not path or path in self._open_files():
+        if not path or self.apply_mode in transaction.UNINTERRUPTED or path in self._open_files():
             return
         unit = dict(
             self.unit, ReadWritePaths=" ".join([self.unit.get("ReadWritePaths") or ""] + self._writable())
         )
-        why = access.hidden(unit, os.path.dirname(path), self.root)
+        setting = access.hidden(unit, os.path.dirname(path), self.root)
+        why = "because of %s" % setting if setting else None
         if not why and os.path.dirname(path) not in self.made and access.denied(unit, [(path, os.W_OK)]):
-            why = "its user %s" % (unit.get("User") or "root")
+            why = "as user %s" % (unit.get("User") or "root")
             if unit.get("User") in (None, "", "root"):
                 why += " without cap_dac_override (CapabilityBoundingSet=)"
         if why:
             raise Failed(
-                "with the unit %s Falco can't write metrics.output_file %s, and would not start: it has %s. "
-                "Nothing was changed. Let it write there, or set falco_tune_metrics_dir to a directory that "
-                "it may write to, or that does not exist yet" % (self.unit.get("Id"), path, why),
+                "with the unit %s Falco can't write metrics.output_file %s %s, and would not start. Nothing "
+                "was changed. Let it write there, or set falco_tune_metrics_dir to a directory that it may "
+                "write to, or that does not exist yet" % (self.unit.get("Id"), path, why),
                 undone=True,
             )
 
@@ -486,6 +487,7 @@ class Change:
             "reload_paths": list(self.request["expected"]) + self.request["reload_paths"],
             "forget": self.forget,
             "forget_since": self.forget_since,
+            "kept_changes": self.request["kept_changes"],
             "attempt": self.request["attempt"],
             "before": self.request["before"],
             "was_running": self.process is not None,
@@ -541,7 +543,7 @@ class Change:
 def _unmoved(entry):
     """Raises Failed where somebody else has changed a file that an earlier change wrote."""
     try:
-        with open(entry["path"], "rb") as stream:
+        with host.regular(entry["path"]) as stream:
             now = host.digest(stream.read())
     except OSError:
         return

@@ -18,7 +18,7 @@ STEP = 0.25
 # Hot reloads by others that a second look waits out. Each makes it begin anew.
 MOST_RELOADS = 3
 
-# Share of MemoryMax, page cache left out, above which the next burst would end Falco.
+# Share of the unit's memory limit, page cache left out, above which the next burst would end Falco.
 MOST_MEMORY = 0.95
 
 
@@ -129,11 +129,14 @@ class Proof:
         )
 
     def _bounded(self, unit):
-        limit, used = systemd.number(unit.get("MemoryMax")), memory_used(self.root, unit)
+        # MemoryHigh= slows a unit down; the others end it.
+        limit = processes.memory_limit(self.root, unit, ("MemoryMax", "MemoryLimit"))
+        used = memory_used(self.root, unit)
         if limit and used is not None and used > MOST_MEMORY * limit:
             raise NoEvidence(
-                "the unit uses %d bytes of memory of its MemoryMax of %d: the next burst would end Falco; "
-                "raise MemoryMax or choose smaller buffers" % (used, limit)
+                "the unit uses %d bytes of memory, and its limit is %d (MemoryMax=, MemoryLimit= or a slice "
+                "around it): the next burst would end Falco; raise the limit or choose smaller buffers"
+                % (used, limit)
             )
 
     def _no_worse(self):
@@ -209,7 +212,7 @@ class Proof:
                 if events > 0:  # counters begin at 0 with the process and with every reload
                     return events, _by_counters("metrics.output_file")
         if url:
-            events = prometheus.events(url)
+            events = None if prometheus.foreign(self.process, url) else prometheus.events(url)
             if events is not None and self.scraped is not None and events > self.scraped:
                 return events, _by_counters("/metrics")
             if events is not None:

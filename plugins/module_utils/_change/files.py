@@ -30,7 +30,7 @@ class Item:
         self.old = None
         self.old_meta = None
         try:
-            with open(path, "rb") as stream:
+            with host.regular(path) as stream:
                 self.old = stream.read()
                 found = os.fstat(stream.fileno())
             self.old_meta = [found.st_mode & 0o7777, found.st_uid, found.st_gid]
@@ -219,7 +219,7 @@ def make_parents(folders):
 def digest_of(path):
     """sha256 of a file, None where there is none. Raises OSError."""
     try:
-        with open(path, "rb") as stream:
+        with host.regular(path) as stream:
             return host.digest(stream.read())
     except (FileNotFoundError, NotADirectoryError):
         return None

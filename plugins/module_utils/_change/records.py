@@ -25,6 +25,7 @@ import tempfile
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 RECORD, JOURNAL, TRIAL = "record.json", "journal.json", "trial.json"
 UNDO, UNDONE = "undo.sh", "undone.json"
@@ -47,6 +48,9 @@ NEEDED = (
     "unit",
     "was_running",
 )
+
+# Changes that the history holds where no policy says how many.
+MOST_CHANGES = 20
 
 # Seconds for which a lock is tried again: whoever only looks whether it is held has it for a moment.
 LOCK_PATIENCE = 1.0
@@ -135,7 +139,7 @@ def identity(path):
 
 def read_json(path):
     try:
-        with open(path, "rb") as stream:
+        with host.regular(path) as stream:
             value = json.loads(stream.read(1 << 24).decode("utf-8"))
     except (OSError, ValueError):
         return None
@@ -368,7 +372,7 @@ def drop_staged(state_dir):
 def held(state_dir):
     """Whether a live run holds the lock."""
     try:
-        handle = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY)
+        handle = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -417,6 +421,46 @@ def manifest(state_dir, number):
     if found is None:
         raise Failed("%s/manifest.json can't be read: nothing was changed" % folder)
     return found
+
+
+def fold_history(state_dir, most):
+    """Keep at most so many changes. The oldest is folded into the one after it, so that the original state
+    can still be restored; only the states between are given up.
+
+    Best effort, any number of times. Raises OSError.
+    """
+    numbers = history(state_dir)
+    while len(numbers) > max(1, most):
+        oldest, following = (kept_folder(state_dir, number) for number in numbers[:2])
+        first, second = (
+            _renamed(read_json(os.path.join(folder, "manifest.json"))) for folder in (oldest, following)
+        )
+        if first and second:
+            entries = {entry["path"]: entry for entry in second["files"]}
+            for entry in first["files"]:
+                kept = dict(entry)
+                if entry["old"] is not None:
+                    kept["old"] = "%d-%s" % (numbers[0], entry["old"])
+                    with open(os.path.join(oldest, entry["old"]), "rb") as stream:
+                        write_atomic(os.path.join(following, kept["old"]), stream.read())
+                # What is there since is what the later change wrote.
+                kept["new_sha256"] = entries.get(entry["path"], entry)["new_sha256"]
+                entries[entry["path"]] = kept
+            made = first["directories"] + [
+                path for path in second["directories"] if path not in first["directories"]
+            ]
+            write_json(
+                os.path.join(following, "manifest.json"),
+                dict(
+                    second,
+                    files=list(entries.values()),
+                    directories=made,
+                    sysctls=dict(second["sysctls"], **first["sysctls"]),
+                    **{name: first.get(name) for name in ("at", "written", "proof")},
+                ),
+            )
+        shutil.rmtree(oldest, ignore_errors=True)
+        numbers = numbers[1:]
 
 
 def history(state_dir):

@@ -47,6 +47,7 @@ class Transaction:
         sysctls, old_sysctls        {name: value}
         daemon_reload               whether systemd must read its units again
         reload_paths                files and folders a write to which begins a hot reload
+        kept_changes                changes that the history holds at most
         forget, forget_since        numbers of the changes that are taken back, and the oldest one's time
         was_running, old_pid        of Falco before the change
         attempt, before, binary, hashes, written    for the record
@@ -245,6 +246,8 @@ class Transaction:
             self.note_if_possible("started")
             return self.prove(began, mark)
         except Exception as error:  # pylint: disable=broad-except
+            if self.committed():  # a quiet one
+                return {"changed": True, "failed": False, "notes": [_told(error)]}
             return self.undo(error)
 
     def run_quietly(self):
@@ -268,15 +271,27 @@ class Transaction:
     # -- the end
 
     def commit_if_possible(self, proven):
-        """A record that can't be written is no reason to stop a Falco that has proven itself."""
+        """Bookkeeping that fails is no reason to stop a Falco that has proven itself."""
         try:
             self.commit(proven)
-        except OSError as error:
-            self.disarm()
-            proven["notes"].append(
-                "the change is proven, but its record in %s could not be written: %s; the next run proves it "
-                "anew" % (self.state_dir, error.strerror)
-            )
+        except Exception as error:  # pylint: disable=broad-except
+            said = getattr(error, "strerror", None) or _told(error)
+            if self.committed():
+                told = (
+                    "the change is made; what only undoing needs could not be removed: %s; the next run "
+                    "removes it" % said
+                )
+            else:
+                told = (
+                    "the change is proven, but its record in %s could not be written: %s; the next run "
+                    "proves it anew" % (self.state_dir, said)
+                )
+                self.disarm()
+            self.unit.notes.append(told)
+
+    def committed(self):
+        """Whether the record is this change's: it is not undone any more."""
+        return (records.load(self.state_dir) or {}).get("token") == self.entry["token"]
 
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
@@ -297,6 +312,8 @@ class Transaction:
             records.drop_staged(self.state_dir)
             forgotten = [records.kept_folder(self.state_dir, number) for number in self.entry["forget"]]
             kept = forgotten + kept if forgotten else []
+            if not forgotten:
+                records.fold_history(self.state_dir, self.entry.get("kept_changes") or records.MOST_CHANGES)
         files.unstage([folder for folder in kept if folder] + self.entry["stages"])
         if self.entry["phase"] != "staged":
             self.disarm()
@@ -465,7 +482,7 @@ def recover(state_dir):
     if not entry:
         return _already_undone(state_dir)
     work = Transaction(entry)
-    committed = (records.load(state_dir) or {}).get("token") == entry["token"]
+    committed = work.committed()
     if committed or entry.get("phase") == "undone":
         work.finish(committed)
         return None

@@ -4,6 +4,7 @@
 """Falco's unit under our control: settle, stop, start, and what it says when it fails."""
 
 import os
+import re
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import candidate
@@ -190,8 +191,8 @@ class Unit:
         """The error with which Falco ended, by the journal, or None. since: Unix time of the start."""
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--since=@%d" % since]
         status, out, dummy = systemd.run(command + ["_SYSTEMD_UNIT=" + self.name], timeout=20)
-        lines = [line for line in out.splitlines() if "Error:" in line] if status == 0 else []
-        return candidate.cause("", lines[-1], None) if lines else None
+        found = re.findall(r"(?:Runtime error|Error): .*", out) if status == 0 else []
+        return found[-1].strip() if found else None
 
     def log_lines(self):
         """The last lines that the unit wrote to the journal."""

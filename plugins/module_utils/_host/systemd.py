@@ -33,6 +33,8 @@ PROPERTIES = (
 
 # A line that starts Falco itself or by a wrapper such as nice.
 EXEC_FALCO = re.compile(r"""^ExecStart=[^\n#]*?["\s=/@:!+|-]/?(?:[^\s"']*/)?falco["'\s]*(?:\s|$)""", re.M)
+# Seconds that a killed process may take to be gone.
+KILLED = 5
 
 
 class ManagerError(Exception):
@@ -75,14 +77,26 @@ def run(arguments, timeout=60, environment=None, prepare=None):
     except subprocess.TimeoutExpired:
         if environment is not None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        out, err = process.communicate()
+        out = killed(process)
         return (
             None,
             out.decode("utf-8", "replace"),
             "no answer after %d s from: %s" % (timeout, " ".join(arguments)),
         )
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def killed(process):
+    """What a process that we kill has written so far. One that the kernel holds, or whose output another one
+    has still open, is left behind.
+    """
+    process.kill()
+    try:
+        return process.communicate(timeout=KILLED)[0] or b""
+    except subprocess.TimeoutExpired:
+        for stream in (process.stdout, process.stderr):
+            stream.close()
+        return b""
 
 
 class Begun:
@@ -106,8 +120,7 @@ class Begun:
         return self.answer
 
     def give_up(self):
-        self.process.kill()
-        self.process.communicate()
+        killed(self.process)
 
 
 def begin(arguments):

@@ -87,7 +87,7 @@ class Check(NamedTuple):
 
     field: its name, or None where the left side is a transformer. argument: the text in its brackets, or
     None. values: the texts on the right side, or None where that is a field or a transformer. fields: every
-    field that the check names.
+    field that the check names. left, right: the text of a side that is a transformer or val(…), or ''.
     """
 
     field: str | None
@@ -96,6 +96,8 @@ class Check(NamedTuple):
     values: tuple[str, ...] | None
     fields: tuple[str, ...]
     at: int
+    left: str = ""
+    right: str = ""
 
 
 Tree: TypeAlias = "All | Any | Not | Macro | Check"
@@ -125,6 +127,8 @@ class _Parser:
         self.at = 0
         self.depth = 0
         self.fields: list[str] = []
+        self.left_end = 0
+        self.right_text = ""
 
     def whole(self) -> Tree:
         if not self.text.strip(" \t\b\r\n"):
@@ -235,7 +239,7 @@ class _Parser:
         match = self.take(TRANSFORMER)
         if match:
             self.transformed()
-            return self.comparison(None, None, start)
+            return self.comparison(None, None, start)._replace(left=self.text[start : self.left_end])
         match = self.take(IDENTIFIER)
         if match:
             return Macro(match[0], start)
@@ -254,6 +258,7 @@ class _Parser:
         return value
 
     def comparison(self, field: str | None, argument: str | None, start: int) -> Check:
+        self.left_end, self.right_text = self.at, ""
         self.blank()
         if self.word("exists"):
             return Check(field, argument, "exists", (), tuple(self.fields), start)
@@ -274,11 +279,12 @@ class _Parser:
                 if not match:
                     raise ConditionError("expected an operator, found %s" % self.found(), self.at)
                 operator, values = match[0], self.right_side(self.list_or_name)
-        return Check(field, argument, operator, values, tuple(self.fields), start)
+        return Check(field, argument, operator, values, tuple(self.fields), start, right=self.right_text)
 
     def right_side(self, literal: Callable[[], tuple[str, ...]]) -> tuple[str, ...] | None:
         """The texts on the right side, or None for a field or a transformer."""
         self.blank()
+        start = self.at
         if self.take(VALUE_OF):
             self.blank()
             match = self.take(FIELD)
@@ -289,9 +295,11 @@ class _Parser:
             self.blank()
             self.expect(")")
             self.argument()
+            self.right_text = self.text[start : self.at]
             return None
         if self.take(TRANSFORMER):
             self.transformed()
+            self.right_text = self.text[start : self.at]
             return None
         return literal()
 

@@ -42,6 +42,8 @@ BY_PROTOCOL = {"tcp": frozenset(["tcp"])}
 OF_NETWORK = re.compile(r"fd\.([cslr]?(ip|port|net|proto)|[cslr]ip\.name|l4proto)")
 OF_FILES = re.compile(r"fd\.(directory|filename|containerdirectory|dev|dev\.major|dev\.minor|ino)")
 PATHS = frozenset(["file", "directory", "unix", "pidfd"])
+# Fields of descriptors that the event itself brings.
+OF_EVENT = frozenset(["fd.num", "fd.nameraw", "fd.containername"])
 OUTPUT_FIELD = re.compile(r"%\*?([a-zA-Z][a-zA-Z0-9_]*(?:\.[a-zA-Z][a-zA-Z0-9_]*)+)(?:\[([^\]]*)\])?")
 # A transformer around a field in an output: %toupper(proc.name)
 OUTPUT_CALL = re.compile(r"%\*?[a-z0-9_]+\(([^)]*)\)")
@@ -63,18 +65,21 @@ def of(tree: object, output: object, macro: MacroTree = lambda name: None) -> Re
     for name in _of_output(output):
         found[name, "output", False, False] = None
     read_names = {name for name, place, _negated, _tail in found if place == "condition"}
-    kinds = {}
+    kinds, required = {}, []
     for operand in OPERANDS:
         if any(name.startswith(operand + ".") for name in read_names):
-            yes = _kinds(tree, macro, operand, 0)[0]
+            yes = _Kinds(macro, operand).of(tree, 0)[0]
             if yes != KINDS:
                 kinds[operand] = sorted(yes)
+            if not _without(tree, macro, operand, 0)[0]:
+                required.append(operand)
     return {
         "fields": [
             {"field": name, "place": place, "negated": negated, "tail": tail}
             for name, place, negated, tail in sorted(found)
         ],
         "kinds": kinds,
+        "required": required,
     }
 
 
@@ -84,7 +89,7 @@ def of_names(names: Iterable[str], output: object) -> Reads:
         {"field": _plain(name), "place": "condition", "negated": True, "tail": False}
         for name in sorted(set(names))
     ]
-    return {"fields": fields + of(None, output)["fields"], "kinds": {}}
+    return {"fields": fields + of(None, output)["fields"], "kinds": {}, "required": []}
 
 
 def fields_in(text: str) -> list[str]:
@@ -147,22 +152,51 @@ def _of_check(check: condition.Check, negated: bool) -> Iterator[tuple[str, str,
         )
 
 
-def _kinds(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[frozenset[str], frozenset[str]]:
-    """Kinds of descriptors for which a tree, and its negation, can hold."""
+class _Kinds:
+    """Kinds of descriptors of one operand. A macro is worked out once: macros that name others twice would
+    take exponential time."""
+
+    def __init__(self, macro: MacroTree, operand: str) -> None:
+        self.macro, self.operand = macro, operand
+        self.known: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+
+    def of(self, tree: object, depth: int) -> tuple[frozenset[str], frozenset[str]]:
+        """Kinds of descriptors for which a tree, and its negation, can hold."""
+        if isinstance(tree, condition.Not):
+            yes, no = self.of(tree.item, depth)
+            return no, yes
+        if isinstance(tree, (condition.All, condition.Any)):
+            parts = [self.of(item, depth) for item in tree.items]
+            both = [part[0] for part in parts], [part[1] for part in parts]
+            if isinstance(tree, condition.All):
+                return frozenset.intersection(*both[0]), frozenset.union(*both[1])
+            return frozenset.union(*both[0]), frozenset.intersection(*both[1])
+        if isinstance(tree, condition.Macro) and depth < condition.DEEPEST:
+            if tree.name not in self.known:
+                self.known[tree.name] = KINDS, KINDS  # a circle does not load
+                self.known[tree.name] = self.of(self.macro(tree.name), depth + 1)
+            return self.known[tree.name]
+        if isinstance(tree, condition.Check):
+            return _kinds_of_check(tree, self.operand), KINDS
+        return KINDS, KINDS
+
+
+def _without(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[bool, bool]:
+    """Whether a tree can be true, and false, where a descriptor has no value."""
     if isinstance(tree, condition.Not):
-        yes, no = _kinds(tree.item, macro, operand, depth)
-        return no, yes
+        true, false = _without(tree.item, macro, operand, depth)
+        return false, true
     if isinstance(tree, (condition.All, condition.Any)):
-        parts = [_kinds(item, macro, operand, depth) for item in tree.items]
-        both = [part[0] for part in parts], [part[1] for part in parts]
-        if isinstance(tree, condition.All):
-            return frozenset.intersection(*both[0]), frozenset.union(*both[1])
-        return frozenset.union(*both[0]), frozenset.intersection(*both[1])
+        parts = [_without(item, macro, operand, depth) for item in tree.items]
+        every, some = (0, 1) if isinstance(tree, condition.All) else (1, 0)
+        found = {every: all(part[every] for part in parts), some: any(part[some] for part in parts)}
+        return found[0], found[1]
     if isinstance(tree, condition.Macro) and depth < condition.DEEPEST:
-        return _kinds(macro(tree.name), macro, operand, depth + 1)
-    if isinstance(tree, condition.Check):
-        return _kinds_of_check(tree, operand), KINDS
-    return KINDS, KINDS
+        return _without(macro(tree.name), macro, operand, depth + 1)
+    if isinstance(tree, condition.Check) and tree.field and tree.operator != "!=":
+        if tree.field.startswith(operand + ".") and tree.field not in OF_EVENT:
+            return False, True
+    return True, True
 
 
 def _kinds_of_check(check: condition.Check, operand: str) -> frozenset[str]:

@@ -10,7 +10,7 @@ looked up, because plugins add their own. So an unknown field is not an error he
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Optional, cast
+from typing import Any, Literal, NamedTuple, Optional, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Finding,
@@ -49,6 +49,20 @@ Trees = dict[str, Optional[condition.Tree]]
 """Trees of macros by name; None for a macro whose condition cannot be read."""
 
 
+class Compiled(NamedTuple):
+    """Rules with their trees.
+
+    trees: those of the rules that load, with their exceptions; macros are names in them. reach: the Reach of
+    each of these rules. macros: the trees of all macros.
+    """
+
+    resolved: ResolvedRules
+    definitions: Definitions
+    trees: dict[str, condition.Tree]
+    reach: dict[str, Reach]
+    macros: Trees
+
+
 def resolve(
     files: Iterable[tuple[object, object]],
     release: releases.Release | str,
@@ -60,16 +74,26 @@ def resolve(
     files: [(name, text)] in the order in which Falco reads them. release: 0.35 or newer. priority, selection:
     Falco's `priority` and `rules` (see enabled.apply()).
     """
+    return compiled(files, release, priority, selection).resolved
+
+
+def compiled(
+    files: Iterable[tuple[object, object]],
+    release: releases.Release | str,
+    priority: object = "debug",
+    selection: Any = (),
+) -> Compiled:
+    """The same with the trees of conditions."""
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
     defined = Definitions(release)
     compiler = _Compiler(defined, release)
-    compiled: dict[str, Reach | None] = {}
+    reached: dict[str, Reach | None] = {}
     for name, text in files:
         defined.read(str(name), str(text or ""))
         # Falco compiles everything again after each file: what only a later file defines is still missing.
-        compiled = compiler.rules()
-    found = [_rule(rule, compiled.get(rule.name), compiler) for rule in defined.rules.values()]
+        reached = compiler.rules()
+    found = [_rule(rule, reached.get(rule.name), compiler) for rule in defined.rules.values()]
     findings = [
         _finding("error", "syntax", problem["file"], problem["line"], problem["name"], problem["text"])
         for problem in defined.problems
@@ -79,13 +103,16 @@ def resolve(
     for rule in found:
         if rule["enabled"]:
             # A rule that does not compile is not enabled.
-            reach = cast(Reach, compiled[rule["name"]])
+            reach = cast(Reach, reached[rule["name"]])
             findings.extend(_look(rule, defined.rules[rule["name"]], reach, compiler, release))
-    return {
+    resolved: ResolvedRules = {
         "rules": found,
         "findings": findings,
         "ok": not any(finding["level"] == "error" for finding in findings),
     }
+    loaded = {name: reach for name, reach in reached.items() if reach is not None}
+    trees = {name: compiler.tree_of(defined.rules[name]) for name in loaded}
+    return Compiled(resolved, defined, trees, loaded, compiler.macro_trees)
 
 
 def shape(
@@ -133,7 +160,7 @@ def _rule(rule: definitions.Rule, reach: Reach | None, compiler: _Compiler) -> R
         rule.enabled,
         reach.yes if reach else frozenset(),
         compiler.names,
-        compiler.reads(rule) if reach else {"fields": [], "kinds": {}},
+        compiler.reads(rule) if reach else {"fields": [], "kinds": {}, "required": []},
     )
     if reach is None:
         made["enabled"] = False
@@ -194,8 +221,11 @@ class _Compiler:
 
     def reads(self, rule: definitions.Rule) -> Reads:
         """What a compiled rule reads."""
-        tree = self.expanded.get(rule.whole_condition())
-        return reads.of(tree, rule.output, self.macro_trees.get)
+        return reads.of(self.tree_of(rule), rule.output, self.macro_trees.get)
+
+    def tree_of(self, rule: definitions.Rule) -> condition.Tree:
+        """The tree of a compiled rule."""
+        return cast(condition.Tree, self.expanded[rule.whole_condition()])
 
     def _problems(self, owner: Definition, reach: Reach, blamed: set[str]) -> None:
         """Report the errors of a macro or rule, without those of a macro that it names."""

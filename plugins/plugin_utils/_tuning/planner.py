@@ -31,6 +31,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     host_needs,
     placement,
     policies,
+    restore,
     steps,
     syscall_set,
     verdicts,
@@ -98,7 +99,7 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         "force there. Write its keys out" % path
         for path in facts["config"]["merge_keys"]
     ]
-    found = [release.warning, choices.tight, *metrics.warnings]
+    found = [release.warning, choices.tight, choices.offer, *metrics.warnings]
     return [text for text in found if text] + placement.findings(settings) + merged
 
 
@@ -237,6 +238,7 @@ class _Choices(NamedTuple):
     current: Buffers
     buffers: ChosenBuffers
     tight: str | None  # why the unit's memory limit is too tight for the buffers
+    offer: str | None  # what policy could allow
     settings: tuple[Setting, ...]
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
@@ -263,6 +265,7 @@ def _choose(
         current,
         chosen,
         tight,
+        second.offer,
         (*second.settings, *wanted),
         second.syscalls,
         needs,
@@ -343,7 +346,8 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
     if expired.name:
         return expired, None
     differs = any(current[name] != value for name, value in fixed.items())
-    if not differs and (fixed or not steps.wants_fewer_syscalls(case, first)):
+    back = restore.wanted(case, current, first)
+    if not differs and not back and (fixed or not steps.wants_fewer_syscalls(case, first)):
         return Step(), None
     known = case.facts["syscalls"]
     if known is None:
@@ -352,14 +356,16 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
         if fixed:
             raise PlanError("falco_tune_base_syscalls cannot be applied: %s" % known["reason"])
         reason = "which system calls could be left out is unknown: %s" % known["reason"]
-        return Step(blocked=reason), None
-    made = _syscall_set(case, current)
+        return Step(blocked=None if back else reason), None
+    made = _syscall_set(case, current, back)
+    if back:
+        return restore.step(case, made, current), None
     if fixed:
         return Step(settings=steps.wanted_syscalls(made, current), syscalls=made), None
     return steps.fewer_syscalls(case, made, current), None
 
 
-def _syscall_set(case: Case, current: dict[str, Any]) -> dict[str, Any]:
+def _syscall_set(case: Case, current: dict[str, Any], back: bool) -> dict[str, Any]:
     # Asked only where the rules are known.
     known, window = cast(LoadedRules, case.facts["syscalls"]), case.facts["metrics"]
     losing = case.verdict["state"] in steps.LOSING
@@ -374,6 +380,7 @@ def _syscall_set(case: Case, current: dict[str, Any]) -> dict[str, Any]:
             window["rate"],
             steps.target_of(window) if losing else None,
             lambda shares: steps.proved(case, shares),
+            back,
         )
     except syscall_set.SetError as error:
         raise PlanError(str(error)) from None

@@ -115,6 +115,7 @@ def _from_policy(state: str, policy: Policy) -> Request:
         "unit": policy["unit"],
         "apply": policy["apply"],
         "rollback_to": policy["rollback_to"],
+        "kept_changes": policy["kept_changes"],
         "content": "",
         "layout": None,
         "target": "/nonexistent",

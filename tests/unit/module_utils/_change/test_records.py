@@ -322,3 +322,50 @@ def test_an_empty_directory_keeps_its_mode(tmp_path):
     tmp_path.chmod(0o755)
     records.own(str(tmp_path))
     assert mode(tmp_path) == 0o755
+
+
+def kept_change(state_dir, number, files, **more):
+    """A change of the history. files: {path: (bytes before or None, sha256 of what was written)}."""
+    folder = records.kept_folder(str(state_dir), number)
+    os.makedirs(folder)
+    manifest = {"at": float(number), "written": ["w%d" % number], "unit": "falco.service", "files": [], "directories": [], "sysctls": {},
+                "proof": {"driver": "d%d" % number}, **more}
+    for position, (path, (old, new)) in enumerate(files.items()):
+        manifest["files"].append({"path": path, "meta": [0o640, 0, 0], "old": None if old is None else str(position), "new_sha256": new})
+        if old is not None:
+            records.write_atomic(os.path.join(folder, str(position)), old)
+    records.write_json(os.path.join(folder, "manifest.json"), manifest)
+
+
+def test_the_oldest_changes_are_folded_and_the_original_stays(tmp_path):
+    kept_change(tmp_path, 1, {"/a": (b"a0", "a1"), "/b": (None, "b1")}, directories=["/d"], sysctls={"k.x": "0"})
+    kept_change(tmp_path, 2, {"/a": (b"a1", "a2"), "/c": (b"c0", "c1")}, directories=["/e"], sysctls={"k.x": "1", "k.y": "0"})
+    kept_change(tmp_path, 3, {"/a": (b"a2", "a3")})
+    records.fold_history(str(tmp_path), 3)
+    assert records.history(str(tmp_path)) == [1, 2, 3]
+    for _again in range(2):
+        records.fold_history(str(tmp_path), 2)
+        assert records.history(str(tmp_path)) == [2, 3]
+        found = records.manifest(str(tmp_path), 2)
+        texts = {}
+        for entry in found["files"]:
+            old = entry["old"] and open(os.path.join(records.kept_folder(str(tmp_path), 2), entry["old"]), "rb").read()
+            texts[entry["path"]] = (old, entry["new_sha256"])
+        assert texts == {"/a": (b"a0", "a2"), "/b": (None, "b1"), "/c": (b"c0", "c1")}
+        assert found["directories"] == ["/d", "/e"] and found["sysctls"] == {"k.x": "0", "k.y": "0"}
+        assert (found["at"], found["written"], found["proof"]) == (1.0, ["w1"], {"driver": "d1"})
+    records.fold_history(str(tmp_path), 1)
+    assert records.history(str(tmp_path)) == [3]
+    assert {entry["path"] for entry in records.manifest(str(tmp_path), 3)["files"]} == {"/a", "/b", "/c"}
+
+
+def test_a_fold_that_was_broken_off_is_finished(tmp_path, monkeypatch):
+    kept_change(tmp_path, 1, {"/a": (b"a0", "a1")})
+    kept_change(tmp_path, 2, {"/a": (b"a1", "a2")})
+    with monkeypatch.context() as patched:
+        patched.setattr(records.shutil, "rmtree", lambda *dummy, **more: None)
+        records.fold_history(str(tmp_path), 1)
+    assert records.history(str(tmp_path)) == [1, 2]
+    records.fold_history(str(tmp_path), 1)
+    entry, = records.manifest(str(tmp_path), 2)["files"]
+    assert open(os.path.join(records.kept_folder(str(tmp_path), 2), entry["old"]), "rb").read() == b"a0"

@@ -165,6 +165,8 @@ def test_systemd_that_does_not_read_it_is_not_believed(monkeypatch, tmp_path):
 @pytest.mark.parametrize("lines, said", [
     ("Falco version: 0.44.1\nError: first\nstarted again\nError: can't open driver: no device\n", "Error: can't open driver: no device"),
     ("Falco version: 0.44.1\n", None),
+    # F04: what it logs where it ends later.
+    ("Fri Nov 27 00:10:02 2026: Runtime error: the pipe is gone. Exiting.\n", "Runtime error: the pipe is gone. Exiting."),
     ("", None),
 ])
 def test_what_falco_said_is_the_last_error_since_the_start(monkeypatch, unit, lines, said):

@@ -1,0 +1,110 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Falco's thread spends on one check of a condition: the only table of these numbers. Pure data.
+
+Nanoseconds of CPU time an event. How they were measured: tests/calibration/calibrate.py loads Falco with N
+rules of the same check that never match, makes a known number of opens, and divides the difference of Falco's
+CPU time by N. Times differ between machines; the order and the ratios are what the auditor needs.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+SOURCE = "calibrated on Falco 0.44.1, modern eBPF, x86_64"
+
+# Of every event that Falco reads, before any rule: read from the ring, parsed, its process looked up.
+EVENT_NS = 1500.0
+# Of every rule that an event reaches: the call of its filter and the check of evt.type.
+RULE_NS = 60.0
+# Of a comparison that this rule has made for this event already.
+CACHED_NS = 20.0
+# Of each transformer: the value is copied.
+TRANSFORMER_NS = 150.0
+
+
+class Field(NamedTuple):
+    """What reading a field takes.
+
+    ns: the first time in a rule. cheap: the auditor may advise to put a check of it first. measured: False
+    where the number is an estimate from Falco's source.
+    """
+
+    pattern: re.Pattern[str]
+    ns: float
+    cheap: bool = False
+    measured: bool = False
+
+
+def _field(pattern: str, ns: float, cheap: bool = False, measured: bool = False) -> Field:
+    return Field(re.compile(pattern), ns, cheap, measured)
+
+
+# The first pattern that fits the whole name counts.
+FIELDS = (
+    _field(r"evt\.(type|num|dir|cpu|is_async|category|source)|syscall\.type", 20, True, True),
+    _field(r"evt\.(is_open_\w+|rawres|res|failed|rawarg|rawarg\..*)", 60, True),
+    _field(r"evt\.(arg|args|info|abspath|arg\..*)", 400),
+    _field(r"fd\.(num|type|typechar|sockfamily|l4proto|is_server|is_upper_layer)", 40, True),
+    _field(r"fd\.(name|directory|filename)", 90),
+    _field(r"fd\.[cslr]?(ip|port|net|proto)", 90, True),
+    _field(r"fd\.[cslr]ip\.name", 2000),
+    _field(r"fd\..*", 120),
+    _field(r"fs\.path\..*", 300),
+    _field(r"proc\.(name|exe|exepath|pid|tty|vpid|sid|is_exe_\w+|duration)", 60, True),
+    _field(r"proc\.(pname|ppid|pexe|pexepath|pvpid|ppid\..*)", 90),
+    _field(r"proc\.(aname|aexe|aexepath|acmdline|apid)", 500),
+    _field(r"proc\.(cmdline|args|exeline|env|pcmdline|cmdnargs|cmdlenargs)", 350),
+    _field(r"proc\..*", 150),
+    _field(r"(user|group)\..*", 100),
+    _field(r"thread\.cap_.*", 500),
+    _field(r"thread\..*", 80),
+    _field(r"container\.id", 200, True),
+    _field(r"(container|k8s)\..*", 300),
+)
+# Fields of a source other than system calls, or of a plugin that is not known.
+UNKNOWN_FIELD = _field(r".*", 300)
+# fd.name of a socket is put together of addresses and ports.
+SOCKET_NAME_NS = 900.0
+
+# A comparison of a field that is read already, by operator.
+OPERATORS = {
+    "exists": 0.0,
+    "=": 15.0,
+    "==": 15.0,
+    "!=": 15.0,
+    "<": 10.0,
+    "<=": 10.0,
+    ">": 10.0,
+    ">=": 10.0,
+    "in": 45.0,
+    "startswith": 15.0,
+    "bstartswith": 20.0,
+    "endswith": 20.0,
+    "intersects": 120.0,
+    "pmatch": 250.0,
+    "contains": 40.0,
+    "bcontains": 60.0,
+    "icontains": 300.0,
+    "glob": 300.0,
+    "iglob": 400.0,
+    "regex": 700.0,
+}
+# These look at every character of a value.
+EXPENSIVE = frozenset(["contains", "icontains", "bcontains", "glob", "iglob", "regex"])
+# One comparison for each of the values.
+PER_VALUE = frozenset(["oneof", "anyof", "allof"])
+
+
+def field(name: str) -> Field:
+    """What is known of a field, by its name without an argument."""
+    return next((item for item in FIELDS if item.pattern.fullmatch(name)), UNKNOWN_FIELD)
+
+
+def operator_ns(operator: str, values: int) -> float:
+    """The nanoseconds of a comparison by an operator, such as `in` or `= oneof`."""
+    first, _blank, modifier = operator.partition(" ")
+    one = OPERATORS.get(first, OPERATORS["regex"])
+    return one * max(values, 1) if modifier in PER_VALUE else one
