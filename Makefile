@@ -89,7 +89,7 @@ parity: setup ## what a real Falco loses under a narrowed selection was named be
 
 .PHONY: integration
 integration: setup ## playbooks and roles on directory hosts, and on containers with systemd
-	@tests/machines/packages
+	@tests/machines/packages prometheus
 	@$(call pytest,tests/integration,-n $(JOBS) --dist loadfile)
 
 .PHONY: molecule

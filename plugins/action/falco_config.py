@@ -10,20 +10,34 @@ from __future__ import annotations
 
 import time
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import HostAction, line
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, requests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, received, requests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import change
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import flag, listed, number
 
 ARGUMENTS = Arguments("falco_config", internal=("request",))
+# What is kept of the module's answer.
+KEPT = {
+    "evidence": received.evidence,
+    "look": received.evidence,
+    "undone": flag,
+    "touched": flag,
+    "reverted": flag,
+    "recovered": line,
+    "log": listed(line),
+    "notes": listed(line),
+    "blind_seconds_at_most": number,
+}
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Builds the request, runs the module, and says what changed and why."""
 
     TRANSFERS_FILES = False
@@ -117,7 +131,7 @@ class ActionModule(ActionBase):
         if name not in self._task_vars:
             raise policies.PolicyError(
                 "%sthis host has no such variable%s: set it for every host, or correct the name. Nothing was "
-                "changed." % (found, policies.nearest(name, map(str, self._task_vars)))
+                "changed." % (found, hint(name, map(str, self._task_vars)))
             )
         domain = self._templar.template(self._task_vars[name])
         if not isinstance(domain, (str, int)) or isinstance(domain, bool) or domain == "":
@@ -147,12 +161,8 @@ class ActionModule(ActionBase):
 
     def _send(self, result, built, more_diff=()):
         """The one round trip."""
-        answer = self._execute_module(
-            module_name="falcotune.fleet.falco_config",
-            module_args={"request": built},
-            task_vars=self._task_vars,
-        )
-        answer["warnings"] = list(answer.get("warnings") or []) + result.get("warnings", [])
+        answer = self.ask("falco_config", {"request": built}, KEPT)
+        answer["warnings"] = answer.get("warnings", []) + result.get("warnings", [])
         if isinstance(answer.get("diff"), list):
             answer["diff"] = answer["diff"] + list(more_diff)
         result.update(answer)

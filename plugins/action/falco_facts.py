@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import time
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import (
+    HostAction,
+    TooMuch,
+    bounded,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
@@ -23,11 +27,16 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     assembly,
     planner,
     policies,
+    received,
     requests,
+    sight,
     verdicts,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import dictionary
 
 ARGUMENTS = Arguments("falco_facts")
+# What is kept of the module's answer. assembly.assemble() checks what is in it.
+KEPT = {"ansible_facts": dictionary}
 # Options of the module that take their values from a policy.
 _FROM_POLICY = (
     "host_root",
@@ -51,7 +60,7 @@ class _Unanswered(Exception):
         self.answer = answer
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Runs the module and turns what it sent into the facts contract."""
 
     TRANSFERS_FILES = False
@@ -65,6 +74,8 @@ class ActionModule(ActionBase):
             checked = ARGUMENTS.check(self._task.args)
             policy = None if checked["policy"] is None else policies.complete(checked["policy"])
             facts, arguments = self._facts(self._arguments(checked, policy))
+            if checked["coverage"] and sight.asks(facts):
+                self._gather_coverage(facts, policy, arguments)
             result.update(changed=False, ansible_facts={"falco": facts}, invocation=self._invocation)
             if policy is not None:
                 result["ansible_facts"]["falco_plan"] = self._plan(facts, policy, arguments)
@@ -72,6 +83,8 @@ class ActionModule(ActionBase):
             return dict(result, failed=True, msg=str(error))
         except _Unanswered as error:
             return error.answer
+        except (assembly.TooLarge, TooMuch) as error:
+            return dict(result, failed=True, msg=str(error))
         except planner.PlanError as error:
             return self._refused(result, str(error), facts, policy, checked["refusal"])
         if facts["falco"].get("warning"):
@@ -111,11 +124,12 @@ class ActionModule(ActionBase):
     def _facts(self, arguments):
         """(the facts, arguments that bring all of their files)."""
         gathered = self._round_trip(arguments)
-        named = _files_named_by_variables(gathered)
+        with bounded():
+            named = _files_named_by_variables(gathered)
         if named:
             arguments = dict(arguments, extra_files=named)
             gathered = self._gather_named_files(arguments)
-        facts = assembly.assemble(gathered)
+        facts = _assembled(gathered)
         scrape = _scrape(facts, arguments)
         if scrape:
             facts = self._gather_scrapes(arguments, scrape) or facts
@@ -123,23 +137,24 @@ class ActionModule(ActionBase):
 
     def _plan(self, facts, policy, arguments):
         """The plan; facts get their syscalls where it depends on them. Raises PlanError."""
-        made = planner.make(facts, policy)
+        with bounded():
+            made = planner.make(facts, policy)
         if made["needs"] != "syscalls":
             return made
         facts["syscalls"] = self._gather_rules(facts, policy, arguments)
-        return planner.make(facts, policy)
+        with bounded():
+            return planner.make(facts, policy)
 
     # -- round trips. The first one is all that most hosts need.
 
     def _round_trip(self, arguments):
         """What the module found. Raises _Unanswered."""
-        answer = self._execute_module(
-            module_name="falcotune.fleet.falco_facts", module_args=arguments, task_vars=self._task_vars
-        )
-        if answer.get("failed") or "ansible_facts" not in answer:
+        answer = self.ask("falco_facts", arguments, KEPT)
+        gathered = answer.pop("ansible_facts", {}).get("falco")
+        if answer.get("failed") or gathered is None:
             raise _Unanswered(answer)
         self._invocation = self._invocation or answer.get("invocation")
-        return answer["ansible_facts"]["falco"]
+        return gathered
 
     def _gather_named_files(self, arguments):
         """Rare: config_files names its files through variables. Ask for exactly those."""
@@ -155,7 +170,14 @@ class ActionModule(ActionBase):
             again = self._round_trip(dict(arguments, metrics_sources=["prometheus"], **scrape))
         except _Unanswered:
             return None
-        return assembly.assemble(again)
+        return _assembled(again)
+
+    def _gather_coverage(self, facts, policy, arguments):
+        """Where an audit wants to tell what rules see, and only the host's Falco can say it."""
+        try:
+            facts["syscalls"] = self._gather_rules(facts, policy or {"profile_seconds": 0}, arguments)
+        except _Unanswered as error:
+            facts["syscalls"] = assembly.no_rules("the host did not answer: %s" % error)
 
     def _gather_rules(self, facts, policy, arguments):
         """Where Falco drops events that fewer system calls may save, or policy changes what is selected."""
@@ -167,12 +189,19 @@ class ActionModule(ActionBase):
             observe_seconds=0,
             metrics_sources=[],
         )
-        return assembly.assemble(self._round_trip(asked))["syscalls"]
+        return _assembled(self._round_trip(asked))["syscalls"]
 
 
 def _files_named_by_variables(gathered):
     """Files of config_files that the host could not find by itself."""
-    return assembly.missing(gathered["config_sources"], releases.known(gathered["falco"].get("version")))
+    version = received.parts(gathered)["falco"]["version"]
+    return assembly.missing(dictionary(gathered).get("config_sources"), releases.known(version))
+
+
+def _assembled(gathered):
+    """The facts. Raises TooLarge or TooMuch."""
+    with bounded():
+        return assembly.assemble(gathered)
 
 
 def _scrape(facts, arguments):

@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import HostAction, mapping
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import count
 
 ARGUMENTS = Arguments("falco_metrics_info")
+KEPT = {"pair": mapping, "cpus": count}
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Runs the module and computes here the window between the snapshots that it sent."""
 
     TRANSFERS_FILES = False
@@ -24,13 +26,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
+        self._task_vars = task_vars
         try:
             ARGUMENTS.check(self._task.args)
         except ArgumentError as error:
             return dict(result, failed=True, msg=str(error))
-        answer = self._execute_module(
-            module_name="falcotune.fleet.falco_metrics_info", module_args=self._task.args, task_vars=task_vars
-        )
+        answer = self.ask("falco_metrics_info", self._task.args, KEPT)
         if answer.get("failed") or "pair" not in answer:
             return answer
         answer["metrics"] = windows.window(answer.pop("pair"), None, answer.pop("cpus", None))

@@ -13,6 +13,10 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
+    ArgumentError,
+    Arguments,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
     anonymise,
     audit,
@@ -23,7 +27,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
     openmetrics,
     terminal,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint, value_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 MAKERS = {
@@ -42,22 +46,9 @@ NAMES = {
 }
 OTHERS = ("trial", "rollout")
 COLLECTION = "falcotune.fleet"
-DEFAULTS = {
-    "kind": "audit",
-    "hosts": None,
-    "gathered": "",
-    "directory": "falco-reports",
-    "forms": list(MAKERS),
-    "textfile_dir": "",
-    "history": "",
-    "retention_days": 400,
-    "fail_on": [],
-    "min_observation": 60,
-    "accepted_drops_percent": 1.0,
-    "accepted_hosts_percent": 5.0,
-    "bundle_hosts": [],
-    "rollout": None,
-}
+# What the role trial registers the result of a host's trial in.
+TRIED = "falco_trial_result"
+ARGUMENTS = Arguments("falco_report")
 # name, least, most, type
 NUMBERS = (
     ("min_observation", 1, 30 * 86400, float),
@@ -77,36 +68,27 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS = frozenset(DEFAULTS)
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         result["changed"] = False
         try:
             return dict(result, **self._report(self._arguments(task_vars), task_vars))
-        except (Wrong, policies.PolicyError, history.HistoryError) as error:
+        except (ArgumentError, Wrong, policies.PolicyError, history.HistoryError) as error:
             return dict(result, failed=True, msg=str(error))
 
     def _arguments(self, task_vars):
         """The task's arguments, complete and checked."""
-        unknown = sorted(set(self._task.args) - self._VALID_ARGS)
-        if unknown:
-            raise Wrong(
-                "unsupported parameters: %s; supported are %s"
-                % (", ".join(unknown), ", ".join(sorted(self._VALID_ARGS)))
-            )
-        given = {**DEFAULTS, **self._task.args}
-        for form in given["forms"]:
-            if form not in MAKERS:
-                raise Wrong(
-                    "forms holds %r%s; the forms are %s" % (form, hint(form, MAKERS), ", ".join(MAKERS))
-                )
+        asked = {name: value for name, value in self._task.args.items() if value is not None}
+        # The policy's own checks first: they name the role's variables and ranges.
+        for name, least, most, kind in NUMBERS:
+            if name in asked:
+                asked[name] = _number(name, asked[name], least, most, kind)
+        models.fail_on(asked.get("fail_on", []))
+        _check_rollout(asked.get("kind", "audit"), asked.get("rollout"))
+        given = ARGUMENTS.check(asked)
         if given["hosts"] is None:
             given["hosts"] = task_vars.get("ansible_play_hosts_all") or []
-        for name, least, most, kind in NUMBERS:
-            given[name] = _number(name, given[name], least, most, kind)
-        models.fail_on(given["fail_on"])
-        _check_rollout(given["kind"], given["rollout"])
         return given
 
     def _report(self, given, task_vars):
@@ -172,10 +154,9 @@ class ActionModule(ActionBase):
                 began.append(gathered["began"])
             facts = _untrusted.dictionary(values.get("ansible_facts"))
             known = older.get(name)
-            entry = _entry(name, gathered, facts, policy, known[2] if known else None)
-            trial = facts.get("falco_trial")
-            if given["kind"] == "trial" and isinstance(trial, dict):
-                entry = audit.tried(name, trial, entry)
+            entry = _guarded(name, gathered, facts, policy, known[2] if known else None)
+            if given["kind"] == "trial":
+                entry = _tried(name, values, facts, entry)
             entries.append(entry)
         return began, entries
 
@@ -222,7 +203,7 @@ def _check_rollout(kind, rollout):
 def _history(given, directory, writes):
     """The earlier audits, or None where there are none and none are kept."""
     # A trial or a rollout is not compared with audits, and no audit is compared with it.
-    if given["kind"] in OTHERS or given["history"] in (None, "none"):
+    if given["kind"] in OTHERS or given["history"] == "none":
         return None
     path = os.path.abspath(os.path.expanduser(given["history"] or os.path.join(directory, "history.sqlite")))
     _check_directory(os.path.dirname(path), "falco_audit_history")
@@ -244,6 +225,27 @@ def _entry(name, gathered, facts, policy, older):
         reason = "the facts have no %s: gather them with falco_facts" % ", ".join(lacking)
         return audit.missing(name, "failed", reason)
     return audit.entry(name, facts["falco"], facts.get("falco_plan"), policy, older)
+
+
+def _tried(name, values, facts, entry):
+    """The entry of a host in a report of trials. entry: without its trial."""
+    trial, failed = facts.get("falco_trial"), _untrusted.dictionary(values.get(TRIED))
+    if isinstance(trial, dict):
+        return audit.tried(name, trial, entry)
+    if failed.get("failed") or failed.get("unreachable"):
+        # It answered once, and then it did not.
+        status = "unreachable" if failed.get("unreachable") else "failed"
+        return audit.missing(name, status, failed.get("msg") or "no reason was given")
+    return entry
+
+
+def _guarded(name, gathered, facts, policy, older):
+    """_entry(), whatever the facts hold: a fact cache may have those of another version, or a host's own."""
+    try:
+        return _entry(name, gathered, facts, policy, older)
+    except Exception as error:  # pylint: disable=broad-except
+        reason = "its facts can't be read: %s: %s" % (type(error).__name__, error)
+        return audit.missing(name, "failed", reason)
 
 
 def _values(hostvars, name):

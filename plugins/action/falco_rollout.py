@@ -15,6 +15,10 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
+    ArgumentError,
+    Arguments,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, hosts, records
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import FLEET
@@ -35,7 +39,7 @@ NOT_PROMOTED = (
     "falco_tune_promote is manual, the canaries are done, and nobody answered yes: check them, then run "
     "again with falco_tune_promote: auto"
 )
-STATES = ("planned", "admitted", "gated", "concluded")
+ARGUMENTS = Arguments("falco_rollout")
 
 
 class ActionModule(ActionBase):
@@ -44,25 +48,15 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS = frozenset(("state",))
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         result["changed"] = False
-        unknown = sorted(set(self._task.args) - self._VALID_ARGS)
-        if unknown:
-            return dict(
-                result, failed=True, msg="unsupported parameters: %s; supported is state" % ", ".join(unknown)
-            )
-        state = self._task.args.get("state")
-        if state not in STATES:
-            return dict(
-                result, failed=True, msg="state is %r: expected one of %s" % (state, ", ".join(STATES))
-            )
         self.hostvars, self.task_vars = task_vars["hostvars"], task_vars
         try:
+            state = ARGUMENTS.check(self._task.args)["state"]
             return dict(result, **_visible(getattr(self, "_" + state)()))
-        except batching.RolloutError as error:
+        except (ArgumentError, batching.RolloutError) as error:
             return dict(result, failed=True, msg=str(error))
 
     # -- results of the hosts

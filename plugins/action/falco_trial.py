@@ -7,32 +7,72 @@ is shown.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import multiprocessing
 import os
 import threading
 import time
-import zlib
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import (
+    MAX_ANSWER,
+    HostAction,
+    TooMuch,
+    bounded,
+    line,
+    mapping,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, requests, tests
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
+    count,
+    flag,
+    number,
+    signed,
+    table,
+    text,
+    weight,
+    word,
+)
 
 display = Display()
 ARGUMENTS = Arguments("falco_trial", internal=("request",))
-MAX_LIST = 1 << 24
+# Characters of a dry run's output, of what `falco -L` printed, and of the outcome of all tests of a host.
+MAX_DRY_RUN = 1 << 19
+MAX_LIST = assembly.MAX_RULES
+MAX_OUTCOME = 1 << 20
+
+
+def _string(most):
+    """A text of at most so many characters, or None."""
+    return lambda value: str.__str__(value) if isinstance(value, str) and len(value) <= most else None
+
+
+# What is kept of the module's answer: of one test.
+KEPT = {
+    "trial": table(
+        state=word("ran", "checked", "aborted", "failed"),
+        reason=text,
+        dry_run=_string(MAX_DRY_RUN),
+        pair=mapping,
+        cpu=table(seconds=number, on=number, waiting=number),
+        cpus=count,
+        production=table(watched=flag, reason=text, more_drops_percent=signed),
+        rules=_string(MAX_ANSWER),
+        blind=flag,
+        ended=number,
+    ),
+    "recovered": line,
+}
 STEP = 0.5
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Runs the campaign."""
 
     TRANSFERS_FILES = False
@@ -96,7 +136,8 @@ class ActionModule(ActionBase):
     def _campaign(self, asked, selections, built, facts, release, chosen):
         """(one entry a test, warnings)."""
         free = requests.unbounded(facts)
-        done, warnings, rules, stopped = [], [free] if free else [], None, None
+        done, warnings, stopped = [], [free] if free else [], None
+        self._facts, self._rules = facts, None
         for test, selection, request in zip(asked, selections, built, strict=True):
             reason = stopped or outcomes.skipped(selection, done)
             if reason:
@@ -104,23 +145,19 @@ class ActionModule(ActionBase):
                 continue
             self._say(self._announced(test, selection, chosen))
             response = self._round_trip(request)
-            answer = response.get("trial") if isinstance(response.get("trial"), dict) else None
+            answer = response.get("trial")
             if answer is None:
                 reason = str(response.get("msg") or "the host gave no answer")
                 stopped = "not run: %s" % reason
                 done.append(outcomes.unrun(test, reason, "failed"))
                 continue
-            if request["list_rules"]:
-                rules, problem = outcomes.production_rules(_text(answer.get("rules")), facts, release)
-                if problem:
-                    rules = None
-                    warnings.append("which rules would lose events is not known: %s" % problem)
+            made, problem = self._told(test, request, response, selection, release, chosen)
+            if problem:
+                warnings.append("which rules would lose events is not known: %s" % visible(problem))
             warnings.extend(self._warnings(response, answer, warnings))
-            done.append(
-                outcomes.result(test, answer, selection, release, chosen["accepted_drops_percent"], rules)
-            )
+            done.append(made)
             self._say(outcomes.line(done[-1]))
-            if answer.get("blind"):
+            if answer["blind"]:
                 stopped = "not run: %s" % done[-1]["reason"]
         return done, warnings
 
@@ -134,37 +171,48 @@ class ActionModule(ActionBase):
         return "%s: %d system calls, %s" % (test["name"], len(selection["selected"]), how)
 
     def _round_trip(self, request):
-        return self._execute_module(
-            module_name="falcotune.fleet.falco_trial",
-            module_args={"request": request},
-            task_vars=self._task_vars,
-        )
+        return self.ask("falco_trial", {"request": request}, KEPT)
+
+    def _told(self, test, request, response, selection, release, chosen):
+        """(the entry of a test that was run, the rules that were listed, why there are none)."""
+        answer, listed, problem = response["trial"], self._rules, None
+        try:
+            with bounded():
+                if request["list_rules"]:
+                    listed, problem = outcomes.production_rules(
+                        _unpacked(answer["rules"]), self._facts, release
+                    )
+                    listed = None if problem else listed
+                made = outcomes.result(
+                    test, answer, selection, release, chosen["accepted_drops_percent"], listed
+                )
+                if weight(made, MAX_OUTCOME) > MAX_OUTCOME:
+                    raise TooMuch("the outcome of the test is larger than %d bytes" % MAX_OUTCOME)
+        except TooMuch as error:
+            made = outcomes.unrun(test, str(error), "failed")
+        self._rules = listed
+        return made, problem
 
     @staticmethod
     def _warnings(response, answer, known):
         found = [response["recovered"]] if response.get("recovered") else []
-        production = answer.get("production")
-        if isinstance(production, dict) and not production.get("watched"):
+        production = answer["production"]
+        if production and not production["watched"]:
             found.append(
                 "the drops of the host's own Falco could not be watched during the trial: %s"
-                % production.get("reason")
+                % visible(str(production["reason"]))
             )
-        return [text for text in (visible(str(item)) for item in found) if text not in known]
+        return [item for item in found if item not in known]
 
     def _say(self, text):
         display.display("%s: %s" % (visible(str(self._host)), visible(text)))
 
 
-def _text(packed):
+def _unpacked(packed):
     """What the host packed, or None."""
     try:
-        inflate = zlib.decompressobj()
-        return (
-            inflate.decompress(base64.b64decode(packed), MAX_LIST).decode("utf-8", "replace")
-            if packed
-            else None
-        )
-    except (binascii.Error, zlib.error, TypeError, ValueError):
+        return assembly.unpacked(packed, MAX_LIST) if packed else None
+    except assembly.Unpackable:
         return None
 
 

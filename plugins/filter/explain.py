@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text, visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.buffers import human
 
 
 def _value(value):
@@ -56,9 +55,9 @@ def _buffers(rings, bridged):
         "buffers: %d x %s = %s of at most %s (%s); they bridge %s s instead of %s s at %d events/s per CPU"
         % (
             rings["count"],
-            human(rings["bytes_each"]),
-            human(rings["bytes_total"]),
-            "?" if budget["bytes"] is None else human(budget["bytes"]),
+            bytes_text(rings["bytes_each"]),
+            bytes_text(rings["bytes_total"]),
+            bytes_text(budget["bytes"]),
             budget["bound"],
             bridged["after"],
             bridged["before"],
@@ -74,7 +73,7 @@ def _proof(evidence):
     text = "proof: process %s counted %s events (%s)" % (evidence.get("pid"), evidence.get("events"), source)
     rings = evidence.get("buffers")
     if rings and rings.get("source"):
-        text += ", rings of %s (%s)" % (human(rings["bytes_each"]), rings["source"])
+        text += ", rings of %s (%s)" % (bytes_text(rings["bytes_each"]), rings["source"])
     if evidence.get("adopted"):
         return text + "; it was not interrupted"
     return text + "; no event was seen for at most %s s" % evidence.get("blind_seconds_at_most")

@@ -86,6 +86,14 @@ options:
       - The controller half asks for it in a second round trip where the plan of O(policy) depends on them.
     type: bool
     default: false
+  coverage:
+    description:
+      - Where the selection of system calls in force is narrowed and the host's record does not tell which
+        rules see less with it, the controller half asks for the rules in a second round trip, as O(rules)
+        does. A plan can then offer what rules lose. A host that does not answer keeps the facts of the first
+        round trip.
+    type: bool
+    default: false
   dry_run:
     description:
       - The option by which this release makes a dry run; used with O(rules).
@@ -175,7 +183,8 @@ ansible_facts:
             - Version, binary, whether it runs, process, start in Unix seconds, restarts by systemd, nice and
               mapped ring buffers.
             - C(cpu) has the seconds on a CPU, waiting for one and throttled since the start (C(total)), and
-              for an old process the same in percent between two looks.
+              for an old process, or one that loses events, the same in percent between two looks. C(reader)
+              has the same of the busiest thread, which reads the events.
           type: dict
           returned: always
           sample:
@@ -194,6 +203,7 @@ ansible_facts:
               throttled: null
               seconds: null
               total: {"on": 1203.5, waiting: 80.2, throttled: null}
+              reader: {"on": null, waiting: null, total_on: 1187.2, total_waiting: 78.1}
               reason: not sampled twice
         service:
           description: Manager, unit, arguments, limits and sandbox of the unit.
@@ -241,6 +251,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import records, yaml_text
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import (
     command_line,
+    detach,
     host,
     processes,
     programs,
@@ -253,6 +264,9 @@ DEFAULT_MAIN = "/etc/falco/falco.yaml"
 # Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/verdicts.py has the
 # same line).
 LONG_LIFE = 86400
+# Seconds. The programs that are asked have time limits of their own: systemctl 60, falco --version 30,
+# journalctl 10, and falco -L and its dry run 120 each. A busy host reads its files in less than a second.
+AROUND, AROUND_RULES = 120, 360
 
 
 def version_of(binary, record, environment=None):
@@ -369,34 +383,39 @@ def on_disk(record):
 
 
 class Observation:
-    """Percent of the time that all of Falco's threads use a CPU, wait for one, or are kept off it by a quota.
+    """Percent of the time that Falco's threads use a CPU, wait for one, or are kept off it by a quota.
 
-    The totals since the start are enough for a young process; an older one is sampled twice.
+    The totals since the start are enough for a young process that loses nothing; any other is sampled twice.
     """
 
     def __init__(self, root, process, age, unit, seconds):
         self.root, self.process, self.age = root, process, age
         self.group = (unit or {}).get("ControlGroup")
         self.seconds = seconds
+        self.threads = None
         self.first = self.look() if process else None
+        self.first_threads = self.threads
         self.began = time.monotonic()
 
     def look(self):
         """{'on', 'waiting', 'throttled'} in seconds since the start, or None."""
-        found = self.process.schedule()
-        if found is None:
+        self.threads = self.process.threads()
+        if self.threads is None:
             return None
+        on, waiting = processes.summed(self.threads)
         return {
-            "on": found[0] / 1e9,
-            "waiting": found[1] / 1e9,
+            "on": on / 1e9,
+            "waiting": waiting / 1e9,
             "throttled": host.cgroup(self.root, self.group)["throttled"],
         }
 
-    def end(self):
-        """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reason'}; sleeps for what is left of the time,
-        if it must look twice.
+    def end(self, losing=False):
+        """{'on', 'waiting', 'throttled', 'seconds', 'total', 'reader', 'reason'}; sleeps for what is left of
+        the time, if it must look twice.
+
+        losing: Falco lost events, so its present use of the CPU is of interest however young it is.
         """
-        found = dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "reason"))
+        found = dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "reader", "reason"))
         if self.process is None:
             return dict(found, reason="not running")
         if self.first is None:
@@ -404,7 +423,14 @@ class Observation:
         found["total"] = {
             name: None if value is None else round(value, 3) for name, value in self.first.items()
         }
-        if not self.seconds or (self.age is not None and self.age <= LONG_LIFE):
+        total = processes.busiest(self.first_threads)
+        found["reader"] = {
+            "on": None,
+            "waiting": None,
+            "total_on": round(total[0] / 1e9, 3),
+            "total_waiting": round(total[1] / 1e9, 3),
+        }
+        if not self.seconds or (not losing and self.age is not None and self.age <= LONG_LIFE):
             return dict(found, reason="not sampled twice")
         time.sleep(max(0, self.began + self.seconds - time.monotonic()))
         second, took = self.look(), time.monotonic() - self.began
@@ -414,11 +440,22 @@ class Observation:
         for name, value in second.items():
             if value is not None and self.first[name] is not None:
                 found[name] = round(100 * (value - self.first[name]) / took, 2)
+        for name, spent in zip(("on", "waiting"), processes.busiest(self.threads, self.first_threads)):
+            found["reader"][name] = round(100 * spent / 1e9 / took, 2)
         return found
 
     def _same_threads(self, second):
         """Whether no time is lost between the two samples, as it is with a thread that ends."""
         return second is not None and all(second[name] >= self.first[name] for name in ("on", "waiting"))
+
+
+def loses(pair):
+    """Whether Falco's metrics or its drop alerts tell of lost events. pair: as measure()."""
+    if pair.get("alerts"):
+        return True
+    if "first" not in pair:
+        return False
+    return pair["last"].get("scap.n_drops", 0) > pair["first"].get("scap.n_drops", 0)
 
 
 def ring_buffers(process):
@@ -437,10 +474,10 @@ def unit_dropin(root, unit):
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text or "", re.M))
 
 
-def find_unit(name):
+def find_unit(name, root):
     """(properties of Falco's unit, None) or (None, reason)."""
     try:
-        unit = systemd.find(name or None)
+        unit = systemd.find(name or None, root)
     except systemd.ManagerError as error:
         return None, "systemd did not answer: %s" % error
     if unit:
@@ -459,10 +496,8 @@ def memory_facts(root, unit):
     around it.
     """
     unit = unit or {}
-    named = [systemd.number(unit.get(name)) for name in ("MemoryMax", "MemoryHigh", "MemoryLimit")]
-    limits = [value for value in named if value] + host.memory_limits(root, unit.get("ControlGroup"))
     used = systemd.number(unit.get("MemoryCurrent"))
-    return dict(host.memory(root), limit=min(limits) if limits else None, used=used)
+    return dict(host.memory(root), limit=processes.memory_limit(root, unit), used=used)
 
 
 def falco_facts(root, unit, process, start, started, record):
@@ -541,7 +576,7 @@ def gather(params):
     Never raises on what it finds.
     """
     root = params["host_root"].rstrip("/")
-    unit, reason = find_unit(params["unit"])
+    unit, reason = find_unit(params["unit"], root)
     process, start = processes.of_unit(root, unit)
     age = processes.age(start) if process else None
     observation = Observation(root, process, age, unit, params["observe_seconds"])
@@ -563,8 +598,16 @@ def gather(params):
         texts = [item.get("text") for item in files]
         environment = processes.start_environment(unit, process, texts)
         result["rules"] = rules_facts(params, started, environment)
-    result["falco"]["cpu"] = observation.end()
+    result["falco"]["cpu"] = observation.end(loses(result["metrics"]))
     return result
+
+
+def patience(params):
+    """Seconds that all of this may take: what it waits for on purpose, and AROUND, or AROUND_RULES."""
+    waits = params["observe_seconds"] + params["profile_seconds"]
+    if params["prometheus_url"]:
+        waits += params["prometheus_seconds"]
+    return waits + (AROUND_RULES if params["rules"] else AROUND)
 
 
 def main():
@@ -591,6 +634,7 @@ def main():
             "policy": {"type": "dict"},
             "refusal": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
             "rules": {"type": "bool", "default": False},
+            "coverage": {"type": "bool", "default": False},
             "dry_run": {"type": "str", "default": "--dry-run"},
             "profile_seconds": {"type": "float", "default": 0.0},
             "extra_files": {"type": "list", "elements": "str", "default": []},
@@ -605,7 +649,11 @@ def main():
             msg="profile_seconds is %s: expected 0, or %s to %s"
             % (module.params["profile_seconds"], shortest, longest)
         )
-    module.exit_json(changed=False, ansible_facts={"falco": gather(module.params)})
+    try:
+        found = detach.within(patience(module.params), lambda: gather(module.params))
+    except detach.Late as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, ansible_facts={"falco": found})
 
 
 if __name__ == "__main__":

@@ -239,16 +239,18 @@ metrics:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, host, systemd
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots, sources
 
+# Seconds that all sources together may take: systemctl has 60, journalctl and /metrics 10 each.
+AROUND = 120
 RANGES = {"max_bytes": (65536, 1 << 30), "min_seconds": (0, 31622400), "prometheus_seconds": (0.1, 600)}
 
 
 def gather(params):
     """{'pair': what snapshots.gather() found, 'cpus': CPUs online or None} for the controller half."""
     try:
-        unit = systemd.find(params["unit"] or None)
+        unit = systemd.find(params["unit"] or None, params["host_root"].rstrip("/"))
     except systemd.ManagerError:
         unit = None  # files can be read without systemd
     options = {name: params[name] for name in sources.OPTIONS}
@@ -284,7 +286,12 @@ def main():
     for name, (low, high) in sorted(RANGES.items()):
         if not low <= module.params[name] <= high:
             module.fail_json(msg="%s is %s: expected %s to %s" % (name, module.params[name], low, high))
-    module.exit_json(changed=False, **gather(module.params))
+    waits = module.params["prometheus_seconds"] if module.params["prometheus_url"] else 0
+    try:
+        found = detach.within(AROUND + waits, lambda: gather(module.params))
+    except detach.Late as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ options:
         knows.
     type: str
     default: ""
+  facts:
+    description:
+      - What P(falcotune.fleet.falco_facts#module) returned. With it, a host whose Falco watches no system
+        calls is refused, and an empty O(release) is that of its Falco.
+    type: dict
 notes:
   - A 64-bit kernel that runs 32-bit programs counts their calls under the number that they have in the 32-bit
     table, so under another name (V(tracefs) only).
@@ -139,6 +144,21 @@ profile:
       type: dict
       returned: always
       sample: {listns: 0.4}
+    callers:
+      description:
+        - Who made the calls that are at least 1 % of all, by Falco's event names, the three busiest users
+          (real uid) and control groups of each, in calls a second. A user's sessions count as one control
+          group, and so do the containers of a pod. C(unknown) are the calls of threads that ended meanwhile
+          or began while it counted.
+        - Empty with V(perf), and where C(/proc) does not show the host's first namespace of processes;
+          RV(profile.notes) says so.
+      type: dict
+      returned: always
+      sample:
+        openat:
+          uids: {"33": 3900.0, "0": 200.2}
+          cgroups: {/system.slice/nginx.service: 3900.0, /init.scope: 200.2}
+          unknown: 0.0
     total_per_second:
       description: All of them, else V(null).
       type: float
@@ -162,6 +182,7 @@ def main():
                 "default": list(syscall_counts.MEANS),
             },
             "release": {"type": "str", "default": ""},
+            "facts": {"type": "dict"},
         },
         supports_check_mode=True,
     )

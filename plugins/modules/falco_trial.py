@@ -205,6 +205,13 @@ ansible_facts:
               rules_total: 25
               rules_blind: [Read sensitive file untrusted]
               rules_half_blind: []
+              rules_wrong_output: []
+              unseen:
+                - way: paths relative to a directory handle copied by dup3
+                  calls: [dup3]
+                  fields: []
+                  false_alarms: false
+                  rules: [Read sensitive file untrusted]
 """
 
 import os
@@ -227,7 +234,7 @@ def subject(module):
     request = module.params["request"]
     root = request["host_root"].rstrip("/")
     try:
-        unit = systemd.find(request["unit"] or None)
+        unit = systemd.find(request["unit"] or None, root)
     except systemd.ManagerError as error:
         module.fail_json(msg="systemd did not answer: %s" % error)
     if unit is None:

@@ -69,11 +69,22 @@ class CpuTime(TypedDict):
     throttled: float | None
 
 
+class ReaderTime(TypedDict):
+    """The thread that reads events, which is the busiest: percent of the time between two looks, and seconds
+    since its start."""
+
+    on: float | None
+    waiting: float | None
+    total_on: float | None
+    total_waiting: float | None
+
+
 class CpuUse(CpuTime):
     """Percent of one CPU between two looks; ``total`` holds seconds since the start of the process."""
 
     seconds: float | None
     total: CpuTime | None
+    reader: ReaderTime
     reason: str | None
     look: str | None  # which looks, where an audit compared two; else None
 
@@ -126,6 +137,7 @@ class Service(TypedDict):
     state: str | None
     exec_start: list[str]
     user: str | None
+    group: str | None
     limits: UnitLimits
     sandbox: Sandbox
     cgroup: Cgroup
@@ -187,6 +199,7 @@ class Config(TypedDict):
     origin: dict[str, str]
     duplicates: list[list[Any]]  # [path, key, line]
     merge_keys: list[str]  # dotted paths of keys named <<, which Falco does not merge
+    commented: list[str]  # top-level keys of the main file whose blocks hold comments
     watch: bool | None
     stale: str | None
 
@@ -202,6 +215,22 @@ class KernelCost(TypedDict):
     percent: float | None
     ns_per_event: float | None
     syscalls: int | None
+
+
+class Losing(TypedDict):
+    """The intervals between snapshots in which most events were lost: a part of a window, with at least most
+    of its drops.
+
+    longest: of these intervals, seconds. most: lost events of one interval. intervals: how many of the
+    window's intervals lost events, and of how many.
+    """
+
+    seconds: float
+    events: int
+    drops: int
+    longest: float
+    most: int
+    intervals: list[int]
 
 
 class Window(TypedDict):
@@ -229,6 +258,7 @@ class Window(TypedDict):
     kernel: KernelCost | None
     memory: dict[str, int]
     since_start: SinceStart | None
+    losing: Losing | None
     snapshot: dict[str, Any] | None
 
 
@@ -249,11 +279,12 @@ class Reads(TypedDict):
     """What a rule reads.
 
     kinds: {operand: kinds of descriptors for which the condition can hold}. An operand that the condition
-    does not restrict is absent.
+    does not restrict is absent. required: operands without whose value the condition never holds.
     """
 
     fields: list[Read]
     kinds: dict[str, list[str]]
+    required: list[str]
 
 
 class Rule(TypedDict):
@@ -400,6 +431,41 @@ class Cost(TypedDict):
     memory_bytes: int | None
 
 
+class Lost(TypedDict):
+    """Lost events by what would save them, percent of all events. They add up to the loss.
+
+    bursts: larger ring buffers. quota: no CPU quota. waiting: a CPU of its own (priority). overload: only
+    fewer or cheaper events.
+    """
+
+    bursts: float
+    quota: float
+    waiting: float
+    overload: float
+
+
+class Capacity(TypedDict):
+    """What the thread that reads events had to do, and what it can do: _tuning/capacity.py.
+
+    demand: events produced a second while events were lost. capacity: events a second that it takes in on
+    a whole CPU. factor: CPUs that the demand needs, of which it can use one; above 1 it loses events
+    whatever its buffers. factor_alone: the same once its neighbours gave it a CPU, and so make fewer
+    events. on, waiting, idle: percent of the time, throttled is a part of waiting. seconds: of the time in
+    which events were lost.
+    """
+
+    demand: float
+    capacity: float
+    factor: float
+    factor_alone: float
+    on: float
+    waiting: float
+    throttled: float
+    idle: float
+    seconds: float
+    lost: Lost
+
+
 class Verdict(TypedDict):
     state: State
     tier: str | None
@@ -407,6 +473,9 @@ class Verdict(TypedDict):
     rate_per_cpu_guide: float | None
     drops_percent: float | None
     bottleneck: str
+    # Other bottlenecks that have a share in the loss, the largest first.
+    also: list[str]
+    capacity: Capacity | None  # None where nothing is lost, or Falco's use of the CPU is unknown
     next_step: str
     advice: str
     reasons: list[str]
@@ -468,9 +537,12 @@ class Step(TypedDict):
 
 
 class Rotation(TypedDict):
+    """owner: user and group that logrotate becomes, where the directory is not root's; else None."""
+
     path: str
     size: str
     count: int
+    owner: str | None
 
 
 class HostFile(TypedDict):
@@ -808,6 +880,25 @@ class RolloutProgress(TypedDict):
     ended: float
     outcomes: dict[str, Outcome]
     batches: list[BegunBatch]
+
+
+# --- What a Prometheus knows of a host: _prometheus/monitored.judge()
+
+MonitoredState = Literal["dropping", "blind", "stale", "healthy", "unknown"]
+
+
+class Monitored(TypedDict):
+    """events and drops: increases in the window. age: of the last sample. labels: of the target, by whoever
+    configured Prometheus."""
+
+    state: MonitoredState
+    reason: str
+    release: str | None
+    age: float | None
+    events: float | None
+    drops: float | None
+    drops_percent: float | None
+    labels: dict[str, str]
 
 
 # --- Audit of rules: _rules_audit/auditor.audit()

@@ -83,6 +83,14 @@ def count(value: object) -> int | None:
     return found
 
 
+def whole(value: object) -> int | None:
+    """A whole number of either sign, or None."""
+    found = signed(value)
+    if isinstance(found, float):
+        return int(found) if found.is_integer() else None
+    return found
+
+
 def flag(value: object) -> bool:
     return value is True
 
@@ -105,6 +113,27 @@ def counts(value: object) -> dict[str, int]:
     """{text: whole number from 0}."""
     found = ((key(name), count(item)) for name, item in list(dictionary(value).items())[:MAX_ITEMS])
     return {name: item for name, item in found if item is not None}
+
+
+def texts(value: object, most: int = MAX_ITEMS) -> dict[str, str]:
+    """{text: text}."""
+    found = ((key(name), text(item)) for name, item in list(dictionary(value).items())[:most])
+    return {name: item for name, item in found if item is not None}
+
+
+def weight(value: object, most: int) -> int:
+    """Roughly the bytes that a value takes as JSON: 8 for each value, and its characters. Counting ends where
+    it is more than most."""
+    found, left = 0, [value]
+    while left and found <= most:
+        item = left.pop()
+        found += 8 + (len(item) if isinstance(item, str) else 0)
+        if isinstance(item, dict):
+            left.extend(item)
+            left.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            left.extend(item)
+    return found
 
 
 def anything(value: object, depth: int = MAX_DEPTH) -> Any:
@@ -141,6 +170,26 @@ def listed(check: Callable[[object], T | None], most: int = MAX_ITEMS) -> Callab
         if not isinstance(value, (list, tuple)):
             return []
         return [item for item in map(check, value[:most]) if item is not None]
+
+    return inner
+
+
+def at_most(check: Callable[[object], Any], most: float, least: float = 0) -> Callable[[object], Any]:
+    """A number that passes the check and lies in this range, or None."""
+
+    def inner(value: object) -> Any:
+        found = check(value)
+        return found if found is not None and least <= found <= most else None
+
+    return inner
+
+
+def either(check: Callable[[object], T | None], instead: T) -> Callable[[object], T]:
+    """What passes the check; instead for anything else."""
+
+    def inner(value: object) -> T:
+        found = check(value)
+        return instead if found is None else found
 
     return inner
 

@@ -14,13 +14,15 @@ ordinary key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import yaml
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEEPER = "values are nested deeper than %d levels"
+_HALF_PAIRS = re.compile("[\ud800-\udfff]")
 # Plain texts that yaml-cpp reads as null (include/yaml-cpp/null.h).
 NULLS = ("", "~", "null", "Null", "NULL")
 
@@ -60,28 +62,31 @@ class Unreadable(ValueError):
 class _Open:
     """A list or mapping that is being read. size: the values in it so far."""
 
+    __slots__ = ("line", "anchor", "data", "listed", "key", "keyed", "size")
+
     def __init__(self, event: Any, data: Any) -> None:
         self.line: int = event.start_mark.line + 1
         self.anchor: str | None = event.anchor
         self.data = data
+        self.listed = isinstance(data, list)
         self.key: str | None = None
         self.keyed = False
         self.size = 1
 
     def add(self, value: Value, size: int, reader: _Reader) -> None:
         self.size += size
-        if isinstance(self.data, list):
+        if self.keyed:
+            if self.key is not None:
+                self.data.setdefault(self.key, value)
+            self.keyed = False
+        elif self.listed:
             self.data.append(value)
-        elif not self.keyed:
+        else:
             self.key, self.keyed = value.data if isinstance(value.data, str) else None, True
             if self.key is None:
                 reader.odd_keys.append(value.line)
             elif self.key in self.data:
                 reader.duplicates.append((self.key, value.line))
-        else:
-            if self.key is not None:
-                self.data.setdefault(self.key, value)
-            self.keyed = False
 
 
 class _Reader:
@@ -98,32 +103,35 @@ class _Reader:
         self.duplicates: list[tuple[str, int]] = []
         self.odd_keys: list[int] = []
 
-    def take(self, event: Any) -> None:
-        """One event inside a document."""
-        if isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
-            self.begin(event)
-        elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
-            self.end()
-        elif isinstance(event, yaml.ScalarEvent):
-            self.scalar(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self.alias(event)
+    def steps(self) -> dict[type, Callable[[Any], None]]:
+        """What to do for each kind of event inside a document. A lookup by type: tens of thousands of events
+        come from a fleet's files each second."""
+        return {
+            yaml.ScalarEvent: self.scalar,
+            yaml.MappingStartEvent: self.begin,
+            yaml.SequenceStartEvent: self.begin,
+            yaml.MappingEndEvent: self.end,
+            yaml.SequenceEndEvent: self.end,
+            yaml.AliasEvent: self.alias,
+        }
 
     def begin(self, event: Any) -> None:
         self.open.append(_Open(event, [] if isinstance(event, yaml.SequenceStartEvent) else {}))
         if len(self.open) > self.deepest:
             raise Unreadable(DEEPER % self.deepest, self.open[-1].line)
 
-    def end(self) -> None:
+    def end(self, _event: Any) -> None:
         done = self.open.pop()
         self._put(Value(done.data, done.line), done.size, done.anchor)
 
     def scalar(self, event: Any) -> None:
-        plain = not event.style and event.tag is None  # a tag makes it a text, as in yaml-cpp
-        data = None if plain and event.value in NULLS else event.value
-        line = event.start_mark.line + 1
+        text, line = event.value, event.start_mark.line + 1
+        if text and not text.isascii() and _HALF_PAIRS.search(text):
+            # libyaml refuses these itself.
+            raise Unreadable("not YAML: half of a surrogate pair is no character", line)
         self._count(1, line)
-        self._put(Value(data, line, plain), 1, event.anchor)
+        plain = not event.style and event.tag is None  # a tag makes it a text, as in yaml-cpp
+        self._put(Value(None if plain and text in NULLS else text, line, plain), 1, event.anchor)
 
     def alias(self, event: Any) -> None:
         line = event.start_mark.line + 1
@@ -154,21 +162,25 @@ def documents(text: str | bytes, deepest: int, most: int) -> Iterator[Document]:
     Raises Unreadable.
     """
     reader = _Reader(deepest, most)
+    steps = reader.steps()
     try:
-        for event in yaml.parse(text, Loader=LOADER):
-            if isinstance(event, yaml.DocumentStartEvent):
+        following = LOADER(text).get_event  # as yaml.parse(), which asks twice for each event
+        while (kind := type(event := following())) is not yaml.StreamEndEvent:
+            if kind in steps:
+                steps[kind](event)
+            elif kind is yaml.DocumentStartEvent:
                 reader.start()
-            elif isinstance(event, yaml.DocumentEndEvent):
-                if reader.root is not None:
-                    yield Document(reader.root, reader.duplicates, reader.odd_keys, most - reader.left)
-            else:
-                reader.take(event)
+            elif kind is yaml.DocumentEndEvent and reader.root is not None:
+                yield Document(reader.root, reader.duplicates, reader.odd_keys, most - reader.left)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = "not YAML: %s" % (error.problem or error.context or "unreadable")
         if "nesting depth" in what:  # libyaml 0.2.6 and newer refuse it before the event is seen here
             what = DEEPER % deepest
         raise Unreadable(what, mark.line + 1 if mark else 1) from None
-    except (yaml.YAMLError, UnicodeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        if isinstance(error, Unreadable):
+            raise
+        # Without libyaml a character beyond Unicode, "\\UFFFFFFFF", is a ValueError of Python's.
         what = " ".join(str(error).split())[:200] or type(error).__name__
         raise Unreadable("not YAML: %s" % what, 1) from None

@@ -12,6 +12,7 @@ log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pa
 profile     CPU speed of a program of nothing but system calls while they are counted / without, medians of pairs (root)
 blind       seconds without events on one host, the collection's change / a bare write and restart, medians of pairs
 rollout     300 local hosts of which 100 need a change and 3 fail: batches, budget, resume, wall time / what batches must wait
+monitored   10 000 hosts in a real Prometheus / ansible-inventory without it: seconds and peak memory
 page        the HTML report of 10 000 hosts in a headless Chromium: size, time until it can be used, what a click costs
 """
 
@@ -143,6 +144,13 @@ def rollout(folder: Path, args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def monitored(folder: Path, args: argparse.Namespace) -> None:
+    import monitored as prometheus_hosts
+
+    for line in prometheus_hosts.measure(folder / "monitored", args.synthetic, args.pairs):
+        print(line, flush=True)
+
+
 def page(folder: Path, args: argparse.Namespace) -> None:
     import page as pages
 
@@ -152,7 +160,8 @@ def page(folder: Path, args: argparse.Namespace) -> None:
 
 def main() -> int:
     parts = {"plans": plans, "reports": report_forms, "trips": trips, "converged": converged, "audit": audit, "log_size": log_size,
-             "profile": profile, "blind": blind, "rollout": rollout, "page": page}
+             "profile": profile, "blind": blind, "rollout": rollout,
+             "monitored": monitored, "page": page}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="%s (default: all)" % ", ".join(parts))
     parser.add_argument("--hosts", type=int, default=50)

@@ -49,7 +49,7 @@ def message(number: int, random: random.Random) -> dict:
                     "user": "root", "limits": {"cpu_quota": None, "cpu_weight": None, "nice": 0, "memory_max": None},
                     "sandbox": {"private_tmp": True, "protect_system": "full", "read_write_paths": []}},
         "host": {"metrics_dir_exists": False, "files": {}, "record": None, "unfinished": None},
-        "sources": {"main": "/etc/falco/falco.yaml", "files": files, "folders": ["/etc/falco/config.d"] if modern else [],
+        "config_sources": {"main": "/etc/falco/falco.yaml", "files": files, "folders": ["/etc/falco/config.d"] if modern else [],
                     "arguments": ["/usr/bin/falco", *option], "environment": {}, "probe": False},
     }
 

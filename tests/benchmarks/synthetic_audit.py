@@ -188,6 +188,10 @@ def _change(chance):
             "before": before}
 
 
+# They fire as they should, and print a wrong user.
+PRINTED = ["Terminal shell in container"]
+
+
 def _dimmed(excluded):
     """(blind, half blind) of a set without these system calls."""
     blind, half = [], []
@@ -197,6 +201,17 @@ def _dimmed(excluded):
             if rule not in blind + half:
                 found.append(rule)
     return blind, half
+
+
+def unseen(rules):
+    """What such rules, and those that print a user, do not see."""
+    return [
+        {"way": "paths relative to a directory handle copied by fcntl (F_DUPFD): grep -r, find, rm -r, chmod -R, shells that save a "
+                "descriptor", "calls": ["fcntl"], "fields": ["fd.directory"], "false_alarms": True, "rules": rules},
+        {"way": "descriptors of connections taken by accept4: servers, bind shells", "calls": ["accept4"], "fields": [],
+         "false_alarms": False, "rules": rules[:1]},
+        {"way": "user ids changed by setreuid", "calls": ["setreuid"], "fields": [], "false_alarms": False, "rules": PRINTED},
+    ] if rules else []
 
 
 def _syscalls(chance, rate):
@@ -224,7 +239,9 @@ def _syscalls(chance, rate):
         "target_events_per_second": round(step["events_per_second"] * chance.uniform(0.9, 1.2), 1), "reached": chance.random() < 0.7,
         "before": {"events_per_second": round(rate, 1), "syscalls": len(present)},
         "after": {"events_per_second": step["events_per_second"], "syscalls": len(present) - len(step["exclude"])},
-        "coverage": {"rules_total": 84, "blind": items(blind), "half_blind": items(half)}, "frontier": frontier,
+        "coverage": {"rules_total": 84, "blind": items(blind), "half_blind": items(half),
+                     "wrong_output": [{"rule": rule, "lost": [], "left": ["execve"]} for rule in PRINTED], "unseen": unseen(half)},
+        "frontier": frontier,
         "warnings": ["fcntl: repair would put it back"] if chance.random() < 0.3 else [],
     }
 
@@ -272,6 +289,9 @@ def _host(number, chance, history):
         host["change"] = _change(chance)
     if number % 5 < 2 and host["window"] and host["window"]["rate"]:
         host["syscalls"] = _syscalls(random.Random(number), host["window"]["rate"])
+        half = [item["rule"] for item in host["syscalls"]["coverage"]["half_blind"]]
+        host["sight"] = {"basis": "rules", "reason": None, "rules_total": 84, "blind": [], "half_blind": half,
+                         "wrong_output": PRINTED, "unseen": unseen(half)}
     host["history"] = _history(chance, host, history)
     host["snapshot"] = _snapshot(chance, host)
     return host

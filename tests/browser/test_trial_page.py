@@ -71,6 +71,8 @@ def test_a_host_s_tests(page, trials):
     test = next(test for test in host["trial"]["tests"] if test["rules_blind"])
     details = cards(page, "#host")["Trial"]
     assert test["rules_blind"][0] in details and test["selected"][0] in details
+    half = next(test for test in host["trial"]["tests"] if test["unseen"])
+    assert half["unseen"][0]["way"] in details and half["rules_wrong_output"][0] in details and "false alarms possible" in details
 
 
 def test_the_choice_of_system_calls(page, fleet):
@@ -80,8 +82,12 @@ def test_the_choice_of_system_calls(page, fleet):
     page.open(f"{fleet.url}#host={host['name']}")
     page.wait("!document.getElementById('host').hidden")
     card = cards(page, "#host")["System calls"]
-    for item in chosen["coverage"]["blind"] + chosen["coverage"]["half_blind"]:
+    for item in chosen["coverage"]["blind"] + chosen["coverage"]["half_blind"] + chosen["coverage"]["wrong_output"]:
         assert item["rule"] in card
+    seen = cards(page, "#host")["What rules see now"]
+    for way in chosen["coverage"]["unseen"]:
+        assert way["way"] in card and way["way"] in seen
+    assert "false alarms possible" in card and "false alarms possible" in seen
     assert "calls that were counted on the host" in card and " ".join(chosen["custom_set"]) in card
     rows = rows_of(page, "#host .frontier")
     assert len(rows) == len(chosen["frontier"])

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from playbooks import AUDIT, TUNE, play
+from playbooks import AUDIT, ROLLBACK, TRIAL, TUNE, play
 
 # Long enough to outlast the run, short enough not to be left behind for ever.
 HANGS = "#!/bin/sh\nexec sleep 120\n"
@@ -38,3 +38,21 @@ def test_a_rollout_changes_the_others_and_fails_it_by_name(fleet):
     run = play(TUNE, fleet.inventory)
     assert "imed out after %d second" % SECONDS in run.failure("hangs") and run.status != 0
     assert run.result_of("well")["outcome"] == "done", run.output
+
+
+def test_a_trial_reports_without_it(fleet, tmp_path):
+    """It hangs in the first round trip, or once it was looked at."""
+    tests = {"falco_trial_tests": [{"name": "one", "custom_set": [], "repair": True}]}
+    options = ("-e", "falco_trial_seconds=5", "-e", f"falco_trial_report_dir={tmp_path / 'trials'}",
+               "-e", "falco_trial_max_load_per_cpu=1000", "-e", json.dumps(tests))
+    run = play(TRIAL, fleet.inventory, *options)
+    found = {host["name"]: host for host in json.loads((tmp_path / "trials/trial.json").read_text())["hosts"]}
+    assert (found["hangs"]["status"], found["well"]["status"]) == ("failed", "ok") and found["well"]["trial"], run.output
+    assert "imed out after %d second" % SECONDS in json.dumps(found["hangs"]), found["hangs"]
+
+
+def test_a_rollback_fails_it_by_name_and_rolls_the_others_back(fleet):
+    # A change is waited for as long as it can take, so this host's deadline is set to the least.
+    run = play(ROLLBACK, fleet.inventory, "-e", "__falco_tune_change_timeout=15")
+    assert "imed out after 15 second" in run.failure("hangs") and run.status != 0
+    assert run.failure("well") is None and "well" in run.changed

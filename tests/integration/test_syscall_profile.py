@@ -44,7 +44,7 @@ if sys.argv[3] == "instance":
             profile._wait(life, seconds)
         finally:
             instance.remove()
-        return {"read": 1}, seconds
+        return {"read": 1}, {}, seconds
     profile.by_histogram = hold
     sys.argv[3] = "tracefs"
 print(json.dumps(profile.measure("", float(sys.argv[2]), [sys.argv[3]])))

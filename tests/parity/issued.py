@@ -4,7 +4,7 @@
 """Traces each action with strace and notes how it comes by what its event reads: issued.py FOLDER. Needs no Falco.
 
 scenarios.json gets `events`, the marked calls, and `history`: for each subject of the state model the calls in the history of what they
-read (tests/tools/state_fixture.py follows it through the trace). stock.json gets `calls`: kernel names of the state calls that an action
+read (history.py follows it through the trace). stock.json gets `calls`: kernel names of the state calls that an action
 issues beside those of every program (a shell, the loader and a plain open).
 """
 
@@ -15,12 +15,10 @@ import re
 import subprocess
 import sys
 
-import conftest
+import conftest  # noqa: F401 - makes the collection importable
 import corpus
-
-sys.path.insert(0, str(conftest.ROOT / "tests" / "tools"))
-import state_fixture  # noqa: E402
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for  # noqa: E402
+import history
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import names_for
 
 RELEASE = "0.44.1"
 SCAFFOLDING = "dir_openat"
@@ -29,7 +27,7 @@ CALL = re.compile(r"^\d+ +([a-z0-9_]+)\((.*)")
 FAILED = re.compile(r"= -1 E(?!INPROGRESS|PERM)")
 
 
-class Trace(state_fixture.Trace):
+class Trace(history.Trace):
     """Notes the marked calls too, and what a descriptor was in the process from which pidfd_getfd takes it."""
 
     def __init__(self, scenario):

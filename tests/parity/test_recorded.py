@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What real Falcos lost when matrix.csv was measured was named by the model. Needs no Falco.
 
-Not judged: flaky and artefact (the measurement does not decide), and the scenarios that the default selection does not see either.
+Not judged: flaky and artefact (the measurement does not decide), the scenarios that the default selection does not see either, and
+those that it sees otherwise than expected on this release (0.41 does not collect close_range).
 """
 
 import itertools
@@ -12,7 +13,8 @@ import corpus
 import matrix
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import selections
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import KERNEL_ONLY
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, state
 from model import Model
 
 UNJUDGED = ("flaky", "flaky-reference", "artefact")
@@ -52,7 +54,8 @@ def judged(rules):
         assert abs(len(selected) - int(size)) <= 1, (mode, changed, group, len(selected), size)
         for row in rows:
             one = next(one for one in corpus.SCENARIOS if one["id"] == row["scenario"])
-            if row["expect"] != "gap" and row["verdict"] not in UNJUDGED:
+            usual = row["reference"] == ("yes/yes" if row["expect"] == "fire" else "no/no")
+            if row["expect"] != "gap" and row["verdict"] not in UNJUDGED and usual:
                 yield "%s %s %s %s" % (release, group, mode, changed), row, model.named("S " + one["id"], selected, one)
 
 
@@ -68,3 +71,35 @@ def test_few_named_losses_are_none(rules):
     cautious = ["%s: %s: %s" % (where, row["scenario"], "; ".join(named)) for where, row, named in said if row["verdict"] == "same"]
     print("\nsaid lost %d, but is not %d\n%s" % (len(said), len(cautious), "\n".join(cautious)))
     assert len(cautious) <= CAUTION * len(said)
+
+
+def measured_alone(model):
+    """{(subject, kernel name): scenarios that differ without this call alone and whose rule came by the subject by it}"""
+    found = {}
+    for row in matrix.rows():
+        if row["mode"] != "default minus one" or row["verdict"] not in matrix.DIFFERENCES:
+            continue
+        one = next(one for one in corpus.SCENARIOS if one["id"] == row["scenario"])
+        removed = model.names.kernel_of({row["call_removed_or_custom_set"]})
+        for need in state.needs(model.rules["S " + one["id"]], model.release):
+            # Where an old value stays, nothing in the history of the event itself was missed.
+            if removed & set(need.calls) & (removed if need.stale else model.came_by(need.subject, one)):
+                found.setdefault((need.subject, need.calls), set()).add(one["id"])
+    return found
+
+
+def test_rows_of_the_model_say_what_was_measured(rules):
+    model = rules("0.44.1", "all")
+    alone = measured_alone(model)
+    wrong = []
+    for row in state.TABLE:
+        for call in row.calls.split():
+            names = (KERNEL_ONLY.get(name, name) for name in call.split("|"))
+            kernel = tuple(sorted(model.names.kernel_of(names) - ({"accept4"} - {call})))
+            seen = any((subject, kernel) in alone for subject in row.subjects.split())
+            if row.evidence == state.MEASURED and not seen:
+                wrong.append("%s %s: marked as measured" % (row.subjects, call))
+    assert wrong == []
+    # The reverse: a call that showed a difference is measured in one row at least.
+    marked = {call for row in state.TABLE if row.evidence == state.MEASURED for call in row.calls.split()}
+    assert {call for _subject, calls in alone for call in calls} <= model.names.kernel_of(marked) | marked

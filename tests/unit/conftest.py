@@ -3,11 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Import the checkout as ansible_collections.falcotune.fleet, as Ansible would."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 
+import yaml
 from hypothesis import Phase, settings
+
+# As on a controller whose PyYAML was built without libyaml.
+if os.environ.get("FALCOTUNE_PURE_YAML"):
+    for name in ("CSafeLoader", "CLoader", "CBaseLoader", "CFullLoader", "CUnsafeLoader", "CParser"):
+        if hasattr(yaml, name):
+            delattr(yaml, name)
+    yaml.__with_libyaml__ = False
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = tempfile.TemporaryDirectory(prefix="falcotune-")

@@ -57,12 +57,15 @@ def host(name, text, number=3.5):
                      "removed": [text], "basis": text, "target_events_per_second": number, "reached": False,
                      "before": {"events_per_second": 1000.5, "syscalls": number}, "after": {"events_per_second": number, "syscalls": text},
                      "coverage": {"rules_total": number, "blind": [{"rule": text, "lost": [text], "left": text}, text],
-                                  "half_blind": [{"rule": text, "lost": number, "left": [text]}]},
+                                  "half_blind": [{"rule": text, "lost": number, "left": [text]}],
+                                  "wrong_output": [{"rule": text, "lost": text}], "unseen": ways(text, number)},
                      "frontier": [{"exclude": [text], "events_per_second": 800, "rules_blind": 1, "rules_half_blind": number,
                                    "lost": [text]},
                                   {"exclude": [text, "open"], "events_per_second": 700.5, "rules_blind": number, "rules_half_blind": 2,
                                    "lost": [text, number]}, {"exclude": text, "events_per_second": number}, text],
                      "warnings": [text]},
+        "sight": {"basis": "rules" if number else text, "reason": text, "rules_total": number, "blind": [text], "half_blind": text,
+                  "wrong_output": [text, number], "unseen": ways(text, number)},
         "trial": {"verdict": text, "reason": text, "largest": text, "accepted_drops_percent": number, "mode": text, "began": number,
                   "ended": text, "tests": [test(text, text, number), test("T1", "dropping", number), text]},
         "previous": {"at": text, "state": text, "drops_percent": number, "rate_per_cpu_guide": number},
@@ -70,12 +73,18 @@ def host(name, text, number=3.5):
     }
 
 
+def ways(text, number):
+    return [{"way": text, "calls": [text, number], "fields": text, "false_alarms": True, "rules": [text, number]}, text,
+            {"way": number, "calls": text, "fields": [text], "false_alarms": text, "rules": text}]
+
+
 def test(name, state, number):
     """A test of a trial."""
     numbers = ("repair", "seconds", "events", "events_per_second", "rate_per_cpu", "drops", "drops_percent", "falco_cpu_percent",
                "falco_wait_percent", "memory_bytes", "rules_total")
     return dict(dict.fromkeys(numbers, number), name=name, custom_set=[name, number], all=name, state=state, reason=name,
-                selected=[name, "open"], drops_by_category={name: 5}, rules_blind=[name], rules_half_blind=[name])
+                selected=[name, "open"], drops_by_category={name: 5}, rules_blind=[name], rules_half_blind=[name],
+                rules_wrong_output=[name, number], unseen=ways(name, number))
 
 
 def rollout(texts=TEXTS):

@@ -113,6 +113,7 @@ class Host:
     since: float | None = 2000.0
     private_tmp: bool = True
     protect_system: str = "full"
+    user: str = "root"
     read_write_paths: list = dataclasses.field(default_factory=list)
     mtimes: dict = dataclasses.field(default_factory=dict)
     unreadable: dict = dataclasses.field(default_factory=dict)
@@ -121,6 +122,7 @@ class Host:
     weighable: bool = False  # systemd can have the kernel weigh it
     autogroup: bool = False
     quota: float | None = None  # CPUQuota in percent
+    reader: dict | None = None  # of the thread that reads events; None: not told apart
     cpu: dict = dataclasses.field(default_factory=lambda: {"on": 400.0, "waiting": 20.0, "throttled": None})  # seconds since the start
     dropin: dict = dataclasses.field(default_factory=dict)  # lines of our drop-in of the unit
     pair: dict | None = None  # two snapshots, as gather() brings them
@@ -144,7 +146,8 @@ class Host:
         service = {"manager": None, "unit": None, "reason": "systemd has no unit of Falco's packages"}
         if self.unit:
             service = {
-                "manager": "systemd", "unit": self.unit, "state": self.state, "exec_start": self.argv, "user": "root",
+                "manager": "systemd", "unit": self.unit, "state": self.state, "exec_start": self.argv,
+                "user": self.user, "group": self.user,
                 "limits": {"cpu_quota": self.quota, "cpu_weight": self.weight, "nice": self.nice, "memory_max": self.limit},
                 "sandbox": {"private_tmp": self.private_tmp, "protect_system": self.protect_system,
                             "read_write_paths": list(self.read_write_paths)},
@@ -165,6 +168,7 @@ class Host:
                       "running": self.running, "pid": 812 if self.running else None, "since": self.since, "age": self.age,
                       "start_ticks": 4711, "restarts": self.restarts, "nice": self.nice, "rings": None,
                       "cpu": {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": dict(self.cpu),
+                              "reader": {"on": None, "waiting": None, "total_on": None, "total_waiting": None, **(self.reader or {})},
                               "reason": "not sampled twice"}},
             "metrics": self.pair or {"reason": "no source of metrics", "bytes_read": 0},
             "config_sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),

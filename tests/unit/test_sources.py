@@ -84,7 +84,7 @@ def test_packages_are_marked_by_an_empty_file():
 # What a folder may import beside itself: what stands before it. One arrow a folder, none upward.
 ARROWS = {
     "plugin_utils": ("_contracts", "_text", "_untrusted", "_yaml", "_falco", "_rules", "_rules_audit", "_tuning", "_trial", "_rollout",
-                     "_report", "_action"),
+                     "_report", "_prometheus", "_action"),
     "module_utils": ("_host", "_metrics", "_change", "_measure"),
 }
 

@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ask the host's own Falco about a candidate configuration before anything is touched."""
 
+import functools
 import os
 import re
 import shutil
 import tempfile
 
-from ansible_collections.falcotune.fleet.plugins.module_utils._change import yaml_text
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import command_line, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import access, yaml_text
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import command_line, host, systemd
 
 
 class Refused(Exception):
@@ -28,12 +29,15 @@ def cause(stdout, stderr, status):
     return " | ".join(lines[-3:]) or "exit status %s and no output" % status
 
 
-def dry_run(arguments, environment, flag, main, load_order, replaced, expected, metrics_file, where):
+def dry_run(
+    arguments, environment, flag, main, load_order, replaced, expected, metrics_file, where, user=None
+):
     """Let Falco read the candidate from a private copy. Raises Refused; leaves nothing behind.
 
     load_order: [{'path', 'strategy'}] after the main file. replaced: {path: bytes} that differ from the disk.
     expected: {'bytes_each': of a ring buffer or None, 'selected': names of system calls or None}.
-    where: the directory in which the private copy is made. Returns the buffer size in bytes that Falco
+    where: the directory in which the private copy is made. user: pwd entry of Falco's user, None for this
+    process's. Returns the buffer size in bytes that Falco
     printed, or None.
     """
     folder = tempfile.mkdtemp(dir=where, prefix="candidate-")
@@ -51,7 +55,9 @@ def dry_run(arguments, environment, flag, main, load_order, replaced, expected, 
             _list_files(main, main_copy, listed)
         level = "info" if expected["selected"] is None else "debug"
         asking = command_line.quiet(arguments, level, replace_config=True) + ["-c", main_copy, flag]
-        return _ask(asking, environment, copies, expected)
+        if user:
+            _give(folder, user)
+        return _ask(asking, environment, copies, expected, user)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,7 +78,7 @@ class _Copies:
                 private = os.path.join(self.folder, "metrics")
                 data = data.replace(self.metrics_file.encode("utf-8"), private.encode("utf-8"))
         else:
-            with open(path, "rb") as stream:
+            with host.regular(path) as stream:
                 data = stream.read()
         copy = os.path.join(self.folder, name)
         with open(copy, "wb") as stream:
@@ -99,8 +105,16 @@ def _list_files(main, copy, listed):
         stream.write(text.encode("utf-8"))
 
 
-def _ask(arguments, environment, copies, expected):
-    status, out, err = systemd.run(arguments, timeout=120, environment=environment)
+def _give(folder, user):
+    """Make the copies the user's own."""
+    for name in os.listdir(folder):
+        os.chown(os.path.join(folder, name), user.pw_uid, user.pw_gid)
+    os.chown(folder, user.pw_uid, user.pw_gid)
+
+
+def _ask(arguments, environment, copies, expected, user):
+    prepare = functools.partial(access.become, user) if user else None
+    status, out, err = systemd.run(arguments, timeout=120, environment=environment, prepare=prepare)
     if status != 0:
         raise Refused("Falco refuses the candidate configuration: %s" % copies.told(cause(out, err, status)))
     for copy, complaint in re.findall(r"(\S+) \| schema validation: failed for (.*)", out + err):

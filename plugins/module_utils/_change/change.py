@@ -8,13 +8,16 @@ What falco_config does, without Ansible around it.
 
 import os
 import pwd
+import re
 import tempfile
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
+    access,
     candidate,
     evidence,
     files,
+    packages,
     records,
     transaction,
     yaml_text,
@@ -25,6 +28,11 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._host import host,
 UNITS = "/etc/systemd/"
 # Folders whose files neither Falco nor its unit reads.
 QUIET = ("/etc/logrotate.d/", "/etc/sysctl.d/")
+
+
+def _told(error):
+    """An OSError as text."""
+    return "%s: %s" % (error.filename or "a file", error.strerror or error)
 
 
 def _hashes(found):
@@ -64,7 +72,7 @@ class Change:
         """Which unit and process this is about."""
         wanted = self.request["unit"]
         try:
-            self.unit = systemd.find(wanted or None)
+            self.unit = systemd.find(wanted or None, self.root)
         except systemd.ManagerError as error:
             raise Failed("systemd did not answer: %s" % error)
         if self.unit is None:
@@ -92,7 +100,7 @@ class Change:
         """Falco's files are as the facts say."""
         for path, expected in sorted(self.request["expected"].items()):
             try:
-                with open(path, "rb") as stream:
+                with host.regular(path) as stream:
                     found = host.digest(stream.read())
             except OSError as error:
                 raise Failed("%s can't be read: %s; run with become" % (path, error.strerror))
@@ -108,12 +116,27 @@ class Change:
             target.new = self.request["content"].encode("utf-8")
             if self.request["layout"] == "full":
                 target.new = self._by_blocks(target)
+            elif target.old is None and self._user():
+                self._readable(target)
             self.ours.append(target)
         for entry in self.request["host_files"]:
             content, mode = entry["content"].encode("utf-8"), int(entry["mode"], 8)
             self.ours.append(files.Item(self.root + entry["path"], content, mode))
         self.items = [item for item in self.ours if item.changed]
         self.daemon_reload = any(item.path.startswith(self.root + UNITS) for item in self.items)
+
+    def _user(self):
+        """pwd entry of the user that Falco runs as; None for root and for one that is not known here."""
+        user = access.account(self.unit) if os.geteuid() == 0 else None
+        return user if user and user.pw_uid != 0 else None
+
+    def _readable(self, target):
+        """A new fragment for a Falco that is not root's belongs to whom the main file belongs to."""
+        try:
+            found = os.stat(self.request["main"])
+        except OSError as error:
+            raise Failed("%s can't be read: %s; run with become" % (self.request["main"], error.strerror))
+        target.owner, target.mode = [found.st_uid, found.st_gid], found.st_mode & 0o644 | 0o600
 
     def _by_blocks(self, target):
         """The main file with the request's blocks in place of its own."""
@@ -163,8 +186,11 @@ class Change:
                 _unmoved(entry)
             data = None
             if entry["old"] is not None:
-                with open(os.path.join(folder, entry["old"]), "rb") as stream:
-                    data = stream.read()
+                try:
+                    with open(os.path.join(folder, entry["old"]), "rb") as stream:
+                        data = stream.read()
+                except OSError as error:
+                    raise Failed("%s; nothing was changed" % _told(error), undone=True)
             wanted[entry["path"]] = (data, entry["meta"])
 
     @property
@@ -220,6 +246,10 @@ class Change:
         order = [item for item in request["load_order"] if item["path"] != request["main"]]
         buffers = request["proof"]["buffers"]
         expected = {"bytes_each": buffers and buffers["bytes_each"], "selected": request["selected"]}
+        user = self._user()
+        if user:
+            # The state directory is root's, and nobody else passes it.
+            where = next(path for path in (self.root + "/run", "/tmp") if os.path.isdir(path))
         try:
             candidate.dry_run(
                 started["arguments"],
@@ -231,6 +261,7 @@ class Change:
                 expected,
                 request["proof"]["metrics_file"],
                 where,
+                user,
             )
         except candidate.Refused as error:
             raise Failed("%s. Nothing was changed." % str(error).rstrip("."), undone=True)
@@ -249,6 +280,7 @@ class Change:
 
     def check(self):
         """What check mode does: the dry run alone, outside our own directory."""
+        self.check_access()
         where = tempfile.mkdtemp(prefix="falcotune-")
         try:
             self.ask_falco(where)
@@ -314,38 +346,108 @@ class Change:
         recoveries: functions that finish or undo what an earlier run left in a state_dir, each with a
         sentence about it or None.
         """
-        lock = self.lock()
-        self._recover(recoveries)
-        self.still_so()
-        self.ask_falco(self.state_dir)
-        token = os.path.basename(tempfile.mkdtemp(dir=self.state_dir, prefix="token-"))
-        os.rmdir(os.path.join(self.state_dir, token))
-        parents = []
         try:
-            parents = files.make_parents(self.items)
-            files.check_writable(self.items)
-            files.check_sysctls(self.root, self.sysctls)
-            staged, stages = files.stage(self.items, self.state_dir, token)
-            # Falco watches its main file for its last name going away: a second one would keep a hot reload
-            # from coming.
-            old_links = files.link_old(self.items, staged) if self.apply_mode == "restart" else {}
-        except (Failed, OSError) as error:
-            files.remove_directories(parents)
-            raise Failed(str(error), undone=True)
-        made = [folder for folder in parents if folder not in self.made] + self.made
-        work = transaction.Transaction(self.journal_entry(token, staged, old_links, stages, made))
-        result_path = os.path.join(self.state_dir, "result-%s.json" % token)
-        watchdog = transaction.detached(work, result_path)
+            lock = self.lock()
+            self._recover(recoveries)
+            packages.wait(self.root)
+            self.still_so()
+            self.check_access()
+            self.ask_falco(self.state_dir)
+            work = self._staged()
+        except OSError as error:
+            raise Failed("%s; nothing was changed" % _told(error), undone=True)
+        try:
+            watchdog, reader = transaction.detached(work)
+        except OSError as error:
+            return work.undo(Failed("no process could be started for the change: %s" % error.strerror))
         os.close(lock)
+        answer = transaction.answer_from(reader)
         os.waitpid(watchdog, 0)
-        answer = records.read_json(result_path)
-        if os.path.exists(result_path):
-            os.unlink(result_path)
         return answer or {
             "failed": True,
             "undone": False,
             "msg": "the transaction ended without an answer; run again to finish or undo it",
         }
+
+    def _staged(self):
+        """The change, with every file on disk under a name that nobody reads.
+
+        The journal names all that is made before it is made: if this process is killed, the next run removes
+        it. Raises Failed or OSError.
+        """
+        token = os.path.basename(tempfile.mkdtemp(dir=self.state_dir, prefix="token-"))
+        os.rmdir(os.path.join(self.state_dir, token))
+        parents = files.missing_parents(self.items)
+        places = files.stage_places(self.items, self.state_dir, token)
+        work = transaction.Transaction(self.journal_entry(token, [], places, parents))
+        work.note("staged")
+        try:
+            files.make_parents(parents)
+            files.check_writable(self.items)
+            files.check_sysctls(self.root, self.sysctls)
+            staged, stages = files.stage(self.items, self.state_dir, token)
+            # Falco watches its main file for its last name going away: a second one would keep a hot reload
+            # from coming.
+            old_links = files.keep_old(self.items, self.state_dir, token, self.apply_mode == "restart")
+        except (Failed, OSError) as error:
+            files.remove_directories(parents)
+            work.finish(False)
+            raise Failed(str(error) if isinstance(error, Failed) else _told(error), undone=True)
+        entries = [item.entry(staged, old_links) for item in self.items]
+        made = [folder for folder in parents if folder not in self.made] + self.made
+        return transaction.Transaction(self.journal_entry(token, entries, stages, made))
+
+    def finish_earlier(self, recoveries):
+        """Finish or undo what an earlier run left. Raises Failed where that was anything."""
+        try:
+            lock = self.lock()
+            self._recover(recoveries)
+            os.close(lock)
+        except OSError as error:
+            raise Failed("%s; run again" % _told(error), undone=False)
+
+    def tidy(self):
+        """Remove what a killed run left in our own directory, where nobody else is at work."""
+        try:
+            lock = self.lock()
+            records.sweep(self.state_dir)
+            os.close(lock)
+        except (Failed, OSError):
+            pass  # the next run removes it
+
+    def check_access(self):
+        """Raise Failed where Falco, as its unit runs it, could not write its metrics: it would not start."""
+        path = self.request["proof"]["metrics_file"]
+        if not path or path in self._open_files():
+            return
+        unit = dict(
+            self.unit, ReadWritePaths=" ".join([self.unit.get("ReadWritePaths") or ""] + self._writable())
+        )
+        why = access.hidden(unit, os.path.dirname(path), self.root)
+        if not why and os.path.dirname(path) not in self.made and access.denied(unit, [(path, os.W_OK)]):
+            why = "its user %s" % (unit.get("User") or "root")
+            if unit.get("User") in (None, "", "root"):
+                why += " without cap_dac_override (CapabilityBoundingSet=)"
+        if why:
+            raise Failed(
+                "with the unit %s Falco can't write metrics.output_file %s, and would not start: it has %s. "
+                "Nothing was changed. Let it write there, or set falco_tune_metrics_dir to a directory that "
+                "it may write to, or that does not exist yet" % (self.unit.get("Id"), path, why),
+                undone=True,
+            )
+
+    def _open_files(self):
+        """Paths that the running Falco has open."""
+        folder = self.process.path + "/fd" if self.process else os.devnull
+        try:
+            return {os.path.realpath(os.path.join(folder, name)) for name in os.listdir(folder)}
+        except OSError:
+            return set()
+
+    def _writable(self):
+        """Directories that our drop-in of the unit makes writable."""
+        texts = [item.new.decode("utf-8") for item in self.ours if item.path.startswith(self.root + UNITS)]
+        return [path for text in texts for path in re.findall(r"^ReadWritePaths=(.*)$", text, re.M)]
 
     def _recover(self, recoveries):
         for recover in recoveries:
@@ -353,12 +455,19 @@ class Change:
                 recovered = recover(self.state_dir)
             except (Failed, systemd.ManagerError) as error:
                 raise Failed(str(error), undone=False)
+            except OSError as error:
+                raise Failed(
+                    "%s; run again to finish or undo the earlier change" % _told(error), undone=False
+                )
             if recovered:
                 # What the facts saw is no longer so.
                 raise Failed("%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True)
 
-    def journal_entry(self, token, staged, old_links, stages, made):
-        """Plain data for the worker and the journal; see transaction.Transaction."""
+    def journal_entry(self, token, entries, stages, made):
+        """Plain data for the worker and the journal; see transaction.Transaction.
+
+        entries: of the files, as files.Item.entry() makes them.
+        """
         binary = processes.command(self.unit, self.process)["binary"]
         return {
             "state_dir": self.state_dir,
@@ -367,7 +476,7 @@ class Change:
             "phase": "staged",
             "at": time.time(),
             "apply": self.apply_mode,
-            "files": [item.entry(staged, old_links) for item in self.items],
+            "files": entries,
             "stages": stages,
             "made": made,
             "owner": self._owner(),
@@ -432,7 +541,7 @@ class Change:
 def _unmoved(entry):
     """Raises Failed where somebody else has changed a file that an earlier change wrote."""
     try:
-        with open(entry["path"], "rb") as stream:
+        with host.regular(entry["path"]) as stream:
             now = host.digest(stream.read())
     except OSError:
         return

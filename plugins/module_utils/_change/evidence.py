@@ -18,12 +18,16 @@ STEP = 0.25
 # Hot reloads by others that a second look waits out. Each makes it begin anew.
 MOST_RELOADS = 3
 
-# Share of MemoryMax, page cache left out, above which the next burst would end Falco.
+# Share of the unit's memory limit, page cache left out, above which the next burst would end Falco.
 MOST_MEMORY = 0.95
 
 
 class Died(Exception):
     """Falco ended instead of proving itself; the text says what was seen."""
+
+
+class TooEarly(Exception):
+    """Falco was started before all files of the change were in place."""
 
 
 class NoEvidence(Exception):
@@ -50,16 +54,18 @@ class Proof:
              'unit_settings' ({key of the drop-in: value}); 'drops_at_most' (percent or None); 'counters'
              (whether they must move)
     unit: its name. mark: of the metrics file before the change. began: time.monotonic() of the start.
+    not_before: seconds since boot; a process that started earlier read other files, and TooEarly is raised.
     """
 
     limit = "healthy_deadline"
 
-    def __init__(self, params, unit, mark, began):
+    def __init__(self, params, unit, mark, began, not_before=None):
         self.params = params
         self.root = params["host_root"].rstrip("/")
         self.unit = unit
         self.mark = mark
         self.began = began
+        self.not_before = not_before
         self.began_at = time.time() - (time.monotonic() - began)  # Unix time, for what has dates: logs
         self.process = None
         self.start = None
@@ -123,11 +129,14 @@ class Proof:
         )
 
     def _bounded(self, unit):
-        limit, used = systemd.number(unit.get("MemoryMax")), memory_used(self.root, unit)
+        # MemoryHigh= slows a unit down; the others end it.
+        limit = processes.memory_limit(self.root, unit, ("MemoryMax", "MemoryLimit"))
+        used = memory_used(self.root, unit)
         if limit and used is not None and used > MOST_MEMORY * limit:
             raise NoEvidence(
-                "the unit uses %d bytes of memory of its MemoryMax of %d: the next burst would end Falco; "
-                "raise MemoryMax or choose smaller buffers" % (used, limit)
+                "the unit uses %d bytes of memory, and its limit is %d (MemoryMax=, MemoryLimit= or a slice "
+                "around it): the next burst would end Falco; raise the limit or choose smaller buffers"
+                % (used, limit)
             )
 
     def _no_worse(self):
@@ -154,6 +163,8 @@ class Proof:
                     % (self.unit, unit.get("ActiveState"), unit.get("Result"))
                 )
         elif process is not None:
+            if self.not_before and start + 1 < self.not_before * os.sysconf("SC_CLK_TCK"):
+                raise TooEarly()
             self.process, self.start, self.restarts = process, start, host.integer(unit.get("NRestarts"))
         elif unit.get("ActiveState") == "failed" or unit.get("SubState") == "auto-restart":
             raise Died(
@@ -201,7 +212,7 @@ class Proof:
                 if events > 0:  # counters begin at 0 with the process and with every reload
                     return events, _by_counters("metrics.output_file")
         if url:
-            events = prometheus.events(url)
+            events = None if prometheus.foreign(self.process, url) else prometheus.events(url)
             if events is not None and self.scraped is not None and events > self.scraped:
                 return events, _by_counters("/metrics")
             if events is not None:

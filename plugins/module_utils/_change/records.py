@@ -7,6 +7,8 @@ unfinished one.
 STATE_DIR/record.json     what was proven last: binary, process, hashes, evidence, what was measured before,
                           and the attempts: changes that evidence asked for; none is made again without effect
 STATE_DIR/journal.json    a change that is under way, or whose worker died: its transaction.Transaction.entry
+STATE_DIR/undo.sh         undoes that change where nobody works on it any more: at boot, or started by a timer
+STATE_DIR/undone.json     the journal of a change that undo.sh has undone, for the next run to tell
 STATE_DIR/trial.json      a trial that is under way, or that was broken off
 STATE_DIR/staged/         a change that waits for consent to a restart: its files, and manifest.json
 STATE_DIR/history/NNNN/   the files as they were before change NNNN, with manifest.json
@@ -23,8 +25,10 @@ import tempfile
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 RECORD, JOURNAL, TRIAL = "record.json", "journal.json", "trial.json"
+UNDO, UNDONE = "undo.sh", "undone.json"
 
 # Earlier versions wrote these keys under other names. Hosts may hold such files for as long as they are not
 # tuned again.
@@ -50,11 +54,14 @@ LOCK_PATIENCE = 1.0
 
 # Names of what is there only while somebody holds the lock, with the random part that tempfile or we give
 # them.
-PASSING = re.compile(r"^(\.falcotune-[\w-]+|(candidate|token)-\w{8}|trial-[0-9a-f]{16})$")
+PASSING = re.compile(
+    r"^(\.falcotune-[\w-]+|(candidate|token)-\w{8}|result-token-\w{8}\.json|"
+    r"trial-[0-9a-f]{16})$"
+)
 
 # Names of what stays.
 FOLDERS = {"staged", "history"}
-STAYS = FOLDERS | {RECORD, JOURNAL, TRIAL, "lock"}
+STAYS = FOLDERS | {RECORD, JOURNAL, UNDO, UNDONE, TRIAL, "lock"}
 
 
 class Locked(Exception):
@@ -129,7 +136,7 @@ def identity(path):
 
 def read_json(path):
     try:
-        with open(path, "rb") as stream:
+        with host.regular(path) as stream:
             value = json.loads(stream.read(1 << 24).decode("utf-8"))
     except (OSError, ValueError):
         return None
@@ -225,9 +232,26 @@ def write_journal(state_dir, entry):
 
 
 def drop_journal(state_dir):
-    path = os.path.join(state_dir, JOURNAL)
-    if os.path.exists(path):
-        os.unlink(path)
+    _drop(state_dir, JOURNAL)
+    # On disk before the names that it speaks of go: or a journal that comes back after a power cut would undo
+    # a change without them.
+    sync_folder(state_dir)
+
+
+def _drop(state_dir, name):
+    try:
+        os.unlink(os.path.join(state_dir, name))
+    except FileNotFoundError:
+        pass
+
+
+def undone(state_dir):
+    """The journal entry of a change that undo.sh has undone, or None."""
+    return read_json(os.path.join(state_dir, UNDONE))
+
+
+def drop_undone(state_dir):
+    _drop(state_dir, UNDONE)
 
 
 def trial(state_dir):
@@ -240,9 +264,7 @@ def write_trial(state_dir, entry):
 
 
 def drop_trial(state_dir):
-    path = os.path.join(state_dir, TRIAL)
-    if os.path.exists(path):
-        os.unlink(path)
+    _drop(state_dir, TRIAL)
 
 
 def summary(record, pid, start):
@@ -265,15 +287,19 @@ def summary(record, pid, start):
 
 def unfinished(state_dir):
     """The change or trial that nobody is working on any more, as {'phase', 'at'}; the phase of a trial is
-    'trial'. Or None.
+    'trial', of a change that undo.sh has undone 'undone'. Or None.
     """
-    change, tried = (read_json(os.path.join(state_dir, name)) for name in (JOURNAL, TRIAL))
-    if not change and not tried:
+    change, undone_one, tried = (
+        read_json(os.path.join(state_dir, name)) for name in (JOURNAL, UNDONE, TRIAL)
+    )
+    if not change and not undone_one and not tried:
         return None
     if held(state_dir):
         return None
     if change:
         return {"phase": change.get("phase"), "at": change.get("at")}
+    if undone_one:
+        return {"phase": "undone", "at": undone_one.get("at")}
     return {"phase": "trial", "at": tried.get("at")}
 
 
@@ -292,8 +318,20 @@ def sweep(state_dir):
             continue
         if os.path.isdir(whole) and not os.path.islink(whole):
             shutil.rmtree(whole, ignore_errors=True)
-        else:
+            continue
+        try:
             os.unlink(whole)
+        except OSError:
+            pass  # the next run tries again
+
+
+def untidy(state_dir):
+    """Whether sweep() would find anything, and nobody is at work."""
+    try:
+        names = os.listdir(state_dir)
+    except OSError:
+        return False
+    return any(PASSING.match(name) for name in names) and not held(state_dir)
 
 
 def staged(state_dir):
@@ -331,7 +369,7 @@ def drop_staged(state_dir):
 def held(state_dir):
     """Whether a live run holds the lock."""
     try:
-        handle = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY)
+        handle = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

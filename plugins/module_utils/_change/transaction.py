@@ -9,8 +9,8 @@ broke off.
 """
 
 import base64
+import json
 import os
-import shutil
 import time
 import traceback
 
@@ -19,10 +19,11 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
     evidence,
     files,
     records,
+    undo_script,
     unit_control,
 )
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, processes, systemd
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import since
 
 # Attempts that the record keeps: more than there are steps of tuning, few enough to travel with the facts.
@@ -30,6 +31,8 @@ MAX_ATTEMPTS = 12
 
 # Ways to apply that neither restart nor reload Falco.
 UNINTERRUPTED = ("quiet", "adopt")
+
+FOREIGN = "was changed by somebody else meanwhile"
 
 
 class Transaction:
@@ -56,6 +59,8 @@ class Transaction:
         self.state_dir = journal_entry["state_dir"]
         self.proof = journal_entry["proof"]
         self.root = self.proof["host_root"].rstrip("/")
+        self.swapped_at = None  # seconds since boot, where a start follows
+        self.started_at = 0  # and Unix time
         self.unit = unit_control.Unit(journal_entry["unit"], self.root, journal_entry.get("reload_paths", ()))
 
     @property
@@ -137,13 +142,15 @@ class Transaction:
 
     def restore(self):
         """The previous files, whatever was swapped so far; the files of a third party stay."""
+        foreign = None
         try:
-            for path in files.restore(self.entry["files"], self.state_dir, self.entry["token"]):
-                self.unit.notes.append(
-                    "%s was changed by somebody else meanwhile: it was left as it is" % path
-                )
+            foreign = files.restore(self.entry["files"], self.state_dir, self.entry["token"])
+            for path in foreign:
+                self.unit.notes.append("%s %s: it was left as it is" % (path, FOREIGN))
         finally:
-            files.remove_directories(self.entry["made"])
+            # A file that is still the new one, or was made from it, may need them.
+            if foreign == []:
+                files.remove_directories(self.entry["made"])
             self.reload_systemd()
 
     def set_sysctls(self, values):
@@ -154,7 +161,16 @@ class Transaction:
             systemd.run(["systemctl", "daemon-reload"])
 
     def prove(self, began, mark):
-        proven = evidence.Proof(self.proof, self.entry["unit"], mark, began).wait()
+        try:
+            proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
+        except evidence.TooEarly:
+            self.unit.notes.append(
+                "Falco was started by somebody else before all files were in place; it was restarted"
+            )
+            self.unit.stop()
+            mark, began = self.mark(), time.monotonic()
+            self.unit.start()
+            proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
         if self.unit.stopped_at:
             proven["blind_seconds_at_most"] = round(
                 began - self.unit.stopped_at + proven["seconds_to_evidence"], 2
@@ -169,17 +185,35 @@ class Transaction:
 
     # -- the whole
 
-    def run(self):
-        """As _run(). The timer stays where undoing failed: it may be the last that starts Falco."""
-        answer = self._run()
-        if self.entry["apply"] == "restart" and answer.get("undone") is not False:
-            dead_man.disarm(self.entry["token"])
-        return answer
+    def leave_session(self):
+        """Worker and watchdog go on when the session of the connection ends."""
+        name = "falcotune-%s.scope" % self.entry["token"]
+        reason = detach.own_scope(name, [os.getpid(), os.getppid()], self.root)
+        if reason:
+            self.unit.notes.append(
+                "the change ran in the cgroup of its session, whose end would have killed it: %s" % reason
+            )
 
-    def _run(self):
+    def arm(self, pids):
+        """What undoes this change if all of these processes are killed, or the host loses power.
+
+        Before anything is touched. Raises Failed.
+        """
+        self.unit.notes.extend(undo_script.write(self.entry, pids))
+        command = ["/bin/sh", undo_script.path_of(self.entry), "timer"]
+        dead_man.arm(self.unit.name, self.entry["token"], command, dead_man.UNDOES_AFTER)
+
+    def disarm(self):
+        if self.entry["apply"] not in UNINTERRUPTED:
+            dead_man.disarm(self.entry["token"])
+            self.unit.drop_dropin()
+            undo_script.remove(self.entry)
+
+    def run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
 
-        Never raises.
+        Never raises. Where undoing failed, journal, undo.sh and timer stay: they may be the last that start
+        Falco.
         """
         try:
             if self.entry["apply"] == "adopt" and not self.writes():
@@ -188,10 +222,14 @@ class Transaction:
             self.note("kept")
             if self.entry["apply"] in UNINTERRUPTED:
                 return self.run_quietly()
-            self.unit.settle()
-            files.make_directories(self.entry["made"], self.entry["owner"])
+            self.leave_session()
             if self.entry["apply"] == "restart":
-                dead_man.arm(self.unit.name, self.entry["token"])
+                self.entry["runtime_dropin"] = self.unit.listen()
+            files.make_directories(self.entry["made"], self.entry["owner"])
+            self.arm([os.getpid(), os.getppid()])
+            if self.entry.get("runtime_dropin"):
+                self.unit.write_dropin()
+            self.unit.settle()
             self.note("stopping")
             if self.entry["apply"] == "restart":
                 self.unit.stop()
@@ -202,6 +240,7 @@ class Transaction:
             self.swap()
             self.note_if_possible("swapped")
             if self.entry["apply"] == "restart":
+                self.swapped_at, self.started_at = processes.now(), time.time()
                 self.unit.start()
             self.note_if_possible("started")
             return self.prove(began, mark)
@@ -233,6 +272,7 @@ class Transaction:
         try:
             self.commit(proven)
         except OSError as error:
+            self.disarm()
             proven["notes"].append(
                 "the change is proven, but its record in %s could not be written: %s; the next run proves it "
                 "anew" % (self.state_dir, error.strerror)
@@ -241,15 +281,36 @@ class Transaction:
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
         before = records.load(self.state_dir) or {}
+        # The change is made from here on: undo.sh looks for its token in the record.
         records.write_record(self.state_dir, self.record(proven, before))
-        # What waited for consent is made by this change, or void after it.
-        records.drop_staged(self.state_dir)
-        if self.entry["forget"]:
-            for number in self.entry["forget"]:
-                shutil.rmtree(records.kept_folder(self.state_dir, number), ignore_errors=True)
-            shutil.rmtree(self.entry["kept"], ignore_errors=True)
-        records.drop_journal(self.state_dir)
-        files.unstage(self.entry["stages"])
+        self.finish(True)
+
+    def finish(self, committed):
+        """Remove what only undoing would need, the journal last: while it is there, the next run removes the
+        rest.
+
+        committed: whether the record of this change is written; else the change is undone.
+        """
+        kept = [self.entry.get("kept")]
+        if committed:
+            # What waited for consent is made by this change, or void after it.
+            records.drop_staged(self.state_dir)
+            forgotten = [records.kept_folder(self.state_dir, number) for number in self.entry["forget"]]
+            kept = forgotten + kept if forgotten else []
+        files.unstage([folder for folder in kept if folder] + self.entry["stages"])
+        if self.entry["phase"] != "staged":
+            self.disarm()
+        records.sweep(self.state_dir)
+        paths = kept + self.entry["stages"] + undo_script.paths(self.entry)
+        left = [path for path in paths if path and os.path.lexists(path)]
+        if left:
+            self.unit.notes.append("%s could not be removed; the next run tries again" % ", ".join(left))
+            return
+        try:
+            records.drop_undone(self.state_dir)
+            records.drop_journal(self.state_dir)
+        except OSError as error:
+            self.unit.notes.append("the journal could not be removed: %s" % error.strerror)
 
     def record(self, proven, before):
         """The record of this change. before: the one that it replaces, {} without one."""
@@ -264,6 +325,7 @@ class Transaction:
         measured = before if self.entry["apply"] in UNINTERRUPTED else self.entry
         found = {
             "at": time.time(),
+            "token": self.entry["token"],
             "unit": self.entry["unit"],
             "binary": binary,
             "files": self.entry["hashes"],
@@ -306,11 +368,16 @@ class Transaction:
 
     # -- undo
 
+    @property
+    def touched(self):
+        """Whether the change may have reached what Falco reads."""
+        return self.entry["phase"] not in ("staged", "kept")
+
     def undo(self, error):
         """Back to the previous state. Every path ends with a start of what is on disk, whatever fails."""
         reason = _told(error)
         answer = {"changed": False, "failed": True, "notes": self.unit.notes, "log": self.unit.log_lines()}
-        touched = self.entry["phase"] not in ("kept", "staged")
+        touched = self.touched
         interrupted = touched and self.entry["apply"] not in UNINTERRUPTED
         failed = []
 
@@ -322,10 +389,12 @@ class Transaction:
 
         if interrupted and self._stop_again():
             attempt(self.unit.stop)
-            said = attempt(self.unit.start_by_hand) if isinstance(error, evidence.Died) else None
+            said = self.cause() if isinstance(error, evidence.Died) else None
             reason = "%s. Falco said: %s" % (reason.rstrip("."), said) if said else reason
         if touched:
             attempt(self.restore)
+        else:
+            files.remove_directories(self.entry["made"])
         if interrupted and self.entry["was_running"]:
             attempt(self.unit.start)
             attempt(self.unit.await_process)
@@ -333,7 +402,9 @@ class Transaction:
             self.set_sysctls(self.entry["old_sysctls"])
         if failed:
             return dict(answer, undone=False, msg=self._half_undone(reason, failed))
-        self.forget_it()
+        # From here on nothing is left to be undone.
+        self.note_if_possible("undone")
+        self.finish(False)
         answer.update(undone=True, touched=interrupted)
         if interrupted and self.unit.stopped_at:
             answer["blind_seconds_at_most"] = round(time.monotonic() - self.unit.stopped_at, 2)
@@ -344,11 +415,23 @@ class Transaction:
         )
         return dict(answer, msg="%s. %s" % (reason.rstrip("."), after))
 
+    def cause(self):
+        """Falco's own words on why it ended, or None. Never raises."""
+        try:
+            said = self.unit.said(self.started_at) if self.unit.hears else None
+            return said if self.unit.hears else self.unit.start_by_hand()
+        except Exception as problem:  # pylint: disable=broad-except
+            self.unit.notes.append("why Falco ended is not known: %s" % _told(problem))
+            return None
+
     def _stop_again(self):
         """Whether a Falco with the new files must be stopped before they are taken back."""
         if self.entry["apply"] == "restart":
             return files.swapped(self.entry["files"]) or self.entry["phase"] == "started"
-        return not self.unit.runs_as(self.entry["old_pid"])
+        try:
+            return not self.unit.runs_as(self.entry["old_pid"])
+        except (systemd.ManagerError, IndexError):
+            return True
 
     def _half_undone(self, reason, failed):
         state = "nobody knows its state"
@@ -364,13 +447,6 @@ class Transaction:
             state,
         )
 
-    def forget_it(self):
-        """What this change has kept on the host, apart from Falco's own files."""
-        shutil.rmtree(self.entry.get("kept") or os.devnull, ignore_errors=True)
-        records.drop_journal(self.state_dir)
-        files.unstage(self.entry["stages"])
-        records.sweep(self.state_dir)
-
 
 def _told(error):
     """An error as text; of one that was not expected, its type too."""
@@ -382,11 +458,41 @@ def _told(error):
 def recover(state_dir):
     """Finish or undo what an earlier run left. Returns a sentence for the user, or None. Raises Failed."""
     entry = records.journal(state_dir)
+    if entry:
+        # undo.sh may be at work, and come to its end here.
+        dead_man.disarm(entry["token"])
+        entry = records.journal(state_dir)
+    if not entry:
+        return _already_undone(state_dir)
+    work = Transaction(entry)
+    committed = (records.load(state_dir) or {}).get("token") == entry["token"]
+    if committed or entry.get("phase") == "undone":
+        work.finish(committed)
+        return None
+    if work.touched and entry["apply"] not in UNINTERRUPTED:
+        try:
+            # This process may be killed too, with Falco stopped.
+            work.arm([os.getpid()])
+        except Failed as error:
+            work.unit.notes.append(str(error))
+    return _recovered(work)
+
+
+def _already_undone(state_dir):
+    """As recover(), where no journal is left: undo.sh may have been there."""
+    entry = records.undone(state_dir)
     if not entry:
         records.sweep(state_dir)
         return None
-    work = Transaction(entry)
-    dead_man.disarm(entry["token"])
+    Transaction(dict(entry, state_dir=state_dir)).finish(False)
+    return (
+        "an earlier change was broken off (phase %s): its timer or the boot after it has put the previous "
+        "configuration back" % entry.get("phase")
+    )
+
+
+def _recovered(work):
+    entry = work.entry
     if entry.get("phase") == "started":
         try:
             work.prove(time.monotonic(), entry.get("mark") or [0, 0])
@@ -399,36 +505,65 @@ def recover(state_dir):
         answer = work.undo(Failed("an earlier change was broken off (phase %s)" % entry.get("phase")))
     if not answer["undone"]:
         raise Failed(answer["msg"])
-    return answer["msg"]
+    return " ".join([answer["msg"]] + [note + "." for note in work.unit.notes if FOREIGN in note])
 
 
 def killed(work):
-    """The answer for a worker that was killed: its change is undone, unless it had come to its end."""
+    """The answer for a worker that was killed: its change is undone, unless its record is written."""
     entry = records.journal(work.state_dir)
-    if entry:
-        return Transaction(entry).undo(Failed("the change was killed in phase %s" % entry.get("phase")))
     record = records.load(work.state_dir) or {}
-    if record.get("at", 0) >= work.entry["at"]:
+    if record.get("token") == work.entry["token"]:
+        Transaction(entry or work.entry).finish(True)
         answer = {"changed": True, "failed": False}
         if work.entry["apply"] != "quiet":
             answer["evidence"] = record["evidence"]
         return answer
+    if entry:
+        return Transaction(entry).undo(Failed("the change was killed in phase %s" % entry.get("phase")))
     return work.undo(Failed("the change was killed before anything was touched"))
 
 
-def detached(work, result_path):
-    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed; the
-    watchdog's pid.
-
-    result_path: where the answer is written to. The watchdog removes it where nobody is left to read it.
+def detached(work):
+    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed. → (pid of
+    the watchdog, descriptor for answer_from()). Raises OSError.
     """
-    waiting = os.getpid()
+    reader, writer = os.pipe()
 
     def body():
-        if not detach.work(lambda: records.write_json(result_path, work.run()), work.deadline):
-            records.write_json(result_path, killed(work))
-        if os.getppid() != waiting:
-            # Nobody will come for the answer; the record and the journal have told it.
-            os.unlink(result_path)
+        os.close(reader)
+        try:
+            ended = detach.work(lambda: _tell(writer, work.run()), work.deadline)
+        except OSError:
+            ended = False  # there was no process to be had
+        if not ended:
+            _tell(writer, killed(work))
 
-    return detach.watchdog(body)
+    try:
+        return detach.watchdog(body), reader
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+
+
+def _tell(writer, answer):
+    """One line. A pipe needs no room on a disk; where nobody is left to read it, record and journal tell."""
+    data = json.dumps(answer).encode("utf-8") + b"\n"
+    try:
+        while data:
+            data = data[os.write(writer, data) :]
+    except BrokenPipeError:
+        pass
+
+
+def answer_from(reader):
+    """The answer of a detached Transaction once its processes have ended; None where all were killed."""
+    with os.fdopen(reader, "rb") as stream:
+        lines = stream.read().splitlines()
+    for line in reversed(lines):
+        try:
+            return json.loads(line.decode("utf-8"))
+        except ValueError:
+            continue  # its writer was killed
+    return None

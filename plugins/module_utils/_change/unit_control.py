@@ -26,6 +26,9 @@ START_TIMEOUT = 120
 # Seconds for a start by hand that is to tell why a start failed. The host is blind for so long at most.
 BY_HAND = 4
 
+# Of this boot; systemd reads those below /etc after it, by name.
+RUNTIME_DROPIN = "/run/systemd/system/%s.d/zz-falcotune-stderr.conf"
+
 # Under the previous configuration: seconds to wait for the process, and for which it must then be alive.
 COMES_BACK = 30
 STAYS = 2
@@ -43,8 +46,10 @@ class Unit:
         self.name = name
         self.root = root.rstrip("/")
         self.reload_paths = list(reload_paths)
+        self.dropin = self.root + RUNTIME_DROPIN % name
         self.stopped_at = None
         self.interruptions = 0
+        self.hears = False  # whether the journal has what a start writes to standard error
         self.notes = []
 
     def properties(self):
@@ -139,6 +144,54 @@ class Unit:
         variables = processes.start_environment(unit, None)
         status, out, err = systemd.run(started["arguments"], timeout=BY_HAND, environment=variables)
         return candidate.cause(out, err, status) if status else None
+
+    def listen(self):
+        """Let the journal have what the next start writes to standard error, where nothing keeps that.
+
+        → the path of the drop-in of this boot that does so, None where none is needed or possible; self.hears
+        tells which. Before the stop: systemd must read its units again.
+        """
+        unit = self.properties()
+        out, err = unit.get("StandardOutput"), unit.get("StandardError")
+        stream = out if err in (None, "", "inherit") else err
+        self.hears = (stream or "").startswith(("journal", "syslog", "kmsg"))
+        if stream != "null" or unit.get("NeedDaemonReload") == "yes":
+            # Somebody's own file; or an edit that systemd has not read yet, which daemon-reload would make
+            # effective.
+            return None
+        return self.dropin
+
+    def write_dropin(self):
+        """Write what listen() named."""
+        path = self.dropin
+        try:
+            os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+            with open(path, "w") as stream:
+                stream.write(
+                    "# Written by falcotune.fleet for one change.\n[Service]\nStandardError=journal\n"
+                )
+        except OSError as error:
+            self.notes.append("%s can't be written: %s" % (path, error.strerror))
+            return
+        self.hears = systemd.run(["systemctl", "daemon-reload"])[0] == 0
+
+    def drop_dropin(self):
+        """Take it away again. A Falco that runs keeps its streams until its next start."""
+        try:
+            os.unlink(self.dropin)
+            os.rmdir(os.path.dirname(self.dropin))
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass  # others have drop-ins there
+        systemd.run(["systemctl", "daemon-reload"])
+
+    def said(self, since):
+        """The error with which Falco ended, by the journal, or None. since: Unix time of the start."""
+        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--since=@%d" % since]
+        status, out, dummy = systemd.run(command + ["_SYSTEMD_UNIT=" + self.name], timeout=20)
+        lines = [line for line in out.splitlines() if "Error:" in line] if status == 0 else []
+        return candidate.cause("", lines[-1], None) if lines else None
 
     def log_lines(self):
         """The last lines that the unit wrote to the journal."""

@@ -17,15 +17,39 @@ _KEY = re.compile(
 )
 
 
+# A document's beginning or end, where nothing but a comment follows it.
+_MARK = re.compile(r"^(---|\.\.\.)\s*(?:$|(?<=\s)#)")
+
+
+def _lines(text):
+    """The lines of the first document, the one that Falco reads, and those after it.
+
+    The byte order mark before the first line belongs to neither; ValueError where a second document holds
+    something.
+    """
+    lines, begun = _LINE.findall(text), False
+    for number, line in enumerate(lines):
+        if _MARK.match(line) and begun:
+            if any(other.strip() and other[0] != "#" and not _MARK.match(other) for other in lines[number:]):
+                raise ValueError("line %d: more than one document" % (number + 1))
+            return lines[:number], lines[number:]
+        bare = line.lstrip(BOM).strip()
+        begun = begun or bool(bare) and not bare.startswith(("#", "%", "..."))
+    return lines, []
+
+
+BOM = "\ufeff"
+
+
 def spans(text):
-    """[(key, first line, line after the last)] of the top-level blocks; comments before a key are not part of
-    it.
+    """[(key, first line, line after the last)] of the top-level blocks of the first document; comments before
+    a key are not part of it.
 
     ValueError where the root is no block mapping that can be cut by lines.
     """
     found, key, start, content_end = [], None, 0, 0
-    lines = _LINE.findall(text)
-    for number, line in enumerate(lines):
+    for number, line in enumerate(_lines(text)[0]):
+        line = line.lstrip(BOM) if number == 0 else line
         if not line.strip():
             continue
         if line[0] in " \t":
@@ -33,9 +57,7 @@ def spans(text):
             continue
         if line.startswith(("#", "%")):
             continue
-        if line.rstrip() in ("---", "..."):
-            if key is not None:
-                raise ValueError("line %d: more than one document" % (number + 1))
+        if _MARK.match(line):
             continue
         if line.startswith(("- ", "-\n")) and key is not None:
             content_end = number + 1  # a list that is not indented below its key
@@ -56,12 +78,12 @@ def spans(text):
 
 
 def replace(text, blocks):
-    """The text with whole top-level blocks replaced; new ones go to the end. Everything else stays byte for
-    byte.
+    """The text with whole top-level blocks replaced; new ones go to the end of the first document. Everything
+    else stays byte for byte.
 
     blocks: {key: text of the block, with its key}. ValueError as spans(), or where a key is there twice.
     """
-    lines = _LINE.findall(text)
+    lines, after = _lines(text)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
     where = {}
@@ -71,10 +93,11 @@ def replace(text, blocks):
         where[key] = (start, end)
     for key in sorted((key for key in blocks if key in where), key=lambda name: -where[name][0]):
         start, end = where[key]
-        lines[start:end] = [blocks[key].rstrip("\n") + "\n"]
+        mark = BOM if start == 0 and lines[0].startswith(BOM) else ""
+        lines[start:end] = [mark + blocks[key].rstrip("\n") + "\n"]
     for key in sorted(key for key in blocks if key not in where):
         lines.append("\n" + blocks[key].rstrip("\n") + "\n")
-    return "".join(lines)
+    return "".join(lines + after)
 
 
 def block(text, key):

@@ -8,13 +8,50 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import zlib
+
+# What a path may be instead of a regular file.
+KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (lambda mode: True, "a device"),
+)
+
+
+class NotRegular(OSError):
+    """A path that is no regular file. kind: what it is instead."""
+
+    def __init__(self, path, mode):
+        self.kind = next(name for test, name in KINDS if test(mode))
+        OSError.__init__(self, errno.EINVAL, "it is %s, not a regular file" % self.kind, path)
+
+
+def open_regular(path):
+    """(handle, stat) of a regular file, symlinks followed. Raises OSError; never waits for the other end of a
+    FIFO.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise NotRegular(path, found.st_mode)
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise NotRegular(path, found.st_mode)
+    return handle, found
+
+
+def regular(path):
+    """A stream of bytes, as open(path, "rb") gives it, of a regular file. Raises OSError."""
+    return os.fdopen(open_regular(path)[0], "rb")
 
 
 def read(path, limit=1 << 20):
     """Text of a small file, or None where it can't be read."""
     try:
-        with open(path, "rb") as stream:
+        with regular(path) as stream:
             return stream.read(limit).decode("utf-8", "replace")
     except OSError:
         return None
@@ -128,6 +165,11 @@ def memory_limits(root, control_group):
     return found
 
 
+def boot_id():
+    """The kernel's name of this boot, '' where it has none."""
+    return (read("/proc/sys/kernel/random/boot_id", 64) or "").strip()
+
+
 def digest(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -150,15 +192,12 @@ def fetch(path):
     data: the text, packed.
     """
     try:
-        with open(path, "rb") as stream:
+        with regular(path) as stream:
             data = stream.read(MAX_FILE + 1)
             mtime = os.fstat(stream.fileno()).st_mtime
     except OSError as error:
         advice = "; run with become" if error.errno in (errno.EACCES, errno.EPERM) else ""
-        return {
-            "path": path,
-            "reason": "%s can't be read: %s%s" % (path, os.strerror(error.errno or 5), advice),
-        }
+        return {"path": path, "reason": "%s can't be read: %s%s" % (path, error.strerror, advice)}
     if len(data) > MAX_FILE:
         return {
             "path": path,

@@ -5,11 +5,15 @@
 
 import os
 import re
+import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, programs, systemd
 
 # Where the packages install it; for a unit whose ExecStart can't be read.
 BINARY = "/usr/bin/falco"
+
+# linux/time.h; Python has had a name for it since 3.7.
+CLOCK_BOOTTIME = 7
 
 
 class Process:
@@ -50,19 +54,42 @@ class Process:
             return None
         return dict(item.split("=", 1) for item in text.split("\0") if "=" in item)
 
-    def schedule(self):
-        """(ns on a CPU, ns waiting for one) over all threads, or None."""
-        on = waiting = 0
+    def threads(self):
+        """{thread id: (ns on a CPU, ns waiting for one)} since the start of each thread, or None."""
         try:
-            threads = os.listdir(self.path + "/task")
+            names = os.listdir(self.path + "/task")
         except OSError:
             return None
-        for thread in threads:
-            fields = (host.read("%s/task/%s/schedstat" % (self.path, thread), 256) or "").split()
+        found = {}
+        for name in names:
+            fields = (host.read("%s/task/%s/schedstat" % (self.path, name), 256) or "").split()
             if len(fields) >= 2:
-                on += int(fields[0])
-                waiting += int(fields[1])
-        return on, waiting
+                found[name] = int(fields[0]), int(fields[1])
+        return found
+
+    def schedule(self):
+        """(ns on a CPU, ns waiting for one) over all threads, or None."""
+        threads = self.threads()
+        return None if threads is None else summed(threads)
+
+
+def summed(threads):
+    """(ns on a CPU, ns waiting for one) of all of Process.threads()."""
+    return sum(on for on, _waiting in threads.values()), sum(waiting for _on, waiting in threads.values())
+
+
+def busiest(threads, before=None):
+    """(ns on a CPU, ns waiting) of the thread that wanted a CPU most, since its start or since `before`.
+
+    One thread of Falco reads all events, so it is the one whose time decides. (0, 0) without threads.
+    threads, before: as Process.threads(); a thread that is not in `before` counts from its start.
+    """
+    before = before or {}
+    spent = [
+        tuple(now - then for now, then in zip(times, before.get(name, (0, 0))))
+        for name, times in threads.items()
+    ]
+    return max(spent, key=sum) if spent else (0, 0)
 
 
 def of_unit(root, unit):
@@ -106,19 +133,42 @@ def command(unit, process):
 def start_environment(unit, process, texts=()):
     """The variables for a program of Falco's that we start.
 
-    All that root has written into the unit (Environment=); of the process, if it is root's, HOST_ROOT,
-    FALCO_* and what Falco's files name as ${NAME}, but nothing that the dynamic loader reads. texts: those
-    files.
+    Of the unit (Environment=) all, if it runs Falco as root; else, and of a process that is root's,
+    HOST_ROOT, FALCO_* and what Falco's files name as ${NAME}. The dynamic loader gets libraries of root's
+    only: what the unit's user may load as itself, root must not. texts: those files.
     """
     named = set()
     for text in texts:
         named.update(re.findall(r"\$\{([^}]*)\}", text or ""))
-    found = systemd.environment(unit) if unit else {}
+    found = _of_unit(unit, named) if unit else {}
     shown = process.environment() if process and process.is_roots() else None
     for name, value in (shown or {}).items():
-        if name == "HOST_ROOT" or name.startswith("FALCO_") or name in named and not name.startswith("LD_"):
+        if _wanted(name, named):
             found[name] = value
     return found
+
+
+def _wanted(name, named):
+    return name == "HOST_ROOT" or name.startswith("FALCO_") or name in named and not name.startswith("LD_")
+
+
+def _of_unit(unit, named):
+    """The variables of a unit that a program of Falco's gets from us. named: what Falco's files name."""
+    as_root = unit.get("User") in (None, "", "root", "0")
+    return {
+        name: value
+        for name, value in systemd.environment(unit).items()
+        if (programs.only_roots(name, value) if name.startswith("LD_") else as_root or _wanted(name, named))
+    }
+
+
+def memory_limit(root, unit, names=("MemoryMax", "MemoryHigh", "MemoryLimit")):
+    """The smallest limit of the unit's memory in bytes, or None: its own, by these names, or that of its
+    cgroup or of a slice around it.
+    """
+    named = [systemd.number(unit.get(name)) for name in names]
+    limits = [value for value in named if value] + host.memory_limits(root, unit.get("ControlGroup"))
+    return min(limits) if limits else None
 
 
 def started_at(root, start_ticks):
@@ -128,6 +178,11 @@ def started_at(root, start_ticks):
     if not match:
         return None
     return int(match.group(1)) + start_ticks / float(os.sysconf("SC_CLK_TCK"))
+
+
+def now():
+    """Seconds since boot, by the clock of start_ticks."""
+    return time.clock_gettime(CLOCK_BOOTTIME)
 
 
 def age(start_ticks):

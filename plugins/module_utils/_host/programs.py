@@ -9,13 +9,16 @@ where nothing runs is it looked for in ExecStart. It is run only if
 - its name begins with falco,
 - it is an ELF file, or a script whose interpreter is not a shell (a shell's script starts other programs:
   with any argument, --version included, it may stop the Falco that runs), and
-- the file and each of its directories belong to root or to the user of this process, and nobody else may
-  write to them.
+- the file, a script's interpreter, and each directory and link on the way to them belong to root or to the
+  user of this process, and nobody else may write to them.
 """
 
+import errno
 import os
 import re
 import stat
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 ELF = b"\x7fELF"
 NAME = re.compile(r"^falco(?!ctl|sidekick|-driver)")
@@ -37,6 +40,7 @@ WRAPPERS = SHELLS + (
     "taskset",
     "timeout",
 )
+MAX_LINKS = 40
 CONTAINER = (
     "%s starts Falco in a container, which this collection does not tune: tune it where it is deployed"
 )
@@ -48,12 +52,8 @@ def is_falco(path):
 
 def interpreter(path):
     """The words after #! of a script, or None. OSError where it can't be read."""
-    # A FIFO with nobody at its other end must not hold us.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        head = os.read(handle, 256)
-    finally:
-        os.close(handle)
+    with host.regular(path) as stream:
+        head = stream.read(256)
     if not head.startswith(b"#!"):
         return None
     return head[2:].split(b"\n")[0].decode("utf-8", "replace").split()
@@ -71,8 +71,12 @@ def _mode(path, what):
     if found.st_uid not in (0, os.geteuid()):
         return "%s belongs to uid %d: expected root" % (path, found.st_uid)
     shared = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    if stat.S_ISLNK(found.st_mode):
+        return None  # nobody but its owner can change where it leads, and its directory is asked for
     others = (
-        found.st_mode & stat.S_IWOTH or found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
+        found.st_mode & stat.S_IWOTH
+        or found.st_mode & stat.S_IWGRP
+        and (found.st_gid not in (0, os.getegid()) or _has_acl(path))
     )
     if others and not shared:
         return "%s (mode %04o) can be written by others: %s that root runs must not" % (
@@ -81,6 +85,62 @@ def _mode(path, what):
             what,
         )
     return None
+
+
+def _has_acl(path):
+    """Whether an ACL may let more than the group write: its mask is shown as the group's bits."""
+    try:
+        os.getxattr(path, "system.posix_acl_access", follow_symlinks=False)
+        return True
+    except (OSError, AttributeError):
+        return False
+
+
+def others_may_change(path):
+    """Why somebody other than root and our user could put something else behind this path, or None. OSError.
+
+    Each directory and link on the way is asked, not only the file: it is run by this path.
+    """
+    parts, here, links = os.path.abspath(path).split("/")[::-1], "", 0
+    problem = _mode("/", "the directory of a program")
+    while parts and not problem:
+        name = parts.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        step = here + "/" + name
+        problem = _mode(step, "the directory of a program" if parts else "a program")
+        if os.path.islink(step):
+            links += 1
+            if links > MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = os.readlink(step)
+            here = "" if target.startswith("/") else here
+            parts.extend(target.split("/")[::-1])
+        else:
+            here = step
+    return problem
+
+
+def only_roots(name, value):
+    """Whether a variable of the dynamic loader (LD_...) names only what root and our user alone can change.
+
+    What is not there cannot be put there by others, if its directory is not theirs.
+    """
+    directories = name == "LD_LIBRARY_PATH"
+    for part in re.split("[:;]" if directories else "[: ]", value):
+        if "/" not in part and not directories:
+            continue  # a setting, or a library that is looked for by its name
+        try:
+            if not os.path.isabs(part) or others_may_change(part):
+                return False
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True
 
 
 def refusal(path):
@@ -95,20 +155,16 @@ def refusal(path):
             "can be looked at" % (path, advice)
         )
     try:
-        real = os.path.realpath(path)
-        if not stat.S_ISREG(os.stat(real).st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):
             return "%s is not a regular file%s" % (path, advice)
-        problem = _mode(real, "a program")
-        while not problem and os.path.dirname(real) != real:
-            real = os.path.dirname(real)
-            problem = _mode(real, "the directory of a program")
+        problem = others_may_change(path)
         return problem and problem + advice or _kind(os.path.realpath(path), advice)
     except OSError as error:
         return "%s can't be examined: %s" % (path, os.strerror(error.errno or 5))
 
 
 def _kind(path, advice):
-    with open(path, "rb") as stream:
+    with host.regular(path) as stream:
         if stream.read(4) == ELF:
             return None
     words = interpreter(path)
@@ -119,7 +175,8 @@ def _kind(path, advice):
             "%s is a script of %s%s; expected Falco's program, an ELF file. Name it in ExecStart, or "
             "start Falco, so that its process can be looked at" % (path, " ".join(words) or "a shell", advice)
         )
-    return None
+    problem = others_may_change(words[0])
+    return problem and "%s is a script, and %s%s" % (path, problem, advice)
 
 
 def of_process(process):

@@ -3,12 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """systemd as the modules need it: which unit is Falco's, what it says, stop and start. No shell."""
 
+import glob
+import grp
 import os
+import pwd
 import re
 import shlex
 import signal
 import subprocess
 import time
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 UNITS = (
     "falco-modern-bpf.service",
@@ -21,8 +26,15 @@ UNITS = (
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,"
     "CPUQuotaPerSecUSec,MemoryMax,MemoryHigh,MemoryLimit,MemoryCurrent,PrivateTmp,ProtectSystem,"
-    "ReadWritePaths,User,ControlGroup,Result,Environment"
+    "ReadWritePaths,User,Group,ControlGroup,Result,Environment,StandardOutput,StandardError,NeedDaemonReload,"
+    "CapabilityBoundingSet,ReadOnlyPaths,InaccessiblePaths,ProtectHome"
 )
+
+
+# A line that starts Falco itself or by a wrapper such as nice.
+EXEC_FALCO = re.compile(r"""^ExecStart=[^\n#]*?["\s=/@:!+|-]/?(?:[^\s"']*/)?falco["'\s]*(?:\s|$)""", re.M)
+# Seconds that a killed process may take to be gone.
+KILLED = 5
 
 
 class ManagerError(Exception):
@@ -41,11 +53,12 @@ def environment_for(variables):
     return dict(own, **dict(variables, LC_ALL="C.UTF-8"))
 
 
-def run(arguments, timeout=60, environment=None):
+def run(arguments, timeout=60, environment=None, prepare=None):
     """(exit status, stdout, stderr) as text; the exit status is None when it hangs or does not exist.
 
     environment: variables of a program of Falco's, which then gets no others but environment_for()'s, and
     whose children end with it when it hangs. None for a tool of the system, which gets this session's.
+    prepare: called in the child before the program is started, to become another user.
     """
     try:
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
@@ -55,22 +68,35 @@ def run(arguments, timeout=60, environment=None):
             stderr=subprocess.PIPE,
             env=_environment() if environment is None else environment_for(environment),
             start_new_session=environment is not None,
+            preexec_fn=prepare,
         )
-    except OSError as error:
-        return None, "", "%s: %s" % (arguments[0], error.strerror)
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, "", "%s: %s" % (arguments[0], getattr(error, "strerror", None) or error)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         if environment is not None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        out, err = process.communicate()
+        out = killed(process)
         return (
             None,
             out.decode("utf-8", "replace"),
             "no answer after %d s from: %s" % (timeout, " ".join(arguments)),
         )
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def killed(process):
+    """What a process that we kill has written so far. One that the kernel holds, or whose output another one
+    has still open, is left behind.
+    """
+    process.kill()
+    try:
+        return process.communicate(timeout=KILLED)[0] or b""
+    except subprocess.TimeoutExpired:
+        for stream in (process.stdout, process.stderr):
+            stream.close()
+        return b""
 
 
 class Begun:
@@ -94,8 +120,7 @@ class Begun:
         return self.answer
 
     def give_up(self):
-        self.process.kill()
-        self.process.communicate()
+        killed(self.process)
 
 
 def begin(arguments):
@@ -135,9 +160,35 @@ def show(units):
     return parse_show(out)
 
 
-def find(name=None):
-    """The properties of Falco's unit (the named one, else the running, else the enabled one), or None."""
-    units = [unit for unit in show([name] if name else UNITS) if unit.get("LoadState") == "loaded"]
+def own_units(root=""):
+    """Names of units that are not of Falco's packages and run a program named falco, the running ones first.
+
+    By the cgroup of each such process, and by ExecStart= of the files in /etc/systemd/system.
+    """
+    found = []
+    for path in glob.glob(root + "/proc/[0-9]*/comm"):
+        if (host.read(path, 64) or "").strip() == "falco":
+            group = host.read(os.path.join(os.path.dirname(path), "cgroup"), 1 << 16) or ""
+            found.extend(
+                re.findall(r"^(?:0:|1:name=systemd):(?:/[\w.@-]+)*/([\w.@:\\-]+\.service)$", group, re.M)
+            )
+    for path in sorted(glob.glob(root + "/etc/systemd/system/*.service")):
+        if EXEC_FALCO.search(host.read(path, 1 << 16) or ""):
+            found.append(os.path.basename(path))
+    return [name for number, name in enumerate(found) if name not in UNITS and name not in found[:number]]
+
+
+def find(name=None, root=""):
+    """The properties of Falco's unit (the named one, else the running, else the enabled one), or None.
+
+    root: prefix of /proc and /etc, where units of the host's own are looked for if no unit of the packages
+    runs.
+    """
+    shown = show([name] if name else UNITS)
+    if not name and not any(unit.get("ActiveState") == "active" for unit in shown):
+        own = own_units(root)
+        shown += show(own) if own else []
+    units = [unit for unit in shown if unit.get("LoadState") == "loaded"]
     seen, unique = set(), []
     for unit in units:
         if unit.get("Id") not in seen:
@@ -224,6 +275,18 @@ def quota_percent(text):
     return round(total * 100, 3) or None
 
 
+def _group(unit):
+    """Name of the group that the unit runs as, None where the host does not know it."""
+    user, group = unit.get("User") or "root", unit.get("Group")
+    try:
+        if group:
+            return grp.getgrgid(int(group)).gr_name if group.isdigit() else group
+        account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        return grp.getgrgid(account.pw_gid).gr_name
+    except KeyError:
+        return None
+
+
 def service(unit):
     """The facts' service part."""
     protect = unit.get("ProtectSystem") or "no"
@@ -233,6 +296,7 @@ def service(unit):
         "state": unit.get("ActiveState"),
         "exec_start": argv(unit),
         "user": unit.get("User") or "root",
+        "group": _group(unit),
         "limits": {
             "cpu_quota": quota_percent(unit.get("CPUQuotaPerSecUSec")),
             "cpu_weight": number(unit.get("CPUWeight")),

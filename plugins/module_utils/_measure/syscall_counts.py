@@ -23,6 +23,7 @@ import subprocess
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, host
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import callers
 
 MEANS = ("tracefs", "perf")
 SECONDS = (0.5, 60.0)
@@ -49,6 +50,9 @@ CALLS = (
     "hist:keys=id.syscall:size=%d" % NUMBERS,
     " if id >= 0 && id < %d" % NUMBERS,
 )
+# The same for each thread, beside it: the kernel has no key for users. When it is full, the rest stays
+# unknown.
+THREADS = (CALLS[0], "hist:keys=id.syscall,common_pid:size=8192", CALLS[2])
 EXITS = ("sched/" + EXIT, "hist:keys=common_type:size=128", "")
 # A new instance gets this many KiB for each CPU until we make it smaller (TRACE_BUF_SIZE_DEFAULT of
 # kernel/trace/trace.c).
@@ -83,6 +87,7 @@ def measure(root, seconds, means=MEANS):
 
     root: prefix of /proc and /sys. Raises ValueError for other seconds or means.
     → {'means': one of MEANS, 'seconds': measured, 'counts': {name in the kernel's table: calls},
+       'callers': who made the frequent ones (callers.of(); {} with perf, which cannot tell),
        'reason': None, 'notes': limits of the numbers}; without counts means and seconds are None
     A call without a name in this kernel is syscall_<number>. sched_process_exit is counted like a call.
     """
@@ -101,7 +106,7 @@ def measure(root, seconds, means=MEANS):
 
 
 def _nothing(reason):
-    return {"means": None, "seconds": None, "counts": {}, "reason": reason, "notes": []}
+    return {"means": None, "seconds": None, "counts": {}, "callers": {}, "reason": reason, "notes": []}
 
 
 def _watched(root, seconds, means):
@@ -160,7 +165,7 @@ def attend(root, seconds, means, life):
     for name in means:
         notes = []
         try:
-            counts, measured = {"tracefs": by_histogram, "perf": by_perf}[name](
+            counts, who, measured = {"tracefs": by_histogram, "perf": by_perf}[name](
                 root, tracing, seconds, life, notes
             )
         except Unable as error:
@@ -172,6 +177,7 @@ def attend(root, seconds, means, life):
                 "means": name,
                 "seconds": round(measured, 6),
                 "counts": counts,
+                "callers": who,
                 "reason": None,
                 "notes": notes,
             }
@@ -267,7 +273,7 @@ def _call(name, *arguments):
 
 
 def by_histogram(root, tracing, seconds, life, notes):
-    """({name: calls}, seconds)"""
+    """({name: calls}, who made them, seconds)"""
     event = "%s/events/%s" % (tracing, CALLS[0])
     if not os.path.isdir(event):
         raise Unable("there is no event %s: the kernel was built without CONFIG_FTRACE_SYSCALLS" % CALLS[0])
@@ -278,24 +284,39 @@ def by_histogram(root, tracing, seconds, life, notes):
     try:
         # The histograms are made at rest, which takes long, and set going at a moment that we know.
         instance.write("buffer_size_kb", "4")
-        exits = instance.trigger(EXITS, ":pause", notes)
+        exits = instance.trigger(EXITS, ":pause", notes, "exits are not counted")
+        threads = instance.trigger(THREADS, ":pause", notes, UNKNOWN)
         instance.trigger(CALLS, ":pause")
-        if exits:
-            instance.trigger(EXITS, ":cont")
+        others = [what for what, there in ((EXITS, exits), (THREADS, threads)) if there]
+        for what in others:
+            instance.trigger(what, ":cont")
         instance.trigger(CALLS, ":cont")
-        began = time.monotonic()
+        uptime, began = callers.moment(root), time.monotonic()
         _wait(life, seconds)
         instance.trigger(CALLS, ":pause")
         measured = time.monotonic() - began
-        if exits:
-            instance.trigger(EXITS, ":pause")
-        counts = histogram(instance.histogram(CALLS), notes)
+        for what in others:
+            instance.trigger(what, ":pause")
+        text, by_thread = parted(instance.histogram(CALLS))
+        counts = histogram(text, notes)
+        who = _callers(root, by_thread, counts, uptime, notes) if threads else {}
         if exits:
             ended = sum(int(number) for number in HITS.findall(instance.histogram(EXITS)))
             counts.update({EXIT: ended} if ended else {})
-        return counts, measured
+        return counts, who, measured
     finally:
         instance.remove()
+
+
+def _callers(root, text, counts, uptime, notes):
+    def named(function, number):
+        return call_name(function) if function != "unknown_syscall" else "syscall_%d" % number
+
+    try:
+        return callers.of(root, text, counts, named, uptime)
+    except ValueError as error:
+        notes.append("%s: %s" % (UNKNOWN, error))
+        return {}
 
 
 def _afford(root, tracing):
@@ -328,15 +349,15 @@ class Instance:
                 return
         raise Unable("somebody removes our tracing instances as soon as they are made")
 
-    def trigger(self, what, action, notes=None):
-        """Set a histogram; with notes it is one that we can do without."""
+    def trigger(self, what, action, notes=None, lost=None):
+        """Set a histogram; with notes it is one that we can do without, and they say what is lost then."""
         event, keys, condition = what
         try:
             self.write("events/%s/trigger" % event, keys + action + condition)
         except OSError as error:
             if notes is None:
                 raise
-            notes.append("exits are not counted: %s" % _told(error))
+            notes.append("%s: %s" % (lost, _told(error)))
             return False
         return True
 
@@ -406,9 +427,18 @@ def sweep(tracing):
             os.close(handle)
 
 
+TITLE = "# event histogram"
+UNKNOWN = "who made the calls is not known"
 ENTRY = re.compile(r"^\{ id: (\w+) *\[ *(\d+)\] *\} hitcount: +(\d+)", re.M)
 HITS = re.compile(r"hitcount: +(\d+)")
 DROPPED = re.compile(r"^ *Dropped: (\d+)", re.M)
+
+
+def parted(text):
+    """(the histogram of the calls, that by thread) of what the kernel shows of one event."""
+    parts = text.split(TITLE)
+    by_thread = [part for part in parts if "keys=id.syscall,common_pid" in part[:500]]
+    return TITLE.join(part for part in parts if part not in by_thread), TITLE.join(by_thread)
 
 
 def histogram(text, notes):
@@ -436,7 +466,7 @@ def call_name(function, prefix="sys_"):
 
 
 def by_perf(root, tracing, seconds, life, notes):
-    """({name: calls}, seconds)"""
+    """({name: calls}, {}, seconds): perf does not tell who made them."""
     try:
         events = [name for name in os.listdir(tracing + "/events/syscalls") if name.startswith("sys_enter_")]
     except OSError:
@@ -472,7 +502,8 @@ def by_perf(root, tracing, seconds, life, notes):
                 (host.read(root + "/proc/sys/kernel/perf_event_paranoid", 64) or "unknown").strip(),
             )
         )
-    return counts, measured
+    notes.append("%s: perf counts for each CPU" % UNKNOWN)
+    return counts, {}, measured
 
 
 def _cause(text):

@@ -427,8 +427,8 @@ class Trial:
         unit.settle()
         # Where all processes of the trial are killed at once, systemd starts the host's own Falco when the
         # trial would have ended.
-        seconds = dead_man.FIRES_AFTER + OPENS + int(self.request["seconds"])
-        dead_man.arm(unit.name, self.journal_entry["folder"], seconds)
+        seconds = dead_man.STARTS_AFTER + OPENS + int(self.request["seconds"])
+        dead_man.arm(unit.name, self.journal_entry["folder"], ["systemctl", "start", unit.name], seconds)
         self.note(stopped=True)
         self.limits.expected_gone = True
         unit.stop()

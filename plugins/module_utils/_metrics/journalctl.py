@@ -16,6 +16,18 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import ta
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lines import NEEDLE
 
 
+# Seconds that a killed journalctl may take to be gone.
+KILLED = 5
+
+
+def _status(process):
+    """The exit status; 0 where the kernel holds the process."""
+    try:
+        return process.wait(timeout=KILLED)
+    except subprocess.TimeoutExpired:
+        return 0
+
+
 class Journal:
     """Iterate for the journal's messages of Falco, newest first; .bytes_read and .reason as a Tail.
 
@@ -59,7 +71,7 @@ class Journal:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.stdout.close()
-            status = process.wait()
+            status = _status(process)
         if status > 0 and not self.bytes_read:
             self.reason = "journalctl ended with status %d" % status
 

@@ -3,9 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Falco's /metrics on this host → a snapshot in the JSON's names. Stdlib only, Python 3.6+."""
 
+import contextlib
+import os
 import re
-import time
+import signal
+import socket
 
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import tail
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lines import prefixed, snapshot
 
@@ -18,6 +22,10 @@ TWO_SOURCES = (
     "%s holds the event counters of more than one source, and which are the kernel's can't be told (a bug of "
     "Falco before 0.41.1 with plugins): upgrade Falco, or set metrics.output_file"
 )
+# The state of a listening socket in /proc/net/tcp (include/net/tcp_states.h).
+LISTENS = "0A"
+# Bytes, and seconds, for a look at the counters during a proof.
+EVENTS_BYTES, EVENTS_TIMEOUT = 1 << 22, 3
 _LABEL = re.compile(r'([a-z_]{1,40})="((?:[^"\\]|\\.)*)"')
 _ENDINGS = (
     (re.compile(r"_run_time_nanoseconds_total$"), ".run_time_ns"),
@@ -145,23 +153,41 @@ def _opener(url):
     return build_opener(*handlers)
 
 
+@contextlib.contextmanager
+def _at_most(seconds):
+    """socket.timeout after so many seconds in all: the time-out of a socket begins anew with each byte."""
+
+    def over(_number, _frame):
+        raise socket.timeout("no whole answer within %g s" % seconds)
+
+    try:
+        before = signal.signal(signal.SIGALRM, over)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def scrape(url, max_bytes, timeout):
     """(text, None) or (None, reason).
 
-    Loopback only, no proxy, no redirect; Falco's certificate there is its own.
+    Loopback only, no proxy, no redirect; Falco's certificate there is its own. timeout: seconds in all.
     """
     if not loopback(url):
         return None, "%s is not on this host's loopback" % url
-    deadline, data = time.monotonic() + timeout, b""
+    data = b""
     try:
-        with _opener(url).open(url, timeout=timeout) as answer:
+        with _at_most(timeout), _opener(url).open(url, timeout=timeout) as answer:
             while len(data) <= max_bytes:
                 block = answer.read1(tail.BLOCK)
                 if not block:
                     return data.decode("utf-8", "replace"), None
                 data += block
-                if time.monotonic() > deadline:
-                    return None, "%s did not end within %d s" % (url, timeout)
     except Exception as error:  # http.client has more kinds of them than a list here would
         return None, "%s: %s" % (url, error)
     return None, "%s answers with more than %d bytes" % (url, max_bytes)
@@ -172,9 +198,31 @@ def events(url):
 
     Only for releases that survive being asked before capture.
     """
+    text = scrape(url, EVENTS_BYTES, EVENTS_TIMEOUT)[0]
+    return (from_prometheus(text) or {}).get("scap.n_evts") if text else None
+
+
+def foreign(process, url):
+    """Whether another process than Falco answers at a URL of this host: while Falco is down, anybody may
+    listen there, and tell what it likes. False where that can't be told.
+
+    process: a processes.Process, or None. All sockets that listen on the port must be among its own, since
+    the one with the most exact address gets the connection.
+    """
+    from urllib.parse import urlsplit
+
+    if process is None:
+        return False
+    port = urlsplit(url).port or (443 if url.startswith("https") else 80)
+    listening = set()
+    for name in ("tcp", "tcp6"):
+        for line in (host.read("/proc/self/net/" + name, 1 << 22) or "").splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+                listening.add("socket:[%s]" % fields[9])
     try:
-        with _opener(url).open(url, timeout=3) as answer:
-            text = answer.read(1 << 22).decode("utf-8", "replace")
-    except (OSError, ValueError):
-        return None
-    return (from_prometheus(text) or {}).get("scap.n_evts")
+        handles = os.listdir(process.path + "/fd")
+    except OSError:
+        return False
+    own = {tail.link("%s/fd/%s" % (process.path, handle)) for handle in handles}
+    return not listening <= own

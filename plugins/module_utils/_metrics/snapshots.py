@@ -100,6 +100,41 @@ def broken(older, newer):
     return None
 
 
+# Intervals with the most lost events that travel to the controller.
+MOST_INTERVALS = 8
+
+
+class Intervals:
+    """The intervals between neighbouring snapshots of a run. Those with the most lost events are kept.
+
+    They tell a burst from a load that lasts, which a window of an hour does not.
+    """
+
+    def __init__(self):
+        self.count = self.losing = 0
+        self.worst = []
+
+    def add(self, older, newer):
+        self.count += 1
+        drops = newer.get("scap.n_drops", 0) - older.get("scap.n_drops", 0)
+        if drops <= 0:
+            return
+        self.losing += 1
+        self.worst.append(
+            {
+                "ns": newer["evt.time"] - older["evt.time"],
+                "events": newer["scap.n_evts"] - older["scap.n_evts"],
+                "drops": drops,
+            }
+        )
+        self.worst.sort(key=lambda item: -item["drops"])
+        del self.worst[MOST_INTERVALS:]
+
+    def result(self):
+        """{'count', 'losing', 'worst': [{'ns', 'events', 'drops'}, most drops first]}"""
+        return {"count": self.count, "losing": self.losing, "worst": self.worst}
+
+
 class Alerts:
     """Drop alerts met on the way, for when there is nothing better.
 
@@ -138,12 +173,12 @@ class Alerts:
 def two_snapshots(lines, source, min_seconds=60.0, since=None):
     """The newest snapshot and the first one found, going back, that is min_seconds older and of the same run.
 
-    lines: newest first. → {'first', 'last', 'source', 'seconds', 'bytes_read', 'ended_by'} with reduced
-    snapshots; where none is that old, the oldest of the run. ended_by says what ended the run's record going
-    back, or None. Else {'reason', 'source', 'bytes_read', 'alerts'} and, of a run with one snapshot, 'last':
-    alerts as Alerts.result().
+    lines: newest first. → {'first', 'last', 'source', 'seconds', 'bytes_read', 'ended_by', 'intervals'} with
+    reduced snapshots; where none is that old, the oldest of the run. ended_by says what ended the run's
+    record going back, or None. Else {'reason', 'source', 'bytes_read', 'alerts'} and, of a run with one
+    snapshot, 'last': alerts as Alerts.result(). intervals: as Intervals.result().
     """
-    alerts, seen = Alerts(since), set()
+    alerts, seen, intervals = Alerts(since), set(), Intervals()
     last = first = newer = ended_by = None
     for line in lines:
         found = from_json_line(line) or from_text_line(line)
@@ -159,11 +194,14 @@ def two_snapshots(lines, source, min_seconds=60.0, since=None):
         ended_by = broken(step, newer) if newer else None
         if ended_by:
             break
+        if newer:
+            intervals.add(step, newer)
         first, newer = step, dict(step, **_previous(found))
         last = last or first
         if first is not last and last["evt.time"] - first["evt.time"] >= min_seconds * 1e9:
             break
-    return _outcome(lines, source, first, last, ended_by, alerts)
+    found = _outcome(lines, source, first, last, ended_by, alerts)
+    return dict(found, intervals=intervals.result()) if "first" in found else found
 
 
 def _previous(found):
@@ -223,6 +261,9 @@ def two_scrapes(source, limits):
                 "bytes_read": read,
                 "alerts": None,
             }
+        if source.get("foreign") and source["foreign"]():
+            reason = "not asked: another process than Falco listens at %s" % url
+            return {"reason": reason, "source": "prometheus", "bytes_read": read, "alerts": None}
         asked = time.monotonic()
         text, reason = prometheus.scrape(url, limits["max_bytes"] // 2, limits["timeout"])
         read += len(text or "")
@@ -315,9 +356,11 @@ def gather(sources, order=ORDER, limits=None):
     The longest pair where none is.
 
     sources: {'metrics_file', 'alerts_file', 'syslog': path or [paths], 'journal': {'pid' or 'unit'},
-              'prometheus': {'url', 'seconds', 'scrape_ok', 'reason'}}; what is absent or empty is not tried.
+              'prometheus': {'url', 'seconds', 'scrape_ok', 'foreign', 'reason'}}; what is absent or empty is
+              not tried.
               scrape_ok: the caller's word that the driver is open, or that this release survives being asked
               early; or a function that tells, asked before each scrape. reason: why it is not asked.
+              foreign: a function that tells whether somebody else listens there.
     limits:   overrides of LIMITS.
     → {'first', 'last', 'source', 'seconds', 'age', 'bytes_read', 'ended_by'}: age is seconds since the newest
       snapshot; else {'reason', 'bytes_read'}: each source tried and what it lacks. With it 'alerts' and

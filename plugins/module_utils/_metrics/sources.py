@@ -15,6 +15,7 @@ import stat
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, processes
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import (
     falco_lines,
+    prometheus,
     rings,
     snapshots,
     tail,
@@ -74,6 +75,7 @@ def of(host_root, unit, process, options):
             "url": options["prometheus_url"],
             "seconds": options["prometheus_seconds"],
             "scrape_ok": options["scrape_ok"] or (lambda: captures(process)),
+            "foreign": lambda: prometheus.foreign(process, options["prometheus_url"]),
         }
     return found
 

@@ -11,8 +11,9 @@ import collections
 import errno
 import os
 import re
-import stat
 import zlib
+
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 
 BLOCK = 1 << 16
 # The longest snapshots come from hosts with hundreds of CPUs and network interfaces: tens of kB. A longer
@@ -42,28 +43,14 @@ def open_regular(path):
     Raises Refused; never waits for the writer of a FIFO.
     """
     try:
-        _regular(path, os.stat(path))
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return host.open_regular(path)
+    except host.NotRegular as error:
+        raise Refused("%s is %s, not a log" % (path, error.kind))
     except OSError as error:
         advice = "; run with become" if isinstance(error, PermissionError) else ""
         raise Refused(
             "%s can't be read: %s%s" % (path, error.strerror, advice), isinstance(error, FileNotFoundError)
         )
-    found = os.fstat(handle)
-    try:
-        _regular(path, found)
-    except Refused:
-        os.close(handle)
-        raise
-    return handle, found
-
-
-def _regular(path, found):
-    if stat.S_ISREG(found.st_mode):
-        return
-    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
-    kind = [name for test, name in kinds if test(found.st_mode)] or ["a device"]
-    raise Refused("%s is %s, not a log" % (path, kind[0]))
 
 
 def resolved(path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import yaml
@@ -56,51 +57,77 @@ MAX_NODES = 100000
 # Values in all files of a host together: about a second of CPU.
 MAX_HOST_NODES = 400000
 DEEPEST = 64
+# Values, list places and steps of one -o. Falco's own keys have three steps.
+MAX_OPTION_NODES = 1000
+MAX_PLACES = 100
+MAX_STEPS = 16
+# Entries of config_files.
+MAX_ENTRIES = 500
+# Characters of a key. The longest one of Falco has 40.
+LONGEST_KEY = 1000
+# Characters that variables may put into the configuration of a host.
+MAX_EXPANDED = 1 << 24
 # Falco's numbers have at most 20 digits. Longer ones stay text: to convert a text of n digits costs n² steps.
 LONGEST_NUMBER = 40
-_RESOLVERS = yaml.SafeLoader.yaml_implicit_resolvers
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _TYPES = {
     "tag:yaml.org,2002:bool": _CONSTRUCTOR.construct_yaml_bool,
     "tag:yaml.org,2002:int": _CONSTRUCTOR.construct_yaml_int,
     "tag:yaml.org,2002:float": _CONSTRUCTOR.construct_yaml_float,
 }
+# {first character: [(tag, pattern)]} of the types above.
+_RESOLVERS = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _TYPES]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
-def _scalar(value: _yaml.Value) -> Any:
-    """The typed value of a scalar, as PyYAML's safe loader makes it.
+def _scalar(text: str) -> Any:
+    """The typed value of a plain scalar, as PyYAML's safe loader makes it.
 
     Dates and numbers to the base 60 stay text, as in Falco.
     """
-    text = value.data
-    if text is None or not value.plain or len(text) > LONGEST_NUMBER or ":" in text:
+    first = text[:1]
+    if first not in _RESOLVERS or len(text) > LONGEST_NUMBER or ":" in text:
         return text
-    for tag, pattern in _RESOLVERS.get(text[:1], ()):
-        if tag in _TYPES and pattern.match(text):
+    return _resolved(text)
+
+
+# The words of a configuration are the same on all hosts, and their values never change.
+@lru_cache(maxsize=1024)
+def _resolved(text: str) -> Any:
+    for tag, pattern in _RESOLVERS[text[:1]]:
+        if pattern.match(text):
             return _TYPES[tag](yaml.ScalarNode(tag, text))
     return text
 
 
 def _typed(value: _yaml.Value) -> Any:
-    """Python values of an _yaml.Value.
+    """Python values of an _yaml.Value. Raises _yaml.Unreadable.
 
     What an alias names is made once more wherever it is named: nothing is shared.
     """
-    if isinstance(value.data, dict):
-        return {key: _typed(item) for key, item in value.data.items()}
-    if isinstance(value.data, list):
-        return [_typed(item) for item in value.data]
-    return _scalar(value)
+    data = value.data
+    if isinstance(data, str):
+        return _scalar(data) if value.plain else data
+    if isinstance(data, dict):
+        for key, item in data.items():
+            if len(key) > LONGEST_KEY:
+                raise _yaml.Unreadable("a key has more than %d characters" % LONGEST_KEY, item.line)
+        return {key: _typed(item) for key, item in data.items()}
+    return [_typed(item) for item in data] if isinstance(data, list) else None
 
 
-def _document(text: str) -> _yaml.Document | None:
+def _document(text: str, most: int = MAX_NODES) -> _yaml.Document | None:
     """The first document of a text, which is the one that Falco reads, or None. Raises _yaml.Unreadable.
+
+    most: values in it.
 
     A second document that holds something is an error: whoever wrote it takes it to be in force.
     """
     # As bytes: libyaml refuses the text types that ansible-core before 2.19 wraps around what hosts send.
     found = None
-    for document in _yaml.documents(str.encode(text, "utf-8", "surrogatepass"), DEEPEST, MAX_NODES):
+    for document in _yaml.documents(str.encode(text, "utf-8", "surrogatepass"), DEEPEST, most):
         if found and document.root.data is not None:
             raise _yaml.Unreadable(
                 "not YAML that Falco reads whole: a second document begins here", document.root.line - 1
@@ -146,55 +173,101 @@ def _load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]], 
             "%s line %d: not YAML that Falco reads: a key is a mapping, a list or null"
             % (name, document.odd_keys[0])
         )
-    data = _typed(document.root)
+    try:
+        data = _typed(document.root)
+    except _yaml.Unreadable as error:
+        raise ConfigError("%s line %d: %s" % (name, error.line, error)) from error
     if isinstance(data, list):
         raise ConfigError("%s: a list at the root; Falco expects a mapping of keys" % name)
     # Empty, comments only or plain text: Falco goes on without it.
     return (data if isinstance(data, dict) else {}), document.duplicates, document.values
 
 
+def commented(text: str) -> list[str]:
+    """The top-level keys of a file whose blocks hold comments, by the lines of a file in block style."""
+    found: list[str] = []
+    key, waiting = None, False
+    for line in text.split("\n"):
+        begins = re.match(r"""^["']?([A-Za-z_][\w.-]*)["']?\s*:(?:\s|$)""", line)
+        if begins:
+            key, waiting = begins.group(1), False
+        elif line.startswith("#"):
+            waiting = True  # in the block if the block goes on after it
+            continue
+        inside = line[:1] in (" ", "\t", "-") and bool(line.strip())
+        if key and (waiting and inside or (begins or inside) and re.search(r"(?:^|\s)#", line)):
+            found.append(key)
+            key = None
+    return found
+
+
 def expand(value: Any, environment: dict[str, str]) -> Any:
-    """${NAME} in every scalar → its value, unset → empty; $${NAME} → ${NAME}."""
-    if isinstance(value, dict):
-        return {key: expand(item, environment) for key, item in value.items()}
-    if isinstance(value, list):
-        return [expand(item, environment) for item in value]
-    if not isinstance(value, str) or "$" not in value:
-        return value
+    """${NAME} in every scalar → its value, unset → empty; $${NAME} → ${NAME}. Raises ConfigError."""
+    return _Expansion(environment).of(value)
 
-    text = _substituted(value, environment)
-    if text == value or text != text.strip():
+
+class _Expansion:
+    """Replaces variables. left: characters that their values may still take: a variable of 4 kB, named often,
+    makes gigabytes of one file."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment, self.left = environment, MAX_EXPANDED
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self.of(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.of(item) for item in value]
+        if not isinstance(value, str) or "$" not in value:
+            return value
+        text = self._substituted(value)
+        if text == value or text != text.strip() or len(text) > LONGEST_NUMBER:
+            return text
+        # What a variable holds is typed when it is read: "7" is as good as 7.
+        if re.match(r"^(?:-?\d+(?:\.\d+)?|true|false)$", text):
+            return _scalar(text)
         return text
-    # What a variable holds is typed when it is read: "7" is as good as 7.
-    if re.match(r"^(?:-?\d+(?:\.\d+)?|true|false)$", text):
-        return _scalar(_yaml.Value(text, 1, True))
-    return text
 
+    def _substituted(self, text: str) -> str:
+        """A text with its variables replaced. One pass: each character is looked at a bounded number of
+        times."""
+        parts: list[str] = []
+        position = 0
+        end = max(text.rfind("}"), 0)
+        while True:
+            start = text.find("${", position, end)
+            if start < 0:
+                return "".join(parts) + text[position:]
+            close = text.index("}", start)
+            name = text[start + 2 : close]
+            if start > position and text[start - 1] == "$":
+                parts.append(text[position : start - 1] + "${%s}" % name)
+            else:
+                parts.append(text[position:start] + self._value(name))
+            position = close + 1
 
-def _substituted(text: str, environment: dict[str, str]) -> str:
-    """A text with its variables replaced. One pass: each character is looked at a bounded number of times."""
-    parts: list[str] = []
-    position = 0
-    end = max(text.rfind("}"), 0)
-    while True:
-        start = text.find("${", position, end)
-        if start < 0:
-            return "".join(parts) + text[position:]
-        close = text.index("}", start)
-        name = text[start + 2 : close]
-        if start > position and text[start - 1] == "$":
-            parts.append(text[position : start - 1] + "${%s}" % name)
-        else:
-            parts.append(text[position:start] + environment.get(name, ""))
-        position = close + 1
+    def _value(self, name: str) -> str:
+        value = self.environment.get(name, "")
+        self.left -= len(value)
+        if self.left < 0:
+            raise ConfigError(
+                "the values of the variables in the configuration, ${%s} for one, take more than %d bytes"
+                % (name, MAX_EXPANDED)
+            )
+        return value
 
 
 def set_option(config: dict[str, Any], option: str) -> str:
-    """Apply one -o KEY=VALUE: a.b.c=1, list[0]=x, list[]=x, key={a: b}. Returns the top-level key."""
+    """Apply one -o KEY=VALUE: a.b.c=1, list[0]=x, list[]=x, key={a: b}. Returns the top-level key.
+
+    Raises ConfigError.
+    """
     path, dummy, text = option.partition("=")
     steps = re.findall(r"[^.\[\]]+|\[\d*\]", path.strip())
     if not steps or steps[0].startswith("["):
         raise ConfigError("-o %s: expected KEY=VALUE" % option)
+    if len(steps) > MAX_STEPS:
+        raise ConfigError("-o %s: expected a key of at most %d steps" % (option, MAX_STEPS))
     value = _option_value(text)
     if isinstance(value, list):
         value = text.strip()  # Falco takes a list in brackets as one text
@@ -203,8 +276,9 @@ def set_option(config: dict[str, Any], option: str) -> str:
         slot: str | int = step
         index = step.startswith("[")
         if index:
-            position = len(node) if step == "[]" else int(step[1:-1])
-            if position > len(node) + 1000:
+            # A longer number than any list has places is too large, and Python refuses to read it.
+            position = len(node) if step == "[]" else int(step[1:-1][:LONGEST_NUMBER])
+            if position > len(node) + MAX_PLACES:
                 raise ConfigError("-o %s: index %d of a list of %d" % (option, position, len(node)))
             while len(node) <= position:
                 node.append(None)
@@ -221,15 +295,21 @@ def set_option(config: dict[str, Any], option: str) -> str:
     return str(steps[0])
 
 
+# A text that is one plain scalar of YAML whatever else it is. Nearly every option has one.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./]*")
+
+
 def _option_value(text: str) -> Any:
     """The value part of -o: YAML, or the text itself where it is none. !NAME is an exclusion, not a tag."""
+    if _WORD.fullmatch(text):
+        return None if text in _yaml.NULLS else _scalar(text)
     if text.lstrip().startswith("!"):
         return text.strip()
     try:
-        document = _document(text) if text.strip() else None
+        document = _document(text, MAX_OPTION_NODES) if text.strip() else None
+        return _typed(document.root) if document else text.strip()
     except _yaml.Unreadable:
         return text
-    return _typed(document.root) if document else text.strip()
 
 
 def entries(config: dict[str, Any]) -> list[tuple[str, str | None]]:
@@ -274,6 +354,13 @@ def loaded_files(
     """
     if release.fragments is None:
         return []
+    if len(listed) > MAX_ENTRIES:
+        raise ConfigError(
+            "%s: config_files has %d entries, and at most %d are read" % (main, len(listed), MAX_ENTRIES)
+        )
+    members: dict[str, list[str]] = {}
+    for name in sorted(present):
+        members.setdefault(posixpath.dirname(name), []).append(name)
     found: list[tuple[str, str | None, int]] = []
     for number, (path, strategy) in enumerate(listed):
         if strategy is not None and release.fragments == "replace":
@@ -282,11 +369,7 @@ def loaded_files(
                 "exits" % (main, release)
             )
         folder = path.rstrip("/") or "/"
-        names = (
-            [folder]
-            if folder in present
-            else sorted(name for name in present if posixpath.dirname(name) == folder)
-        )
+        names = [folder] if folder in present else members.get(folder, [])
         found.extend((name, strategy, number) for name in names)
     if main in [item[0] for item in found]:
         raise ConfigError("%s: config_files names the main file itself; Falco exits" % main)
@@ -345,6 +428,13 @@ def merge(
     }
 
 
+def copied(value: Any) -> Any:
+    """A value of a configuration whose dicts and lists are its own."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
 def lookup(config: Any, path: str) -> tuple[bool, Any]:
     """(found, value) of a dotted key."""
     node: Any = config
@@ -358,9 +448,9 @@ def lookup(config: Any, path: str) -> tuple[bool, Any]:
 def coerce(value: Any, key: Key) -> tuple[bool, Any]:
     """(legal, value as Falco takes it). What can't be converted takes the code default, silently (yaml-cpp
     as<T>)."""
-    text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
-    if value is None:
+    if value is None or isinstance(value, (list, dict)) and key.kind != "list":
         return False, key.default
+    text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
     if key.kind == "bool":
         if text.lower() in ("true", "yes", "on", "y"):
             return True, True
@@ -368,7 +458,7 @@ def coerce(value: Any, key: Key) -> tuple[bool, Any]:
             return True, False
         return False, key.default
     if key.kind == "int":
-        if not re.match(r"^-?\d+$", text):
+        if len(text) > LONGEST_NUMBER or not re.match(r"^-?\d+$", text):
             return False, key.default
         number = int(text)
         if key.low is not None and key.high is not None and not key.low <= number <= key.high:
@@ -376,7 +466,7 @@ def coerce(value: Any, key: Key) -> tuple[bool, Any]:
         return True, number
     if key.kind == "list":
         return isinstance(value, list), value if isinstance(value, list) else [value]
-    return (False, key.default) if isinstance(value, (dict, list)) else (True, text)
+    return True, text
 
 
 class Settings:

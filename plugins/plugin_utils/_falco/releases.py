@@ -11,6 +11,7 @@ Nothing else in the collection compares versions.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 Version = tuple[int, ...]
@@ -96,6 +97,17 @@ KEYS = (
     _key("webserver.ssl_enabled", ANY, NEVER, "bool", False),
 )
 
+_OF_PATH: dict[str, list[Key]] = {}
+_OF_BLOCK: dict[str, list[Key]] = {}
+for _item in KEYS:
+    _OF_PATH.setdefault(_item.path, []).append(_item)
+    _OF_BLOCK.setdefault(_item.path.split(".")[0], []).append(_item)
+
+
+def keys_of(blocks: Iterable[str]) -> Iterator[Key]:
+    """The keys of any release in these top-level blocks."""
+    return (key for block in blocks for key in _OF_BLOCK.get(block, ()))
+
 
 class Release:
     """One Falco release, as the collection understands it.
@@ -117,8 +129,8 @@ class Release:
 
     def key(self, path: str) -> Key | None:
         """The Key of this name in this release, or None."""
-        for key in KEYS:
-            if key.path == path and key.since <= self.table < key.until:
+        for key in _OF_PATH.get(path, ()):
+            if key.since <= self.table < key.until:
                 return key
         return None
 

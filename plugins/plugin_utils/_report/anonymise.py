@@ -36,7 +36,6 @@ _EPOCH = shape.unix(EPOCH) or 0
 
 UNITS = tuple(UNIT_DRIVERS)
 SOURCES = ("metrics_file", "alerts_file", "journal", "syslog", "prometheus", "between audits")
-BASES = ("counters", "drop alerts")
 CATEGORIES = (
     "clone_fork",
     "execve",
@@ -317,6 +316,7 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
             "reason": names.text(host["sight"]["reason"]),
             "rules_total": host["sight"]["rules_total"],
             **{kind: names.rules(host["sight"][kind]) for kind in ("blind", "half_blind", "wrong_output")},
+            "unseen": _unseen(host["sight"]["unseen"], names),
         },
         "rules": host["rules"] and _rules(host["rules"], names),
         "trial": host["trial"] and _trial(host["trial"], names, shift),
@@ -329,7 +329,7 @@ def _window(window: Part, names: _Names) -> Part:
     return dict(
         window,
         source=names.word("text", window["source"], SOURCES),
-        basis=names.word("text", window["basis"], EVIDENCE_BASES),
+        basis=names.word("text", window["basis"], windows.BASES),
         voided=names.text(window["voided"]),
         drops_by_category=names.counts("category", window["drops_by_category"], CATEGORIES),
         userspace=names.counts("counter", window["userspace"], (*windows.USERSPACE, "n_threads")),
@@ -355,6 +355,19 @@ def _plan(plan: Part, names: _Names) -> Part:
     }
 
 
+def _unseen(ways: Iterable[Part], names: _Names) -> list[Part]:
+    return [
+        {
+            "way": names.text(one["way"]),
+            "calls": names.events(one["calls"]),
+            "fields": names.texts(one["fields"]),
+            "false_alarms": one["false_alarms"],
+            "rules": names.rules(one["rules"]),
+        }
+        for one in ways
+    ]
+
+
 def _syscalls(chosen: Part, names: _Names) -> Part:
     def rules(items: Iterable[Part]) -> list[Part]:
         return [
@@ -377,6 +390,8 @@ def _syscalls(chosen: Part, names: _Names) -> Part:
             "rules_total": coverage["rules_total"],
             "blind": rules(coverage["blind"]),
             "half_blind": rules(coverage["half_blind"]),
+            "wrong_output": rules(coverage["wrong_output"]),
+            "unseen": _unseen(coverage["unseen"], names),
         },
         frontier=[
             dict(
@@ -447,6 +462,8 @@ def _trial(trial: Part, names: _Names, shift: int) -> Part:
                 selected=names.events(test["selected"]),
                 rules_blind=names.rules(test["rules_blind"]),
                 rules_half_blind=names.rules(test["rules_half_blind"]),
+                rules_wrong_output=names.rules(test["rules_wrong_output"]),
+                unseen=_unseen(test["unseen"], names),
                 drops_by_category=names.counts("category", test["drops_by_category"], CATEGORIES),
             )
             for test in trial["tests"]

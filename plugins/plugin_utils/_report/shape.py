@@ -16,8 +16,9 @@ from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import CHANGE_KINDS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, verdicts, windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
     Check,
     always,
@@ -128,7 +129,7 @@ _STATE = word(*STATES)
 PREVIOUS = table(at=moment, state=_STATE, drops_percent=number, rate_per_cpu_guide=number)
 
 # The snapshot has a place of its own, beside the window.
-WINDOW: dict[str, Check] = {name: number for name in windows.EMPTY if name != "snapshot"}
+WINDOW: dict[str, Check] = {name: number for name in windows.EMPTY if name not in ("snapshot", "losing")}
 WINDOW.update(
     source=text,
     basis=text,
@@ -144,7 +145,24 @@ WINDOW.update(
     kernel=table(run_time_ns=count, percent=number, ns_per_event=number, syscalls=count),
 )
 
-_RULES = listed(table(rule=key, lost=listed(text), left=listed(text)))
+_WAY = {"way": key, "calls": listed(text), "fields": listed(text), "false_alarms": flag}
+_UNSEEN = listed(table(**_WAY, rules=listed(text)))
+_RULES = listed(table(rule=key, lost=listed(text), left=listed(text), ways=listed(table(**_WAY))))
+_COVERAGE = always(table(rules_total=count, blind=_RULES, half_blind=_RULES, wrong_output=_RULES))
+
+
+def _coverage(value: object) -> dict[str, Any]:
+    """Rules and ways apart: each way once, with the names of the rules that do not see it."""
+    # always() gives the table a dict, so there is no None.
+    found = cast(dict[str, Any], _COVERAGE(value))
+    ways = coverage.unseen(found) or _UNSEEN(dictionary(value).get("unseen"))
+    rules = {
+        kind: [{name: item[name] for name in ("rule", "lost", "left")} for item in found[kind]]
+        for kind in coverage.KINDS
+    }
+    return {"rules_total": found["rules_total"], **rules, "unseen": ways}
+
+
 _VOLUME = always(table(events_per_second=number, syscalls=count))
 SYSCALLS = table(
     repair=flag,
@@ -158,7 +176,7 @@ SYSCALLS = table(
     reached=maybe_flag,
     before=_VOLUME,
     after=_VOLUME,
-    coverage=always(table(rules_total=count, blind=_RULES, half_blind=_RULES)),
+    coverage=_coverage,
     frontier=listed(
         table(
             exclude=listed(text),
@@ -234,6 +252,8 @@ TRIAL = table(
             rules_total=count,
             rules_blind=listed(text),
             rules_half_blind=listed(text),
+            rules_wrong_output=listed(text),
+            unseen=_UNSEEN,
         )
     ),
 )
@@ -307,6 +327,11 @@ HOST = table(
         rate_per_cpu_guide=number,
         drops_percent=number,
         bottleneck=word(*BOTTLENECKS, instead="unknown"),
+        also=listed(word(*BOTTLENECKS, instead="unknown")),
+        capacity=table(
+            **dict.fromkeys(capacity.NUMBERS, number),
+            lost=always(table(**dict.fromkeys(capacity.CURES, number))),
+        ),
         next_step=word(*NEXT_STEPS, instead="none"),
         advice=key,
         reasons=listed(text),
@@ -345,6 +370,7 @@ HOST = table(
         blind=listed(text),
         half_blind=listed(text),
         wrong_output=listed(text),
+        unseen=_UNSEEN,
     ),
     rules=RULES_AUDIT,
     trial=TRIAL,

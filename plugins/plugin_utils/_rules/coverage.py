@@ -35,6 +35,12 @@ class Way(TypedDict):
     false_alarms: bool
 
 
+class Unseen(Way):
+    """The same with the names of the rules that do not see it."""
+
+    rules: list[str]
+
+
 class Item(TypedDict):
     """A rule that loses something.
 
@@ -50,7 +56,8 @@ class Item(TypedDict):
 class Coverage(TypedDict):
     """The rules that lose something. A rule in none of these lists loses nothing.
 
-    blind: none of the rule's system calls is selected, and none of Falco's own events can match it either.
+    blind: none of the rule's system calls is selected, or no call that makes a descriptor which its condition
+    requires; and none of Falco's own events can match it either.
     half_blind: some of its system calls are not selected, or a way of its condition is not seen.
     wrong_output: the rule fires as it should, but fields of its output may be missing or wrong.
     """
@@ -82,7 +89,8 @@ def coverage(rules: Rules, selected: Any, release: releases.Release | str) -> Co
     for rule in _counted(rules):
         wanted = set(rule["kernel"])
         lost = wanted - kernel
-        left = names.exact_events(wanted & kernel) | set(rule["other_events"] if rule["restricted"] else ())
+        others = set(rule["other_events"] if rule["restricted"] else ())
+        left = names.exact_events(wanted & kernel) | others
         # Without any of its system calls there is no event whose fields could be read.
         unseen = state.unseen(rule, kernel, release) if wanted & kernel else []
         if not lost and not unseen:
@@ -94,7 +102,7 @@ def coverage(rules: Rules, selected: Any, release: releases.Release | str) -> Co
             "left": sorted(left),
             "ways": _ways(unseen, names),
         }
-        if not left:
+        if not left or not others and state.never(rule, kernel, release):
             found["blind"].append(item)
         elif lost or any(not need.only_output for need in unseen):
             found["half_blind"].append(item)
@@ -112,6 +120,29 @@ def more_lost(before: Coverage, after: Coverage) -> list[str]:
         for item in _items(after, kind)
         if _losses(item) - had.get(item["rule"], frozenset())
     ]
+
+
+def unseen(found: Mapping[str, Any]) -> list[Unseen]:
+    """The ways that rules do not see, those of the most rules first."""
+    made: dict[str, Unseen] = {}
+    for kind in KINDS:
+        for item in _items(found, kind):
+            for way in item["ways"]:
+                one = made.setdefault(
+                    way["way"],
+                    {
+                        "way": way["way"],
+                        "calls": way["calls"],
+                        "fields": [],
+                        "false_alarms": False,
+                        "rules": [],
+                    },
+                )
+                one["rules"].append(item["rule"])
+                if way["false_alarms"]:
+                    one["false_alarms"] = True
+                    one["fields"] = sorted({*one["fields"], *way["fields"]})
+    return sorted(made.values(), key=lambda one: -len(one["rules"]))
 
 
 def lines(found: Mapping[str, Any] | None, but: Collection[str] = ()) -> list[str]:

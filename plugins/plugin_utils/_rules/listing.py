@@ -29,6 +29,10 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.reach impor
 # What Falco adds to every rule.
 ADDED = "asyncevent"
 ORIGIN = "falco -L"
+# Rules, macros or lists of one host, and characters of a compiled condition: Falco has 100 rules of its own,
+# and the longest condition of theirs has 6000 characters. What is longer is not parsed.
+MOST_ENTRIES = 10000
+LONGEST_CONDITION = 1 << 17
 
 
 def parse(
@@ -89,6 +93,8 @@ def _load(text: object) -> tuple[dict[str, Any] | None, str | None]:
         return None, "falco -L printed broken JSON: %s" % str(error)[:100]
     if not isinstance(listed.get("rules"), list):
         return None, "falco -L printed JSON without rules"
+    if any(len(_list(listed, key)) > MOST_ENTRIES for key in ("rules", "macros", "lists")):
+        return None, "falco -L printed more than %d rules, macros or lists" % MOST_ENTRIES
     return listed, None
 
 
@@ -120,8 +126,11 @@ def _tree(compiled: object) -> condition.Tree | None:
 
     Falco prints conditions without the quotes that some of them need.
     """
+    text = str(compiled or "")
+    if len(text) > LONGEST_CONDITION:
+        return None
     try:
-        return condition.parse(str(compiled or ""))
+        return condition.parse(text)
     except (condition.ConditionError, RecursionError):
         return None
 

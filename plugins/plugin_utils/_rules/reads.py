@@ -42,6 +42,8 @@ BY_PROTOCOL = {"tcp": frozenset(["tcp"])}
 OF_NETWORK = re.compile(r"fd\.([cslr]?(ip|port|net|proto)|[cslr]ip\.name|l4proto)")
 OF_FILES = re.compile(r"fd\.(directory|filename|containerdirectory|dev|dev\.major|dev\.minor|ino)")
 PATHS = frozenset(["file", "directory", "unix", "pidfd"])
+# Fields of descriptors that the event itself brings.
+OF_EVENT = frozenset(["fd.num", "fd.nameraw", "fd.containername"])
 OUTPUT_FIELD = re.compile(r"%\*?([a-zA-Z][a-zA-Z0-9_]*(?:\.[a-zA-Z][a-zA-Z0-9_]*)+)(?:\[([^\]]*)\])?")
 # A transformer around a field in an output: %toupper(proc.name)
 OUTPUT_CALL = re.compile(r"%\*?[a-z0-9_]+\(([^)]*)\)")
@@ -63,18 +65,21 @@ def of(tree: object, output: object, macro: MacroTree = lambda name: None) -> Re
     for name in _of_output(output):
         found[name, "output", False, False] = None
     read_names = {name for name, place, _negated, _tail in found if place == "condition"}
-    kinds = {}
+    kinds, required = {}, []
     for operand in OPERANDS:
         if any(name.startswith(operand + ".") for name in read_names):
             yes = _Kinds(macro, operand).of(tree, 0)[0]
             if yes != KINDS:
                 kinds[operand] = sorted(yes)
+            if not _without(tree, macro, operand, 0)[0]:
+                required.append(operand)
     return {
         "fields": [
             {"field": name, "place": place, "negated": negated, "tail": tail}
             for name, place, negated, tail in sorted(found)
         ],
         "kinds": kinds,
+        "required": required,
     }
 
 
@@ -84,7 +89,7 @@ def of_names(names: Iterable[str], output: object) -> Reads:
         {"field": _plain(name), "place": "condition", "negated": True, "tail": False}
         for name in sorted(set(names))
     ]
-    return {"fields": fields + of(None, output)["fields"], "kinds": {}}
+    return {"fields": fields + of(None, output)["fields"], "kinds": {}, "required": []}
 
 
 def fields_in(text: str) -> list[str]:
@@ -174,6 +179,24 @@ class _Kinds:
         if isinstance(tree, condition.Check):
             return _kinds_of_check(tree, self.operand), KINDS
         return KINDS, KINDS
+
+
+def _without(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[bool, bool]:
+    """Whether a tree can be true, and false, where a descriptor has no value."""
+    if isinstance(tree, condition.Not):
+        true, false = _without(tree.item, macro, operand, depth)
+        return false, true
+    if isinstance(tree, (condition.All, condition.Any)):
+        parts = [_without(item, macro, operand, depth) for item in tree.items]
+        every, some = (0, 1) if isinstance(tree, condition.All) else (1, 0)
+        found = {every: all(part[every] for part in parts), some: any(part[some] for part in parts)}
+        return found[0], found[1]
+    if isinstance(tree, condition.Macro) and depth < condition.DEEPEST:
+        return _without(macro(tree.name), macro, operand, depth + 1)
+    if isinstance(tree, condition.Check) and tree.field and tree.operator != "!=":
+        if tree.field.startswith(operand + ".") and tree.field not in OF_EVENT:
+            return False, True
+    return True, True
 
 
 def _kinds_of_check(check: condition.Check, operand: str) -> frozenset[str]:

@@ -160,7 +160,7 @@ def _rule(rule: definitions.Rule, reach: Reach | None, compiler: _Compiler) -> R
         rule.enabled,
         reach.yes if reach else frozenset(),
         compiler.names,
-        compiler.reads(rule) if reach else {"fields": [], "kinds": {}},
+        compiler.reads(rule) if reach else {"fields": [], "kinds": {}, "required": []},
     )
     if reach is None:
         made["enabled"] = False

@@ -32,13 +32,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_nam
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import reads
 
-# Evidence of a row, on Falco 0.44.1 unless a note says otherwise (matrix.csv of the recordings).
+# Evidence of a row, on Falco 0.44.1 (tests/parity/matrix.csv; its test holds this column against it).
 
 # Only this call was left out of the default selection. Its scenarios were lost or read other values.
 MEASURED = "measured"
-# Scenarios that issue the call were lost under `repair: true`, which leaves it out together with other calls.
-REPAIR = "measured with repair"
-# Not measured alone: in libs 0.25.4, userspace/libsinsp/parsers.cpp changes the subject at this event.
+# No difference was measured for this call: in libs 0.25.4, userspace/libsinsp/parsers.cpp changes the subject
+# at this event.
 SOURCE = "read from source"
 # Neither: selecting it does no harm, and leaving it out would be a loss if it is needed.
 ASSUMED = "assumed"
@@ -90,18 +89,14 @@ TABLE = (
         "copied by fcntl (F_DUPFD): grep -r, find, rm -r, chmod -R, shells that save a descriptor",
         MEASURED,
     ),
-    Row(
-        "path fchdir fd stdio",
-        "recvmsg recvmmsg",
-        "received from another process (SCM_RIGHTS, {call})",
-        REPAIR,
-    ),
+    Row("path fchdir fd stdio", "recvmsg", "received from another process (SCM_RIGHTS, {call})", MEASURED),
+    Row("path fchdir fd stdio", "recvmmsg", "received from another process (SCM_RIGHTS, {call})", SOURCE),
     # Falco looks into a received message only where it knows the receiving socket.
     Row(
         "path fchdir fd stdio",
         "socketpair",
         "received from another process over a socket made by {call}",
-        REPAIR,
+        MEASURED,
     ),
     Row(
         "path fchdir fd stdio",
@@ -109,10 +104,11 @@ TABLE = (
         "received from another process over a socket made by {call}",
         SOURCE,
     ),
-    Row("path fchdir fd stdio", "pidfd_open pidfd_getfd", "taken from another process ({call})", REPAIR),
+    Row("path fchdir fd stdio", "pidfd_open pidfd_getfd", "taken from another process ({call})", MEASURED),
     Row("path fchdir fd stdio", "clone clone3 fork", "inherited by a child process ({call})", MEASURED),
     Row("path fchdir fd stdio", "vfork", "inherited by a child process ({call})", SOURCE),
-    Row("path fchdir fd stdio", "execve|execveat", "closed when a program is executed", MEASURED, stale=True),
+    # Either of the two is enough, so taking one away shows nothing.
+    Row("path fchdir fd stdio", "execve|execveat", "closed when a program is executed", SOURCE, stale=True),
     Row("path fchdir fd stdio", "close", "closed and their number used again", MEASURED, stale=True),
     Row(
         "path fchdir fd stdio",
@@ -122,12 +118,16 @@ TABLE = (
         stale=True,
     ),
     # Makers of descriptors: the very call that made it, no other.
-    Row("path fchdir", "openat", "opened by {call}", REPAIR),
-    Row("path fchdir", "openat2", "opened by {call}", SOURCE),
-    Row("path fchdir", "open open_by_handle_at", "opened by {call}", MEASURED),
-    Row("fd stdio", "open creat open_by_handle_at", "of files opened by {call}", MEASURED, "file directory"),
-    Row("fd stdio", "openat openat2", "of files opened by {call}", REPAIR, "file directory"),
-    Row("fd stdio", "socket", "of sockets made by {call}", REPAIR, "tcp udp unix netlink"),
+    Row("path fchdir", "openat open_by_handle_at", "opened by {call}", MEASURED),
+    Row("path fchdir", "open openat2", "opened by {call}", SOURCE),
+    Row(
+        "fd stdio",
+        "open creat openat openat2 open_by_handle_at",
+        "of files opened by {call}",
+        MEASURED,
+        "file directory",
+    ),
+    Row("fd stdio", "socket", "of sockets made by {call}", MEASURED, "tcp udp unix netlink"),
     Row(
         "fd stdio",
         "connect",
@@ -155,7 +155,7 @@ TABLE = (
         "fd stdio",
         "sendto sendmsg recvfrom recvmsg",
         "of UDP sockets: the peer that {call} names",
-        REPAIR,
+        MEASURED,
         "udp",
         names_only=True,
     ),
@@ -167,15 +167,15 @@ TABLE = (
         "udp",
         names_only=True,
     ),
-    Row("fd stdio", "socketpair", "of pairs of sockets", REPAIR, "unix"),
-    Row("fd stdio", "pipe pipe2", "of pipes ({call})", REPAIR, "pipe"),
+    Row("fd stdio", "socketpair", "of pairs of sockets", MEASURED, "unix"),
+    Row("fd stdio", "pipe pipe2", "of pipes ({call})", MEASURED, "pipe"),
     Row("fd stdio", "memfd_create", "of files in memory", MEASURED, "memfd"),
     Row("fd stdio", "eventfd eventfd2", "of {call}", MEASURED, "event"),
     Row(
         "fd stdio",
         "signalfd4 timerfd_create userfaultfd",
         "of {call}",
-        REPAIR,
+        MEASURED,
         "signalfd timerfd userfaultfd",
     ),
     Row("fd stdio", "signalfd", "of {call}", SOURCE, "signalfd"),
@@ -187,7 +187,7 @@ TABLE = (
         "inotify eventpoll io_uring",
     ),
     Row("fd stdio", "inotify_init epoll_create", "of {call}", SOURCE, "inotify eventpoll"),
-    Row("fd stdio", "pidfd_open", "of processes (pidfd)", REPAIR, "pidfd"),
+    Row("fd stdio", "pidfd_open", "of processes (pidfd)", MEASURED, "pidfd"),
     # Working directories.
     Row("cwd", "chdir fchdir", "set by {call}", MEASURED),
     # Processes: what a program is, whose child, and all that a child takes from its parent.
@@ -202,19 +202,17 @@ TABLE = (
         "cwd user group caps process session limits",
         "execve|execveat",
         "of programs that a process executes",
-        MEASURED,
+        SOURCE,
         stale=True,
     ),
     Row("process", "prctl", "adopted by a subreaper", SOURCE),
     Row("process", "sched_process_exit", "that ended, and their children's parents", SOURCE, stale=True),
-    Row("session", "setsid", "begun by setsid", SOURCE),
+    Row("session", "setsid", "begun by setsid", MEASURED),
     Row("session", "setpgid", "and process groups set by setpgid", ASSUMED),
-    Row("user", "setreuid", "changed by {call}", REPAIR, stale=True),
-    Row("user", "setuid setresuid", "changed by {call}", SOURCE, stale=True),
-    Row("group", "setregid", "changed by {call}", REPAIR, stale=True),
-    Row("group", "setgid setresgid", "changed by {call}", SOURCE, stale=True),
+    Row("user", "setuid setreuid setresuid", "changed by {call}", MEASURED, stale=True),
+    Row("group", "setgid setregid setresgid", "changed by {call}", MEASURED, stale=True),
     Row("caps", "capset", "dropped or gained by capset", MEASURED, stale=True),
-    Row("limits", "prlimit64", "set by prlimit", REPAIR, stale=True),
+    Row("limits", "prlimit64", "set by prlimit", MEASURED, stale=True),
     Row("limits", "setrlimit", "set by setrlimit", SOURCE, stale=True),
 )
 
@@ -233,6 +231,8 @@ MAKES = frozenset(
 )
 # It acts on a socket before that has a peer: only the socket must be known.
 ON_SOCKET = frozenset(["bind", "connect", "listen"])
+# Kinds of descriptors that no call of TABLE makes.
+UNTRACKED = frozenset(["bpf", "other"])
 # Paths relative to a directory handle.
 OF_HANDLE = frozenset(
     """
@@ -314,7 +314,8 @@ class Need(NamedTuple):
 
     subject: of SUBJECTS. calls: kernel names; one of them is enough. way: in words. fields: those that read
     it. negated: a wrong value can make the condition true. only_output: no field of the condition reads it.
-    stale, evidence: see Row.
+    makes: the calls make a descriptor known; without that, they copy or change what is known. stale,
+    evidence: see Row.
     """
 
     subject: str
@@ -323,6 +324,7 @@ class Need(NamedTuple):
     fields: tuple[str, ...]
     negated: bool
     only_output: bool
+    makes: bool
     stale: bool
     evidence: str
 
@@ -368,7 +370,17 @@ def _needs(
             known[3] = known[3] or entry[1]
             known[4] = known[4] and entry[2]
     return tuple(
-        Need(subject, calls, way, tuple(sorted(read_by)), negated, only_output, row.stale, row.evidence)
+        Need(
+            subject,
+            calls,
+            way,
+            tuple(sorted(read_by)),
+            negated,
+            only_output,
+            bool(row.kinds),
+            row.stale,
+            row.evidence,
+        )
         for (calls, way), (row, subject, read_by, negated, only_output) in made.items()
     )
 
@@ -380,6 +392,29 @@ def unseen(rule: Mapping[str, Any], kernel: Iterable[str], release: releases.Rel
     """
     seen = set(kernel) | set(rule["kernel"])
     return [need for need in needs(rule, release) if not seen & set(need.calls)]
+
+
+def never(rule: Mapping[str, Any], kernel: Iterable[str], release: releases.Release | str) -> bool:
+    """Whether a rule can no longer fire under a selection (kernel names), although its events arrive.
+
+    That is so where its condition requires a descriptor, its events do not bring one themselves, and no call
+    that makes a descriptor of these kinds is selected. Descriptors that were open when Falco started are not
+    counted.
+    """
+    seen, found = set(kernel), needs(rule, release)
+    for operand in rule["reads"]["required"]:
+        kinds = frozenset(rule["reads"]["kinds"].get(operand, reads.KINDS))
+        brought = operand == "fd" and seen & set(rule["kernel"]) & (OPENS | MAKES | ON_SOCKET | OF_HANDLE)
+        if kinds & UNTRACKED or brought:
+            continue
+        makers = [
+            need
+            for need in found
+            if need.makes and any(field.startswith(operand + ".") for field in need.fields)
+        ]
+        if makers and not any(seen & set(need.calls) for need in makers):
+            return True
+    return False
 
 
 def carrying(

@@ -17,7 +17,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words impor
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text, number_text, visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS, SATURATED
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS
+
+# Percent of one CPU from which the one thread that reads events counts as busy. A trial's Falco runs for too
+# short a time to tell more.
+SATURATED = 85.0
 
 # What a test can come to, and what a whole trial can.
 STATES = ("clean", "accepted", "dropping", "aborted", "failed", "skipped")
@@ -42,6 +46,8 @@ EMPTY: dict[str, Any] = {
     "rules_total": None,
     "rules_blind": [],
     "rules_half_blind": [],
+    "rules_wrong_output": [],
+    "unseen": [],
 }
 # Kinds of drops that neither larger buffers nor fewer system calls reduce.
 NO_LOAD = ("bug", "page_faults", "scratch_map")
@@ -62,8 +68,8 @@ def production_rules(text: str | None, facts: Facts, release: Release) -> tuple[
     selection = _untrusted.sequence(effective.get("rules"))
     try:
         found = listing.parse(text, release, str(effective.get("priority") or "debug"), selection)
-    except ValueError as error:
-        return [], str(error)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return [], "what the host sent can't be read: %s" % error
     return found["rules"], found["reason"]
 
 
@@ -109,7 +115,10 @@ def result(
 
 
 def _losses(rules: list[Rule] | None, selected: list[str], release: Release) -> Entry:
-    """The rules that would lose events with these system calls; {} where the rules are not known."""
+    """The rules that would see less with these system calls, and what they would not see.
+
+    {} where the rules are not known.
+    """
     if rules is None:
         return {}
     lost = coverage.coverage(rules if selected else [], selected, release)
@@ -117,6 +126,8 @@ def _losses(rules: list[Rule] | None, selected: list[str], release: Release) -> 
         "rules_total": sum(rule["enabled"] and rule["source"] == SYSCALL for rule in rules),
         "rules_blind": [item["rule"] for item in lost["blind"]],
         "rules_half_blind": [item["rule"] for item in lost["half_blind"]],
+        "rules_wrong_output": [item["rule"] for item in lost["wrong_output"]],
+        "unseen": coverage.unseen(lost),
     }
 
 
@@ -269,10 +280,11 @@ def _cost(best: Entry, accepted: float) -> str:
     if best["memory_bytes"]:
         text += " and %s of memory" % bytes_text(best["memory_bytes"])
     if best["rules_total"] is not None:
-        text += "; of %d rules %d would be blind, %d half blind" % (
+        text += "; of %d rules %d would be blind, %d half blind, %d with wrong values in outputs" % (
             best["rules_total"],
             len(best["rules_blind"]),
             len(best["rules_half_blind"]),
+            len(best["rules_wrong_output"]),
         )
     if best["reason"] and not best["drops"]:
         text += ". But " + best["reason"]
@@ -295,12 +307,28 @@ def line(item: Entry, known: str | None = None) -> str:
 
 
 def lines(trial: Mapping[str, Any]) -> list[str]:
-    """A host's trial for people."""
+    """A host's trial for people. What rules would not see is told of the largest set that it could watch."""
     return [
         visible("verdict: %s" % trial["verdict"]),
         visible("because: %s" % trial["reason"]),
         *(line(item, trial["reason"]) for item in trial["tests"]),
+        *(
+            visible("with %s, %s" % (item["name"], unseen_text(way)))
+            for item in trial["tests"]
+            if item["name"] == trial["largest"]
+            for way in item["unseen"]
+        ),
     ]
+
+
+def unseen_text(way: Mapping[str, Any]) -> str:
+    """One way that some rules would not see, in one line."""
+    rules = way["rules"]
+    return "%s: %s%s" % (
+        coverage.way_text(way),
+        ", ".join(rules[:MOST_NAMES]),
+        " and %d more rules" % (len(rules) - MOST_NAMES) if len(rules) > MOST_NAMES else "",
+    )
 
 
 def _cut(value: object) -> str | None:

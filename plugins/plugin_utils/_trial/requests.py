@@ -72,6 +72,11 @@ def build(
     if config["reason"]:
         raise Impossible(config["reason"])
     kind = facts["driver"]["kind"]
+    if kind in drivers.WITHOUT_SYSCALLS:
+        raise Impossible(
+            "this Falco watches no system calls of the host: %s (%s). There is nothing to try; leave the "
+            "host out of falco_trial_hosts" % (drivers.WITHOUT_SYSCALLS[kind], facts["driver"]["decided_by"])
+        )
     if kind is None or kind not in release.drivers:
         raise Impossible(
             "Falco runs with %s: expected a driver that Falco %s can be tried with (%s)"

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import base64
-import copy
+import binascii
+import itertools
 import posixpath
 import zlib
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Config,
     ConfigFolder,
@@ -37,7 +40,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases im
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import received, windows
 
 # Blocks that a decision or a piece of evidence needs. Everything else (outputs with their tokens, plugin
 # configurations) is parsed and forgotten.
@@ -65,18 +68,29 @@ MAX_TEXT = 1 << 20
 MAX_TEXTS = 1 << 24
 MAX_FILES = 500
 FEWER_FILES = "remove files that Falco does not need from the directories in config_files"
-MAX_RULES = 1 << 25
-# Merge keys that are named; a host may send thousands.
-MOST_MERGE_KEYS = 20
+# What `falco -L` may print, and a dry run: 2 MB and 0.1 MB with all of Falco's rules.
+MAX_RULES = 1 << 23
+MAX_DRY_RUN = 1 << 21
+# What the blocks in BLOCKS may weigh together, and all facts of a host: 0.25 MB with all of
+# Falco's rules, which only some plans need.
+MAX_EFFECTIVE = 1 << 18
+MAX_FACTS = 1 << 21
+# Merge keys and duplicates that are named, and characters of each: a host may send thousands.
+MOST_KEYS = 20
+MOST_OF_A_KEY = 100
+
+
+class TooLarge(ValueError):
+    """A host sent more than any host has to tell. The text says what."""
 
 
 def _text(item: dict[str, Any]) -> str:
-    text = _inflated(item["data"], MAX_TEXT)
-    if text is None:
+    try:
+        return unpacked(item["data"], MAX_TEXT)
+    except Unpackable as error:
         raise configuration.ConfigError(
-            "%s: the host sent more than a configuration file may hold (%d bytes)" % (item["path"], MAX_TEXT)
-        )
-    return text
+            "%s: %s; expected a configuration file of at most %d bytes" % (item["path"], error, MAX_TEXT)
+        ) from None
 
 
 def _texts(files: list[dict[str, Any]]) -> dict[str, str]:
@@ -100,15 +114,30 @@ def _texts(files: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _inflated(data: str, limit: int) -> str | None:
-    """The text that a host compressed; None where it is larger than the limit."""
-    found = zlib.decompressobj().decompress(base64.b64decode(data), limit + 1)
-    return None if len(found) > limit else found.decode("utf-8", "replace")
+class Unpackable(ValueError):
+    """What a host compressed is too large, or was not compressed as the module does it."""
 
 
-def missing(sources: dict[str, Any], release: Release | None) -> list[str]:
+def unpacked(data: str | None, limit: int) -> str:
+    """The text that a host compressed. Raises Unpackable."""
+    if data is None:
+        raise Unpackable("the host sent nothing that can be unpacked")
+    try:
+        found = zlib.decompressobj().decompress(base64.b64decode(data), limit + 1)
+    except (zlib.error, binascii.Error, ValueError):
+        raise Unpackable("what the host sent can't be unpacked") from None
+    if len(found) > limit:
+        raise Unpackable("the host sent more than %d bytes" % limit)
+    return found.decode("utf-8", "replace")
+
+
+def missing(sent: object, release: Release | None) -> list[str]:
     """Paths that config_files names and that the host did not send, so that they can be asked for. Mostly
-    []."""
+    [].
+
+    sent: the message's config_sources.
+    """
+    sources = received.sources({"config_sources": sent})
     texts = {item["path"]: item for item in sources["files"] if "data" in item}
     if sources["main"] not in texts or release is None or release.fragments is None:
         return []
@@ -118,10 +147,11 @@ def missing(sources: dict[str, Any], release: Release | None) -> list[str]:
     except configuration.ConfigError:
         return []
     known = {item["path"] for item in sources["files"]} | {name.rstrip("/") for name in sources["folders"]}
-    known |= set(sources.get("asked", []))
-    return sorted(
-        {path for path, dummy in listed if path.startswith("/") and (path.rstrip("/") or "/") not in known}
-    )
+    known |= set(sources["asked"])
+    found = {
+        path for path, dummy in listed if path.startswith("/") and (path.rstrip("/") or "/") not in known
+    }
+    return sorted(found)[:MAX_FILES]
 
 
 def _no_config(main: str, reason: str | None) -> Config:
@@ -137,6 +167,7 @@ def _no_config(main: str, reason: str | None) -> Config:
         "origin": {},
         "duplicates": [],
         "merge_keys": [],
+        "commented": [],
         "watch": None,
         "stale": None,
     }
@@ -148,6 +179,8 @@ def _merged(sources: dict[str, Any], release: Release) -> Merged:
     if sources["main"] in broken:
         raise configuration.ConfigError(broken[sources["main"]])
     files = _texts(sources["files"])
+    if sources["main"] not in files:
+        raise configuration.ConfigError("%s: the host did not send it" % sources["main"])
     # A file that can't be read matters only if Falco loads it.
     names = {**files, **dict.fromkeys(broken, "")}
     options = drivers.options_of(sources["arguments"])
@@ -168,6 +201,11 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
     ]
     hashes = {item["path"]: item.get("sha256") for item in sources["files"]}
     effective = {key: merged["effective"][key] for key in BLOCKS if key in merged["effective"]}
+    if _untrusted.weight(effective, MAX_EFFECTIVE) > MAX_EFFECTIVE:
+        raise configuration.ConfigError(
+            "%s: the blocks %s hold more than %d bytes together, and at most that is read"
+            % (sources["main"], ", ".join(effective), MAX_EFFECTIVE)
+        )
     options = drivers.options_of(sources["arguments"])
     return {
         "reason": None,
@@ -191,26 +229,41 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
             key: merged["raw"][key] for key in effective if merged["raw"][key] != merged["effective"][key]
         },
         "origin": {key: value for key, value in merged["origin"].items() if key in BLOCKS},
-        "duplicates": [list(item) for item in merged["duplicates"]],
-        "merge_keys": _merge_keys(merged["effective"], "")[:MOST_MERGE_KEYS],
+        "duplicates": [
+            [path, key[:MOST_OF_A_KEY], line] for path, key, line in merged["duplicates"][:MOST_KEYS]
+        ],
+        "merge_keys": list(itertools.islice(map(_place, _merge_keys(merged["effective"], [])), MOST_KEYS)),
+        "commented": [
+            key for key in configuration.commented(_texts(sources["files"])[sources["main"]]) if key in BLOCKS
+        ],
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }
 
 
-def _merge_keys(value: Any, place: str) -> list[str]:
-    """Dotted paths of the keys named << in a value at a place. What such a key holds is not looked into."""
+def _merge_keys(value: Any, steps: list[str | int]) -> Iterator[list[str | int]]:
+    """The steps to each key named << in a value. What such a key holds is not looked into.
+
+    steps: to the value. It is changed on the way, so each result must be used before the next is asked for.
+    """
+    items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, list):
-        return [
-            path for index, item in enumerate(value) for path in _merge_keys(item, "%s[%d]" % (place, index))
-        ]
-    if not isinstance(value, dict):
-        return []
-    found: list[str] = []
-    for key, item in value.items():
-        here = "%s.%s" % (place, key) if place else key
-        found += [here] if key == "<<" else _merge_keys(item, here)
-    return found
+        items = enumerate(value)
+    elif isinstance(value, dict):
+        items = value.items()
+    for step, item in items:
+        steps.append(step)
+        if step == "<<":
+            yield steps
+        elif isinstance(item, (list, dict)):
+            yield from _merge_keys(item, steps)
+        steps.pop()
+
+
+def _place(steps: list[str | int]) -> str:
+    """engine.list[2].<< of the steps to a value."""
+    parts = ("[%d]" % step if isinstance(step, int) else "." + step[:MOST_OF_A_KEY] for step in steps)
+    return "".join(parts).lstrip(".")
 
 
 def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: Record | None) -> str | None:
@@ -235,23 +288,21 @@ def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: R
     return "%s changed after Falco started, and watch_config_files is off" % posixpath.basename(changed[0])
 
 
-def _no_rules(reason: str | None) -> LoadedRules:
+def no_rules(reason: str | None) -> LoadedRules:
+    """What stands for the rules of a host that were asked for, and why they are not known."""
     return {"rules": [], "selected": [], "profile": None, "reason": reason, "digest": None, "audit": None}
 
 
 def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> LoadedRules:
     """The rules that Falco has loaded and what it selects for them; `reason` where the two do not agree."""
-    found = _no_rules(sent.get("reason"))
-    if isinstance(sent.get("profile"), dict):
-        found["profile"] = {
-            name: sent["profile"].get(name) for name in ("means", "seconds", "counts", "reason", "notes")
-        }
+    found = no_rules(sent["reason"])
+    found["profile"] = sent["profile"]
     if found["reason"] or release is None:
         return found
     effective = config["effective"]
-    printed = _inflated(sent["list"], MAX_RULES) or ""
+    printed = unpacked(sent["list"], MAX_RULES)
     listed = listing.parse(printed, release, effective.get("priority"), effective.get("rules") or ())
-    said = dry_run.parse(_inflated(sent["dry_run"], MAX_RULES) or "")
+    said = dry_run.parse(unpacked(sent["dry_run"], MAX_DRY_RUN))
     found["reason"] = listed["reason"] or said["reason"]
     if found["reason"]:
         return found
@@ -273,126 +324,26 @@ def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> 
     return found
 
 
-def _rules_sent(sent: Any, config: Config, release: Release | None) -> LoadedRules | None:
+def _rules_sent(sent: dict[str, Any] | None, config: Config, release: Release | None) -> LoadedRules | None:
     """_syscalls() of what a host sent, or of nothing. Never raises on host data."""
-    if not isinstance(sent, dict):
+    if sent is None:
         return None
     try:
         return _syscalls(sent, config, release)
-    except (ValueError, TypeError, KeyError, zlib.error) as error:
-        return _no_rules("what the host sent can't be read: %s" % error)
-
-
-# Every key that a host may leave out, with what it means then. Dicts are parts; an empty one has keys of the
-# host's own.
-MISSING: dict[str, Any] = {
-    "falco": {
-        "version": None,
-        "reason": None,
-        "warning": None,
-        "running": False,
-        "pid": None,
-        "since": None,
-        "age": None,
-        "start_ticks": None,
-        "restarts": None,
-        "nice": None,
-        "rings": None,
-        "cpu": {
-            "on": None,
-            "waiting": None,
-            "throttled": None,
-            "seconds": None,
-            "total": None,
-            "reason": None,
-            "look": None,
-        },
-    },
-    "service": {
-        "manager": None,
-        "unit": None,
-        "reason": None,
-        "state": None,
-        "exec_start": [],
-        "user": None,
-        "limits": {"cpu_quota": None, "cpu_weight": None, "nice": None, "memory_max": None},
-        "sandbox": {"private_tmp": False, "protect_system": "no", "read_write_paths": []},
-        "cgroup": {"weight": None, "weighable": False, "throttled": None},
-    },
-    "cpus": {"online": None, "possible": None, "list": None, "reason": None},
-    "kernel": {
-        "release": None,
-        "btf": None,
-        "bpf_stats_enabled": None,
-        "autogroup": False,
-        "page_size": 4096,
-    },
-    "memory": {"total": None, "available": None, "limit": None, "used": None},
-    "host": {
-        "metrics_dir_exists": True,
-        "files": {},
-        "unit_dropin": {},
-        "record": None,
-        "unfinished": None,
-        "staged": None,
-    },
-}
-MISSING_IN_RECORD: dict[str, Any] = {
-    "proven": False,
-    "at": None,
-    "files": {},
-    "evidence": {},
-    "version": None,
-    "driver": None,
-    "before": None,
-    "written": [],
-    "attempts": [],
-}
-MISSING_IN_ATTEMPT: dict[str, Any] = {"at": 0.0, "step": None, "to": {}, "release": None, "before": None}
-MISSING_BEFORE: dict[str, Any] = {
-    "state": None,
-    "drops_percent": None,
-    "rate_per_cpu": None,
-    "bottleneck": "unknown",
-}
-
-
-def _filled(given: Any, missing: Any) -> Any:
-    """What is given, with what is missing in it. Nothing that is given is lost."""
-    if isinstance(missing, dict) and missing:
-        given = given if isinstance(given, dict) else {}
-        return {**given, **{name: _filled(given.get(name), value) for name, value in missing.items()}}
-    return copy.copy(missing) if given is None else given
-
-
-def _attempt(given: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = _filled(given, MISSING_IN_ATTEMPT)
-    if found["before"]:
-        found["before"] = _filled(found["before"], MISSING_BEFORE)
-    return found
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return no_rules("what the host sent can't be read: %s" % error)
 
 
 def complete(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts in which every key of the host's own parts is there, as _contracts says. Keys that are there stay
-    as they are."""
-    found: dict[str, Any] = _filled(facts, MISSING)
-    record = found["host"]["record"]
-    if record:
-        record = _filled(record, MISSING_IN_RECORD)
-        record["attempts"] = [_attempt(item) for item in record["attempts"]]
-        found["host"]["record"] = record
-    found.setdefault("syscalls", None)
-    found.setdefault("clock", None)
-    return found
+    """Facts in which every key of the host's own parts is there, as _contracts says. Other parts stay as they
+    are."""
+    return {"syscalls": None, **facts, **received.parts(facts)}
 
 
-def assemble(gathered: dict[str, Any]) -> Facts:
-    """The facts of one host from what the module sent. Never raises on host data."""
-    sources = gathered["config_sources"]
-    sent, pair = gathered.get("rules"), gathered.get("metrics")
-    facts = complete(
-        {name: part for name, part in gathered.items() if name not in ("config_sources", "rules", "metrics")}
-    )
+def assemble(gathered: object) -> Facts:
+    """The facts of one host from what the module sent. Never raises on host data, but for TooLarge."""
+    sources, facts = received.sources(gathered), received.parts(gathered)
+    facts["falco"]["cpu"]["look"] = None
     release = _release(facts["falco"])
     merged: Merged | None = None
     config = _no_config(sources["main"], None)
@@ -401,23 +352,33 @@ def assemble(gathered: dict[str, Any]) -> Facts:
             merged = _merged(sources, release)
             config = _config(sources, merged, release)
         except configuration.ConfigError as error:
-            config = _no_config(sources["main"], str(error))
-    elif any(item["path"] == sources["main"] and "reason" in item for item in sources["files"]):
+            merged, config = None, _no_config(sources["main"], str(error))
+    else:
         config["reason"] = next(
-            item["reason"] for item in sources["files"] if item["path"] == sources["main"]
+            (
+                item["reason"]
+                for item in sources["files"]
+                if item["path"] == sources["main"] and "reason" in item
+            ),
+            None,
         )
     config["stale"] = _stale(sources, config, facts["falco"], facts["host"]["record"])
     facts.update(
         driver=_driver(sources, facts, merged, release),
         config=config,
-        syscalls=_rules_sent(sent, config, release),
-        metrics=windows.window(pair, release, facts["cpus"]["online"]),
+        syscalls=_rules_sent(received.rules(gathered), config, release),
+        metrics=windows.window(
+            _untrusted.dictionary(gathered).get("metrics"), release, facts["cpus"]["online"]
+        ),
     )
+    if _untrusted.weight(facts, MAX_FACTS) > MAX_FACTS:
+        raise TooLarge("the host's facts are larger than %d bytes: expected some kB" % MAX_FACTS)
     return cast(Facts, facts)
 
 
 def _release(falco: FalcoFacts) -> Release | None:
     """The release, with its warning or why it is not supported noted in the facts."""
+    falco["warning"] = None
     if not falco["version"]:
         return None
     try:

@@ -22,6 +22,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text
 
 MIB = 1 << 20
 
@@ -105,27 +106,21 @@ def budget(memory: Mapping[str, int | None], policy: Policy) -> Budget:
     bounds: list[tuple[float, str]] = []
     if total:
         share = policy["memory_share_percent"]
-        bounds.append((total * share // 100, "%.10g %% of %s" % (share, human(total))))
+        bounds.append((total * share // 100, "%.10g %% of %s" % (share, bytes_text(total))))
     if available is not None:
         share = policy["available_share_percent"]
-        bounds.append((available * share // 100, "%.10g %% of the %s available" % (share, human(available))))
+        bounds.append(
+            (available * share // 100, "%.10g %% of the %s available" % (share, bytes_text(available)))
+        )
     if limit:
         rest = max(0, limit - (memory.get("used") or 0))
-        bounds.append((rest, "the unit's memory limit of %s less what Falco uses" % human(limit)))
+        bounds.append((rest, "the unit's memory limit of %s less what Falco uses" % bytes_text(limit)))
     if policy.get("max_bytes"):
         bounds.append((policy["max_bytes"], "the policy's buffer_max_bytes"))
     if not bounds:
         return {"bytes": None, "bound": "unknown: the host's memory could not be read"}
     least = min(bounds, key=lambda bound: bound[0])
     return {"bytes": int(least[0]), "bound": least[1]}
-
-
-def human(size: float) -> str:
-    """Bytes for people, in binary units."""
-    for unit, width in (("GiB", 1 << 30), ("MiB", MIB), ("KiB", 1 << 10)):
-        if size >= width:
-            return "%.10g %s" % (round(size / float(width), 1), unit)
-    return "%d B" % size
 
 
 def tight(machine: Machine, chosen: ChosenBuffers) -> str | None:
@@ -136,7 +131,7 @@ def tight(machine: Machine, chosen: ChosenBuffers) -> str | None:
     return (
         "the ring buffers take %s while Falco starts, and their limit is %s (%s); they are kept, since "
         "nothing measured asks for smaller ones: raise the limit"
-        % (human(chosen["bytes_at_load"]), human(room["bytes"]), room["bound"])
+        % (bytes_text(chosen["bytes_at_load"]), bytes_text(room["bytes"]), room["bound"])
     )
 
 
@@ -312,7 +307,7 @@ def _fitted(machine: Machine, room: _Room, choice: _Choice, fixed: bool, most: i
     if preset == choice.preset:
         return choice
     reason = "the budget of %s (%s) binds: preset %d instead of %d" % (
-        human(room.limit["bytes"] or 0),
+        bytes_text(room.limit["bytes"] or 0),
         room.limit["bound"],
         preset,
         choice.preset,
@@ -325,11 +320,11 @@ def _no_room(machine: Machine, room: _Room, preset: int, group: int | None, fixe
         "no buffers fit the budget of %s (%s): preset %d on %d CPUs takes %s with %s while it loads; raise "
         "the budget%s"
         % (
-            human(room.limit["bytes"] or 0),
+            bytes_text(room.limit["bytes"] or 0),
             room.limit["bound"],
             preset,
             machine.online,
-            human(room.bytes_of(preset, group)),
+            bytes_text(room.bytes_of(preset, group)),
             machine.driver,
             " or lower the preset that the policy sets" if fixed else ", or let more CPUs share a buffer",
         )

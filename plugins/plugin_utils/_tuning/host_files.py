@@ -16,7 +16,7 @@ UNIT_PATH = "/etc/systemd/system/%s.d/zz-falcotune.conf"
 
 _ROTATION = """\
 %(written)s Falco keeps its metrics file open and does not rotate it, hence copytruncate.
-%(path)s {
+%(path)s {%(su)s
     size %(size)s
     rotate %(count)s
     copytruncate
@@ -41,7 +41,9 @@ def wanted(
     """
     found = []
     if rotate:
-        content = _ROTATION % dict(rotate, written=WRITTEN)
+        # logrotate refuses a directory that others than root may write to, unless it is told whose it is.
+        owner = "\n    su %s" % rotate["owner"] if rotate["owner"] else ""
+        content = _ROTATION % dict(rotate, written=WRITTEN, su=owner)
         found.append(_file(ROTATION_PATH, content, "Falco does not rotate its metrics file"))
     if sysctls:
         content = "%s\n%s\n" % (WRITTEN, _lines(sysctls, " = "))

@@ -167,6 +167,7 @@ def around(facts: Facts, policy: Policy, driver: str, output: str | None, step: 
             "path": output,
             "size": policy["metrics_rotate_size"],
             "count": policy["metrics_rotate_count"],
+            "owner": _owner(facts),
         }
     lines = _unit_lines(facts, policy, output, step)
     made.extend(_unit_changes(facts, lines, step))
@@ -180,6 +181,12 @@ def around(facts: Facts, policy: Policy, driver: str, output: str | None, step: 
     dropin = lines if lines or facts["host"]["unit_dropin"] else None
     unit = facts["service"]["unit"] or ""
     return Needs(made, directories, rotate, sysctls, dropin, host_files.wanted(rotate, sysctls, unit, dropin))
+
+
+def _owner(facts: Facts) -> str | None:
+    """User and group that the metrics directory belongs to, as logrotate's su names them; None for root."""
+    user, group = facts["service"]["user"], facts["service"]["group"]
+    return "%s %s" % (user, group) if user and group and user != "root" else None
 
 
 def _unit_lines(facts: Facts, policy: Policy, output: str | None, step: Step) -> dict[str, Any]:

@@ -6,7 +6,6 @@ them. Pure."""
 
 from __future__ import annotations
 
-import copy
 import posixpath
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +14,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import conf
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import rule_selection
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 
@@ -84,7 +84,8 @@ def blocks(
             if item["path"] == place.path:
                 names.update(item["keys"])
     found = {
-        name: copy.deepcopy(config["raw"].get(name, config["effective"].get(name))) for name in sorted(names)
+        name: configuration.copied(config["raw"].get(name, config["effective"].get(name)))
+        for name in sorted(names)
     }
     for key, value in values.items():
         _set(found, key.split("."), value)
@@ -149,7 +150,7 @@ def _refuse_options(values: dict[str, Any], config: Config) -> None:
 def findings(settings: Settings) -> list[str]:
     """Values that Falco replaces without a word, and keys of other releases."""
     found = set()
-    for key in releases.KEYS:
+    for key in releases.keys_of(settings.effective):
         present, value = settings.lookup(key.path)
         if not present:
             continue
@@ -158,7 +159,7 @@ def findings(settings: Settings) -> list[str]:
             found.add("%s is set, but Falco %s does not read it" % (key.path, settings.release))
         elif not configuration.coerce(value, known)[0]:
             found.add(
-                "%s is %r, which Falco %s can't use; it takes its default %r"
-                % (key.path, value, settings.release, known.default)
+                "%s is %s, which Falco %s can't use; it takes its default %r"
+                % (key.path, value_text(value), settings.release, known.default)
             )
     return sorted(found)

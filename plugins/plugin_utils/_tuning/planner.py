@@ -32,6 +32,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     host_needs,
     placement,
     policies,
+    restore,
     rule_selection,
     steps,
     syscall_set,
@@ -88,7 +89,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "rotate": needs.rotate,
         "unit_dropin": needs.unit_dropin,
         "host_files": needs.files,
-        "warnings": _warnings(facts, settings, choices, metrics),
+        "warnings": _warnings(facts, settings, choices, metrics) + _replaced(facts, place, values),
         "restart_required": restart,
         "verdict": choices.verdict,
         "step": choices.step.shown(),
@@ -107,7 +108,7 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         "force there. Write its keys out" % path
         for path in facts["config"]["merge_keys"]
     ]
-    found = [release.warning, choices.tight, *metrics.warnings]
+    found = [release.warning, choices.tight, choices.offer, *metrics.warnings]
     named = choices.disabled.notes if choices.disabled else []
     return (
         [text for text in found if text]
@@ -125,6 +126,24 @@ def _advice(facts: Facts, choices: _Choices) -> list[str]:
     if audit is None or choices.verdict["bottleneck"] != "consumer":
         return []
     return listed_audits.advice(audit)
+
+
+def _replaced(facts: Facts, place: placement.Target, values: dict[str, Any]) -> list[str]:
+    """What the layout full costs: blocks of falco.yaml are written anew, and the file is the package's."""
+    if place.layout != "full" or not values:
+        return []
+    blocks = {key.split(".")[0] for key in values}
+    lost = sorted(blocks & set(facts["config"]["commented"]))
+    found = [
+        "%s is changed itself: where it is a configuration file of Falco's package, the next upgrade keeps "
+        "this one and puts its own beside it (.dpkg-dist, .rpmnew), or asks which one to keep" % place.path
+    ]
+    if lost:
+        found.append(
+            "the comments inside these blocks of %s go, because the blocks are written anew: %s. A rollback "
+            "brings them back" % (place.path, ", ".join(lost))
+        )
+    return found
 
 
 # --- Hosts that get no plan, or another one
@@ -204,7 +223,8 @@ def _refuse_stopped(facts: Facts) -> None:
     if not falco["running"]:
         raise PlanError(
             "Falco is not running (unit %s is %s): start it first, a change can't be proven on a stopped "
-            "Falco" % (service["unit"], service["state"])
+            "Falco. If it runs as another unit, name that in falco_tune_unit"
+            % (service["unit"], service["state"])
         )
     if falco["restarts"] and falco["age"] is not None and falco["age"] < YOUNG_SECONDS:
         raise PlanError(
@@ -243,6 +263,7 @@ class _Choices(NamedTuple):
     current: Buffers
     buffers: ChosenBuffers
     tight: str | None  # why the unit's memory limit is too tight for the buffers
+    offer: str | None  # what policy could allow
     settings: tuple[Setting, ...]
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
@@ -273,6 +294,7 @@ def _choose(
         current,
         chosen,
         tight,
+        second.offer,
         (*second.settings, *wanted),
         second.syscalls,
         needs or unknown,
@@ -389,7 +411,8 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
     if expired.name:
         return expired, None
     differs = any(current[name] != value for name, value in fixed.items())
-    if not differs and (fixed or not steps.wants_fewer_syscalls(case, first)):
+    back = restore.wanted(case, current, first)
+    if not differs and not back and (fixed or not steps.wants_fewer_syscalls(case, first)):
         return Step(), None
     known = case.facts["syscalls"]
     if known is None:
@@ -398,14 +421,16 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
         if fixed:
             raise PlanError("falco_tune_base_syscalls cannot be applied: %s" % known["reason"])
         reason = "which system calls could be left out is unknown: %s" % known["reason"]
-        return Step(blocked=reason), None
-    made = _syscall_set(case, current)
+        return Step(blocked=None if back else reason), None
+    made = _syscall_set(case, current, back)
+    if back:
+        return restore.step(case, made, current), None
     if fixed:
         return Step(settings=steps.wanted_syscalls(made, current), syscalls=made), None
     return steps.fewer_syscalls(case, made, current), None
 
 
-def _syscall_set(case: Case, current: dict[str, Any]) -> dict[str, Any]:
+def _syscall_set(case: Case, current: dict[str, Any], back: bool) -> dict[str, Any]:
     # Asked only where the rules are known.
     known, window = cast(LoadedRules, case.facts["syscalls"]), case.facts["metrics"]
     losing = case.verdict["state"] in steps.LOSING
@@ -420,6 +445,7 @@ def _syscall_set(case: Case, current: dict[str, Any]) -> dict[str, Any]:
             window["rate"],
             steps.target_of(window) if losing else None,
             lambda shares: steps.proved(case, shares),
+            back,
         )
     except syscall_set.SetError as error:
         raise PlanError(str(error)) from None

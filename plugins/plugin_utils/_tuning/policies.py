@@ -9,15 +9,15 @@ a test holds the two together.
 
 from __future__ import annotations
 
-import copy
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Policy
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS, PRIORITIES
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import auditor
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
 
 
@@ -124,13 +124,17 @@ _UNITS = (
     ("s", 1000),
     ("ms", 1),
 )
+_INTERVAL = re.compile("^%s$" % "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS))
+
+
+# Characters of a duration. Python refuses to read numbers of thousands of digits.
+LONGEST_DURATION = 100
 
 
 def duration_ms(text: object) -> int:
     """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it
     (userspace/falco/app/actions)."""
-    pattern = "".join(r"(?:(\d+)%s)?" % unit for unit, dummy in _UNITS)
-    match = re.match("^%s$" % pattern, re.sub(r"\s", "", str(text)))
+    match = _INTERVAL.match(re.sub(r"\s", "", str(text)[:LONGEST_DURATION]))
     if not match:
         return 0
     return sum(int(part) * width for part, (dummy, width) in zip(match.groups(), _UNITS, strict=True) if part)
@@ -297,6 +301,8 @@ OPTIONS = {
     # Which system calls are watched.
     "syscalls": Option("lossless", _choice("keep", "lossless", "exclude")),
     "exclude_hours": Option(24.0, _number(0, 8760)),
+    "excludable_syscalls": Option([], _names),
+    "restore_rules": Option(False, _bool),
     "base_syscalls": Option({}, _base_syscalls),
     "required_syscalls": Option([], _names),
     "protected_rules": Option([], _names),
@@ -343,12 +349,6 @@ FLEET = (
 )
 
 
-def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """' (did you mean X?)' or nothing. The prefix that all names share says nothing about likeness."""
-    close = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return " (did you mean %s%s?)" % (prefix, close[0]) if close else ""
-
-
 # Variables with the role's prefix that are its results. Roles hand over every falco_tune_ variable of a host.
 RESULTS = ("falco_tune_restart_required", "falco_tune_rollout")
 
@@ -358,7 +358,7 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
 
     The role's own results are no part of it and are left out.
     """
-    policy = {name: copy.deepcopy(option.default) for name, option in OPTIONS.items()}
+    policy = {name: configuration.copied(option.default) for name, option in OPTIONS.items()}
     for key, value in (given or {}).items():
         if key in RESULTS:
             continue
@@ -366,7 +366,7 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
         if name not in OPTIONS:
             raise PolicyError(
                 "%s is not a known policy key%s"
-                % (key, nearest(name, OPTIONS, prefix if key.startswith(prefix) else ""))
+                % (key, hint(name, OPTIONS, prefix if key.startswith(prefix) else ""))
             )
         try:
             policy[name] = OPTIONS[name].check(value)

@@ -20,6 +20,8 @@ Basis = Literal["rules", "record", "default", "unknown"]
 class Sight(TypedDict):
     """What is known of the coverage in force. The lists hold names of rules.
 
+    unseen: the ways that they do not see, where that is known by the host's rules.
+
     basis: 'rules' (the host's rules and the dry run of its Falco), 'record' (what the last tune worked out
     for this very selection), 'default' (nothing is narrowed, so no rule loses anything) or 'unknown'. reason:
     why it is unknown.
@@ -31,6 +33,7 @@ class Sight(TypedDict):
     blind: list[str]
     half_blind: list[str]
     wrong_output: list[str]
+    unseen: list[coverage.Unseen]
 
 
 def digest(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,8 +56,19 @@ def in_force(facts: Facts) -> Sight:
     if known and not known["reason"] and known["selected"]:
         rules = [rule for rule in known["rules"] if rule["enabled"] and rule["source"] == SYSCALL]
         found = coverage.coverage(rules, known["selected"], release)
-        return _sight("rules", digest({**found, "rules_total": len(rules)}))
+        seen = _sight("rules", digest({**found, "rules_total": len(rules)}))
+        return {**seen, "unseen": coverage.unseen(found)}
     return _by_settings(facts, Settings(effective, release), release)
+
+
+def asks(facts: Facts) -> bool:
+    """Whether the host's Falco must be asked for its rules to know what they see now."""
+    return (
+        in_force(facts)["basis"] == "unknown"
+        and releases.known(facts["falco"]["version"]) is not None
+        and bool(facts["config"]["effective"])
+        and facts["syscalls"] is None
+    )
 
 
 def _by_settings(facts: Facts, settings: Settings, release: Release) -> Sight:
@@ -67,9 +81,14 @@ def _by_settings(facts: Facts, settings: Settings, release: Release) -> Sight:
         kept = attempt.get("coverage")
         if kept and attempt["to"] == now and attempt["release"] == str(release):
             return _sight("record", kept)
+    known = facts["syscalls"]
     return _unknown(
-        "base_syscalls is narrowed (repair: %s, custom_set: %s), and the host's rules are not known"
-        % (str(now["repair"]).lower(), ", ".join(custom_set) or "empty")
+        "base_syscalls is narrowed (repair: %s, custom_set: %s), and the host's rules are not known%s"
+        % (
+            str(now["repair"]).lower(),
+            ", ".join(custom_set) or "empty",
+            ": %s" % known["reason"] if known and known["reason"] else "",
+        )
     )
 
 
@@ -83,6 +102,7 @@ def _sight(basis: Basis, found: Mapping[str, Any]) -> Sight:
         "blind": blind,
         "half_blind": half_blind,
         "wrong_output": wrong_output,
+        "unseen": [],
     }
 
 

@@ -30,7 +30,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Window,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, capacity, verdicts
 
 JUDGED = ("healthy", "acceptable", "dropping", "overloaded")
 
@@ -87,7 +88,8 @@ class Step(NamedTuple):
     drop-in.
     buffers: what buffers.choose() is asked for; None: by the machine's size. settings: wanted keys of Falco's
     configuration. syscalls: what syscall_set.choose() returned, where that was asked. blocked: why the step
-    is not taken. next_step: what the verdict proposes instead, or None: what it proposes already.
+    is not taken. offer: what policy could allow, for people. next_step: what the verdict proposes instead, or
+    None: what it proposes already.
     """
 
     name: StepName | None = None
@@ -99,6 +101,7 @@ class Step(NamedTuple):
     settings: tuple[Setting, ...] = ()
     syscalls: dict[str, Any] | None = None
     blocked: str | None = None
+    offer: str | None = None
     next_step: str | None = None
 
     def shown(self) -> _contracts.Step | None:
@@ -265,7 +268,7 @@ def _priority(case: Case) -> Step:
     wanted = now.wanted()
     if not wanted:
         return _no_more_priority(now)
-    waiting = min(100.0, verdicts.schedule(facts)["waiting"] or 0)
+    waiting = min(100.0, capacity.use(facts).waiting or 0)
     return Step(
         name="priority",
         why=case.why,
@@ -373,7 +376,7 @@ def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
         return step._replace(to={"buf_size_preset": chosen["buf_size_preset"]})
     return Step(
         blocked="larger buffers are asked for, but the budget of %s (%s) binds"
-        % (buffers.human(chosen["budget"]["bytes"] or 0), chosen["budget"]["bound"]),
+        % (bytes_text(chosen["budget"]["bytes"] or 0), chosen["budget"]["bound"]),
         next_step="syscalls",
     )
 
@@ -405,7 +408,7 @@ def _give_back(case: Case) -> Step:
     return Step(
         name="give_back",
         why=why,
-        expected="%s of memory are given back" % buffers.human(saved[0] - saved[1]),
+        expected="%s of memory are given back" % bytes_text(saved[0] - saved[1]),
         to={"buf_size_preset": preset},
         buffers=asked,
     )
@@ -437,9 +440,9 @@ def target_of(window: Window) -> float | None:
 def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     """System calls that dominate now and dominated before: those that may be excluded.
 
-    profile: shares of what is watched now. One profile proves nothing: whoever makes a system call often
-    while the kernel counts would choose what Falco no longer sees. So a call must dominate in PROFILES
-    profiles, each exclude_hours after the one before.
+    profile: shares of what is watched now, without what one user or one control group makes. One profile
+    proves nothing: who makes a system call often while the kernel counts would choose what Falco no longer
+    sees. So a call must dominate in PROFILES profiles, each exclude_hours after the one before.
     """
     apart = case.policy["exclude_hours"] * 3600.0
     seen, last = [profile], case.facts["clock"] or 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
@@ -25,6 +25,8 @@ CALLS = 1024
 MOST = 1 << 42
 TEXT = 500
 NOTES = 20
+# Callers of one call; the host sends fewer.
+CALLERS = 10
 
 
 def read(profile: Any, release: Release | str | None = None) -> dict[str, Any]:
@@ -33,7 +35,8 @@ def read(profile: Any, release: Release | str | None = None) -> dict[str, Any]:
     profile: what measure() returned, in whatever state it arrived. release: a Release or version, 0.35 or
     newer; None is the newest known. Raises releases.UnsupportedRelease.
     → {'means', 'seconds', 'reason', 'notes', 'per_second': {event name: calls a second}, 'unwatchable':
-    {kernel's name: the same},
+    {kernel's name: the same}, 'callers': {event name: {'uids': {uid: calls a second}, 'cgroups': {path: the
+    same}, 'unknown': the same}} of the frequent calls, the busiest callers of each,
        'total_per_second'}; without counts 'reason' says why, and total_per_second is None.
     Each call counts once, under the narrowest name (accept4, not accept), so the rate of a selection is the
     sum over the names that Falco prints of it.
@@ -48,6 +51,7 @@ def read(profile: Any, release: Release | str | None = None) -> dict[str, Any]:
         "notes": [_text(item) for item in (notes if isinstance(notes, list) else [])[:NOTES] if _text(item)],
         "per_second": {},
         "unwatchable": {},
+        "callers": {},
         "total_per_second": None,
     }
     counts = _counts(given.get("counts"))
@@ -60,6 +64,11 @@ def read(profile: Any, release: Release | str | None = None) -> dict[str, Any]:
         event = KERNEL_ONLY.get(name, name)
         kind, key = ("per_second", event) if name in names.kernel else ("unwatchable", name)
         result[kind][key] = result[kind].get(key, 0) + counts[name]
+    result["callers"] = {
+        KERNEL_ONLY.get(name, name): one
+        for name in sorted(counts)
+        if name in names.kernel and (one := _callers(given.get("callers"), name, result["seconds"]))
+    }
     for kind in ("per_second", "unwatchable"):
         result[kind] = {
             name: round(calls / result["seconds"], 2) for name, calls in sorted(result[kind].items())
@@ -91,6 +100,26 @@ def _counts(value: Any) -> dict[str, int] | None:
         and not isinstance(calls, bool)
         and 0 < calls <= MOST
     } or None
+
+
+def _callers(value: Any, name: str, seconds: float) -> dict[str, Any] | None:
+    """Who made a call, in calls a second; None where that is not known."""
+    one = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(one, dict):
+        return None
+    found: dict[str, Any] = {}
+    for kind in ("uids", "cgroups"):
+        listed = one.get(kind)
+        some = listed[:CALLERS] if isinstance(listed, list) else []
+        pairs = [pair for pair in some if isinstance(pair, (list, tuple)) and len(pair) == 2]
+        found[kind] = {_text(str(who)): round(calls / seconds, 2) for who, calls in pairs if _number(calls)}
+    unknown = one.get("unknown")
+    found["unknown"] = round(unknown / seconds, 2) if _number(unknown) else None
+    return found
+
+
+def _number(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
 def _text(value: Any) -> str:

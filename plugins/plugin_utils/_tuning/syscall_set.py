@@ -31,6 +31,8 @@ LEAST = 0.001
 LEAST_SHARE = 0.01
 # Steps of the frontier. After so many, the rest is small.
 MOST_STEPS = 30
+# What a wrong value in an output weighs against one in a condition: the rule still fires.
+OUTPUT_ONLY = 0.1
 # Stands for the rules that an exclusion loses where it loses none, so that volume orders such exclusions.
 NOTHING = 1e-9
 
@@ -66,14 +68,15 @@ class _Choice:
     def _weights(self) -> dict[tuple[str, ...], float]:
         """{calls: what rules lose without them}.
 
-        All ways of a rule together weigh as much as one rule. A call that the rule names itself is its event,
-        not a way.
+        All ways of a rule together weigh as much as one rule, or less where only its output reads them. A
+        call that the rule names itself is its event, not a way.
         """
         weights: dict[tuple[str, ...], float] = {}
         for rule in self.rules:
             needs = [need for need in self.needs[rule["name"]] if not set(need.calls) & set(rule["kernel"])]
             for need in needs:
-                weights[need.calls] = weights.get(need.calls, 0.0) + 1.0 / len(needs)
+                weight = (OUTPUT_ONLY if need.only_output else 1.0) / len(needs)
+                weights[need.calls] = weights.get(need.calls, 0.0) + weight
         return weights
 
     def carrying(self, kernel: set[str]) -> dict[str, set[str]]:
@@ -93,12 +96,14 @@ class _Choice:
         return selections.stages(self.names, self.wanted, added, removed, repair, bool(entries), self.all)[-1]
 
     def _required(self) -> set[str]:
+        for key in ("required_syscalls", "excludable_syscalls"):
+            for name in self.policy[key]:
+                if name not in self.names.events:
+                    raise SetError(
+                        "falco_tune_%s holds %r: %s"
+                        % (key, name, selections.nearest(name, self.release)["text"])
+                    )
         for name in self.policy["required_syscalls"]:
-            if name not in self.names.events:
-                raise SetError(
-                    "falco_tune_required_syscalls holds %r: %s"
-                    % (name, selections.nearest(name, self.release)["text"])
-                )
             if not self.all and self.names.kernel_of({name}) <= self.names.ignored:
                 raise SetError(
                     "falco_tune_required_syscalls holds %s, which Falco watches only with "
@@ -180,6 +185,7 @@ def choose(
     rate: object = None,
     target: float | None = None,
     proved: Callable[[dict[str, float]], Collection[str]] | None = None,
+    restore: bool = False,
 ) -> dict[str, Any]:
     """The cheapest base_syscalls that reaches a target.
 
@@ -187,7 +193,7 @@ def choose(
     protected_tags and protected_priority are read. current: {'custom_set', 'repair', 'all'} in force.
     profile, drops, rate: see syscall_volume.measured(). target: events a second to come down to, or None
     for as low as repair goes. proved: a function from the shares of the calls (below) to the names that may
-    be excluded; None: all may.
+    be excluded; None: all may. restore: give back what the rules lose now, whatever it costs.
 
     → 'syscalls' of a plan:
        {'repair', 'custom_set', 'all', 'selected', 'added', 'removed', 'basis' (syscall_volume.Basis),
@@ -197,8 +203,10 @@ def choose(
         'state': [{'call', 'events_per_second', 'rules'}], what repair alone would not select,
         'frontier': [{'exclude', 'events_per_second', 'rules_blind', 'rules_half_blind', 'lost'}],
         'reasons', 'warnings',
-        'shares': {event name: its share of what is watched now, by the profile}, from 1 % upwards,
-        'unproved': why an exclusion that would help is not made yet, or None}
+        'shares': {event name: its share of what is watched now, by the profile}, from 1 % upwards, without
+        the calls of the busiest user and of the busiest control group (see _shares()),
+        'unproved': why an exclusion that would help is not made yet, or None,
+        'back': coverage.Coverage of the rules that lose less with it than now}
 
     Raises SetError where the policy cannot be met.
     """
@@ -211,6 +219,8 @@ def choose(
     if policy["base_syscalls"]:
         found.entries, found.repair = _fixed(choice, policy, current)
         found.reasons.append("policy says so (falco_tune_base_syscalls)")
+    elif restore:
+        _restore(choice, found)
     elif policy["syscalls"] != "keep":
         _narrow(choice, volume, found, target, proved)
     return _answer(choice, volume, target, found)
@@ -245,6 +255,32 @@ def _narrow(
             choice, entries, repair, volume, steps, target, found.reasons, allowed
         )
     found.entries, found.repair = entries, repair
+
+
+def _restore(choice: _Choice, found: _Found) -> None:
+    """The lossless set, without the exclusions that take anything from a rule."""
+    kept = []
+    for item in found.entries:
+        calls = choice.names.kernel_of({item[1:]}) if item.startswith("!") else frozenset()
+        if calls & choice.wanted or any(
+            set(need.calls) <= calls for needs in choice.needs.values() for need in needs
+        ):
+            found.reasons.append("%s is taken out: rules need it" % item)
+        else:
+            kept.append(item)
+    lean = _with_required(choice, kept, True)
+    more = _missing(choice, lean)[1]
+    found.entries, found.repair = lean + [name for name in more if name not in lean], True
+
+
+def _missing(choice: _Choice, lean: list[str]) -> tuple[dict[str, set[str]], list[str]]:
+    """({kernel name: rules whose fields need it}, what to add to a custom_set for that) beside repair."""
+    refused = choice.names.kernel_of(item[1:] for item in lean if item.startswith("!"))
+    found = choice.carrying(choice.selected(lean, True))
+    missing = {call: rules for call, rules in found.items() if call not in refused}
+    more = sorted(choice.names.exact_events(set(missing)))
+    # In custom_set, accept selects accept4 too.
+    return missing, [name for name in more if name != "accept4" or "accept" not in more]
 
 
 def _unknown_fields(choice: _Choice) -> list[str]:
@@ -296,11 +332,7 @@ def _lossless(
     is, and coverage tells what it costs.
     """
     lean = _with_required(choice, entries, True)
-    missing = choice.carrying(choice.selected(lean, True))
-    refused = choice.names.kernel_of(item[1:] for item in lean if item.startswith("!"))
-    more = sorted(choice.names.exact_events(set(missing) - refused))
-    # In custom_set, accept selects accept4 too.
-    more = [name for name in more if name != "accept4" or "accept" not in more]
+    missing, more = _missing(choice, lean)
     whole = lean + [name for name in more if name not in lean]
     then = choice.selected(whole, True)
     if not repair:
@@ -318,7 +350,7 @@ def _lossless(
             % (len(more), len((now or choice.before) - then), _rates_text(volume, choice.before, then))
         )
     elif more:
-        rules = _union(missing[call] for call in set(missing) - refused)
+        rules = _union(missing.values())
         reasons.append(
             "base_syscalls.repair: true alone leaves out calls that the fields of %d rules need%s"
             % (len(rules), _rates_text(volume, choice.before, then))
@@ -377,14 +409,20 @@ def _excluding(entries: list[str], names: Iterable[str]) -> list[str]:
 
 
 def _shares(choice: _Choice, volume: Volume) -> dict[str, float]:
-    """The share of each call in what is watched now, by a profile. A host remembers these."""
+    """The share of each call in what is watched now, by a profile. A host remembers these.
+
+    The calls of the user and of the control group that make the most of them do not count, so that neither
+    chooses what Falco no longer sees; unless the policy says of a call that it does not matter who makes it.
+    """
     whole = volume.of(choice.before) if volume.basis == "profile" else None
     if not whole:
         return {}
-    found = {
-        name: round(volume.total(choice.names.kernel_of({name}) & choice.before) / whole, 3)
-        for name in choice.names.exact_events(choice.before)
-    }
+    found = {}
+    for name in choice.names.exact_events(choice.before):
+        kernel = choice.names.kernel_of({name}) & choice.before
+        counted = volume.total if name in choice.policy["excludable_syscalls"] else volume.without_the_busiest
+        # Rounded down: what is remembered must not reach a limit that was not reached.
+        found[name] = int(1000 * counted(kernel) / whole) / 1000.0
     return {name: share for name, share in sorted(found.items()) if share >= LEAST_SHARE}
 
 
@@ -412,10 +450,13 @@ def _exclude(
     lacking = sorted(name for name in _left_out(entries, free) if name not in allowed)
     why = (
         "%s would have to be excluded, which needs two profiles of the host, falco_tune_exclude_hours "
-        "apart, in which it makes at least 5 %% of what is watched" % ", ".join(lacking)
+        "apart, in which it makes at least 5 %% of what is watched without its busiest user and without its "
+        "busiest control group, or is listed in falco_tune_excludable_syscalls" % ", ".join(lacking)
     )
     if volume.basis != "profile":
         why += "; there is none now (falco_tune_profile_seconds)"
+    elif not volume.shared:
+        why += "; who made the calls is not known"
     reasons.append("nothing is excluded yet: %s" % why)
     return entries, why
 
@@ -556,7 +597,18 @@ def _answer(choice: _Choice, volume: Volume, target: float | None, found: _Found
         "warnings": warnings,
         "shares": found.shares,
         "unproved": found.unproved,
+        "back": _back(before, after),
     }
+
+
+def _back(before: coverage.Coverage, after: coverage.Coverage) -> coverage.Coverage:
+    """What the rules lose before that see more after."""
+    more = coverage.more_lost(after, before)
+    blind, half_blind, wrong_output = (
+        [item for item in found if item["rule"] in more]
+        for found in (before["blind"], before["half_blind"], before["wrong_output"])
+    )
+    return {"blind": blind, "half_blind": half_blind, "wrong_output": wrong_output}
 
 
 def _state_calls(choice: _Choice, kernel: set[str], repair: bool, volume: Volume) -> list[dict[str, Any]]:

@@ -37,11 +37,18 @@ Basis = Literal["profile", "drops", "none"]
 
 
 class Volume:
-    """Rates of system calls, in events a second."""
+    """Rates of system calls, in events a second.
 
-    def __init__(self, basis: Basis, rates: Mapping[str, float]) -> None:
+    shared: the part of each rate that is left without the user and without the control group that made the
+    most of these calls. Calls of which that is not known count as those of one caller.
+    """
+
+    def __init__(
+        self, basis: Basis, rates: Mapping[str, float], shared: Mapping[str, float] | None = None
+    ) -> None:
         self.basis = basis
         self.rates = rates
+        self.shared = shared or {}
 
     def of(self, kernel: Iterable[str]) -> float | None:
         """The events a second of some kernel names, or None where nothing is known."""
@@ -53,8 +60,18 @@ class Volume:
         """The same as a number; 0 where nothing is known."""
         return sum(self.rates.get(name, 0.0) for name in kernel)
 
+    def without_the_busiest(self, kernel: Iterable[str]) -> float:
+        """The events a second that do not depend on one user or one control group.
+
+        0 where that is not known.
+        """
+        return sum(self.shared.get(name, 0.0) for name in kernel)
+
     def scaled(self, factor: float) -> Volume:
-        return Volume(self.basis, {name: rate * factor for name, rate in self.rates.items()})
+        rates, shared = (
+            {name: rate * factor for name, rate in found.items()} for found in (self.rates, self.shared)
+        )
+        return Volume(self.basis, rates, shared)
 
 
 def measured(
@@ -66,7 +83,8 @@ def measured(
 ) -> Volume:
     """The Volume of a host's system calls, in events a second of this Falco.
 
-    watched: kernel names that Falco watches now. profile: {'counts': {kernel name: calls}, 'seconds'}, or
+    watched: kernel names that Falco watches now. profile: {'counts': {kernel name: calls}, 'seconds',
+    'callers': {kernel name: {'uids': [[uid, calls]], 'cgroups': [[path, calls]], 'unknown': calls}}}, or
     None. drops: the window's drops_by_category, or None. rate: events a second that Falco counts now, or
     None.
 
@@ -77,7 +95,8 @@ def measured(
     counts = _numbers((profile or {}).get("counts"), names.kernel)
     seconds = (profile or {}).get("seconds")
     if counts and _positive(seconds):
-        found = Volume("profile", {name: count / float(seconds) for name, count in counts.items()})
+        shared = _shared((profile or {}).get("callers"), counts)
+        found = Volume("profile", counts, shared).scaled(1 / float(seconds))
         factor = 2.0 if release.enter_events else 1.0
     else:
         shares = _shares(drops, watched)
@@ -86,6 +105,30 @@ def measured(
         found, factor = Volume("drops", shares), 1.0
     whole = found.of(watched)
     return found.scaled(rate / whole if _positive(rate) and whole else factor)
+
+
+def _shared(callers: object, counts: Mapping[str, float]) -> dict[str, float]:
+    """{kernel name: calls without those of the busiest user, and of the busiest control group}.
+
+    What a host sends is not trusted: what cannot be read is the same as unknown.
+    """
+    found = {}
+    for name, one in (callers if isinstance(callers, dict) else {}).items():
+        if name not in counts or not isinstance(one, dict):
+            continue
+        most = max(_most(one.get(kind)) for kind in ("uids", "cgroups"))
+        unknown = one.get("unknown", counts[name])
+        if isinstance(unknown, (int, float)) and not isinstance(unknown, bool) and unknown >= 0:
+            found[name] = max(0.0, counts[name] - most - unknown)
+    return found
+
+
+def _most(callers: object) -> float:
+    """The calls of the busiest of some callers; endless where that cannot be read."""
+    if not isinstance(callers, list):
+        return float("inf")
+    calls = [one[1] if isinstance(one, (list, tuple)) and len(one) == 2 else None for one in callers]
+    return max([count if _positive(count) else float("inf") for count in calls] or [float("inf")])
 
 
 def _positive(value: object) -> TypeGuard[int | float]:

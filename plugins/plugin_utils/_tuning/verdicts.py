@@ -3,24 +3,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """facts + policy → verdict: does this host lose events, why, and what would help. Pure.
 
-What a bottleneck looks like was measured on a real Falco (0.44.1, two CPUs):
+Which bottleneck it is follows from the capacity model (_tuning/capacity.py), not from thresholds: each lost
+event is put down to what would have saved it, and the largest part names the bottleneck. The others with a
+share in the loss are named beside it.
 
-    starved     14 % of a CPU used, 87 % of the time spent waiting for one, 84 % of events lost; the same
-                Falco at nice -10 used 60 %, waited 20 % and lost nothing. So it is the share of waiting that
-                tells, not the use of CPU.
-    consumer    one thread reads all rings: near 100 % of a core nothing but fewer events or fewer rules
-                helps.
-    buffer      a cool CPU and drops: they come in bursts, which a larger ring bridges.
+    starved     its neighbours have the CPU time that Falco's thread waits for: priority is worth exactly that
+    cpu_quota   the same of a quota
+    consumer    the thread is busy, on a whole CPU too: only fewer or cheaper events help, by the factor
+    buffer      the thread has idle time: events come in bursts, which a larger ring bridges
 """
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, TypedDict, cast
+from typing import Any, Mapping, NamedTuple, cast
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Facts, State, Verdict, Window
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Capacity,
+    Facts,
+    State,
+    Verdict,
+    Window,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, windows
 
 # Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
 # when enter events were counted.
@@ -30,20 +36,23 @@ TIERS = ("low", "moderate", "high", "extreme")
 # by this before it is held against the guide's lines.
 ENTER_EVENTS = 1.9
 
-# Percent of the time. A Falco that keeps up waited for a quarter of the time it wanted a CPU, a starved one
-# 86 %.
+# Percent of the time, and of the time that it wants a CPU. A Falco that keeps up waited for a quarter of
+# that, a starved one for 86 %. A thread that waits so long makes bursts of its own.
 STARVED_WAITING = 10.0
 STARVED_SHARE = 40.0
-# Percent of one CPU from which the one thread that reads events counts as busy.
-SATURATED = 85.0
+# Falco's thread is starved, whether or not anything counts events, once it waits for this share of the time.
+CERTAINLY_STARVED = 40.0
+# CPUs that the load needs on average, from which bursts find no idle time that larger rings could use.
+NEARLY_SATURATED = 0.95
 # Percent of the time for which a quota kept Falco off the CPU.
 THROTTLED = 5.0
+# A part of the loss is a bottleneck of its own from this share of it, and from so many percent of all events.
+SHARE_OF_LOSS = 0.1
+LEAST_PART = 0.5
 # Percent of the drops that must be of one kind to be called the reason.
 MOST = 50.0
 # Kinds of drops that a sentence names.
 MOST_KINDS = 4
-# A look at the whole life of a process says little about now when that life is long, seconds.
-LONG_LIFE = 86400.0
 # Drops that are measured and yet nothing, percent: a burst at start, a handful of events in a million.
 NEGLIGIBLE = 0.01
 
@@ -93,6 +102,8 @@ class Finding(NamedTuple):
     reasons: tuple[str, ...]
     words: dict[str, Any] = {}
     advice: str | None = None  # in place of the step's own
+    also: tuple[str, ...] = ()
+    capacity: Capacity | None = None
 
 
 def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
@@ -100,7 +111,7 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
     window = facts["metrics"]
     release = releases.known(facts["falco"]["version"])
     settings = None if release is None else Settings(facts["config"]["effective"], release)
-    cpu = schedule(facts)
+    cpu = capacity.use(facts)
     early = _blind(facts, window, policy) or _unmeasured(facts, policy, settings, cpu)
     if early:
         return _verdict(facts, cpu, *early)
@@ -124,7 +135,7 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
     return found
 
 
-def _verdict(facts: Facts, cpu: Schedule, state: State, finding: Finding) -> Verdict:
+def _verdict(facts: Facts, cpu: capacity.Use, state: State, finding: Finding) -> Verdict:
     window = facts["metrics"]
     on_cpu = window["falco_cpu_percent"]
     return {
@@ -134,12 +145,14 @@ def _verdict(facts: Facts, cpu: Schedule, state: State, finding: Finding) -> Ver
         "rate_per_cpu_guide": None,
         "drops_percent": None,
         "bottleneck": finding.bottleneck,
+        "also": list(finding.also),
+        "capacity": finding.capacity,
         "next_step": finding.step,
         "advice": finding.advice or STEPS[finding.step].format(**finding.words),
         "reasons": list(finding.reasons),
         "cost": {
-            "falco_cpu_percent": cpu["on"] if on_cpu is None else on_cpu,
-            "falco_wait_percent": cpu["waiting"],
+            "falco_cpu_percent": cpu.process if on_cpu is None else on_cpu,
+            "falco_wait_percent": cpu.waiting,
             "kernel_percent": window["kernel"]["percent"] if window["kernel"] else None,
             "memory_bytes": window["memory"].get("pss") or window["memory"].get("rss"),
         },
@@ -158,56 +171,6 @@ def _loss(window: Window) -> str:
 
 def _short(number: float) -> str:
     return "%.3g" % number if abs(number) < 100 else "%.0f" % number
-
-
-class Schedule(TypedDict):
-    """Falco's use of CPUs and its waiting for them, in percent of one CPU; None where it is unknown.
-
-    look: what it was observed over, or why it is unknown.
-    """
-
-    on: float | None
-    waiting: float | None
-    throttled: float | None
-    seconds: float | None
-    look: str
-
-
-def schedule(facts: Facts) -> Schedule:
-    """Between two audits where there were two; since its start where that was within a day; else as two looks
-    saw it."""
-    seen, age = facts["falco"]["cpu"], facts["falco"]["age"]
-    total = seen["total"]
-    found: Schedule = {
-        "on": seen["on"],
-        "waiting": seen["waiting"],
-        "throttled": seen["throttled"],
-        "seconds": seen["seconds"],
-        "look": seen["look"] or "in a look of %s s" % _short(seen["seconds"] or 0),
-    }
-    if seen["look"] and seen["on"] is not None:
-        return found
-    if total and total["on"] is not None and age and age <= LONG_LIFE:
-        return {
-            "on": _share(total["on"], age),
-            "waiting": _share(total["waiting"], age),
-            "throttled": _share(total["throttled"], age),
-            "seconds": round(age, 1),
-            "look": "since its start",
-        }
-    if seen["on"] is not None:
-        return found
-    return {
-        "on": None,
-        "waiting": None,
-        "throttled": None,
-        "seconds": None,
-        "look": seen["reason"] or "not observed",
-    }
-
-
-def _share(seconds: float | None, age: float) -> float | None:
-    return None if seconds is None else round(100.0 * seconds / age, 2)
 
 
 # --- Hosts that are not measured
@@ -234,7 +197,7 @@ def _blind(facts: Facts, window: Window, policy: Mapping[str, Any]) -> tuple[Sta
 
 
 def _unmeasured(
-    facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: Schedule
+    facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: capacity.Use
 ) -> tuple[State, Finding] | None:
     window = facts["metrics"]
     if window["voided"]:
@@ -249,7 +212,7 @@ def _unmeasured(
             window["drops"],
         )
         # How long a quota kept Falco off the CPU is known without metrics.
-        found = _throttled(facts, window, cpu) or _unknown(settings)
+        found = _throttled(facts, window, cpu) or _starved(cpu) or _unknown(settings)
         return "dropping", found._replace(reasons=(reason, *found.reasons))
     if seconds < least:
         reason = "observed for %s s only, policy requires %s s before a host is judged" % (
@@ -337,12 +300,13 @@ def _kinds(window: Window) -> tuple[str, ...]:
     return ("lost by kind: " + ", ".join("%s %d" % item for item in shown),) if shown else ()
 
 
-def _bottleneck(facts: Facts, window: Window, settings: Settings | None, cpu: Schedule) -> Finding:
+def _bottleneck(facts: Facts, window: Window, settings: Settings | None, cpu: capacity.Use) -> Finding:
     return (
         _in_the_kernel(window)
+        or _by_capacity(facts, settings, cpu)
         or _throttled(facts, window, cpu)
-        or _by_cpu_time(window, settings, cpu)
-        or Finding("unknown", "look", ("Falco's CPU time is unknown: %s" % cpu["look"],))
+        or _starved(cpu)
+        or Finding("unknown", "look", ("Falco's CPU time is unknown: %s" % cpu.look,))
     )
 
 
@@ -356,56 +320,148 @@ def _in_the_kernel(window: Window) -> Finding | None:
     return None
 
 
-def _on_cpu(window: Window, cpu: Schedule) -> float | None:
-    """Percent of one CPU that Falco uses, as the kernel counts it, else as Falco does."""
-    return window["falco_cpu_percent"] if cpu["on"] is None else cpu["on"]
-
-
-def _throttled(facts: Facts, window: Window, cpu: Schedule) -> Finding | None:
+def _throttled(facts: Facts, window: Window, cpu: capacity.Use) -> Finding | None:
+    """Falco is kept off the CPU by a quota, which is known without metrics."""
     quota, unit = facts["service"]["limits"]["cpu_quota"], facts["service"]["unit"]
     if not quota:
         return None
-    if cpu["throttled"] is None:
-        if (_on_cpu(window, cpu) or 0) < SATURATED * min(quota, 100) / 100:
+    if cpu.throttled is None:
+        on = window["falco_cpu_percent"] if cpu.on is None else cpu.on
+        if (on or 0) < 0.85 * min(quota, 100):
             return None
-    elif cpu["throttled"] < THROTTLED:
+    elif cpu.throttled < THROTTLED:
         return None
-    share = "an unknown share" if cpu["throttled"] is None else "%s %%" % _short(cpu["throttled"])
+    share = "an unknown share" if cpu.throttled is None else "%s %%" % _short(cpu.throttled)
     reason = "CPUQuota of %s is %.10g %%, and Falco was kept off the CPU for %s of the time %s" % (
         unit,
         quota,
         share,
-        cpu["look"],
+        cpu.look,
     )
     return Finding("cpu_quota", "quota", (reason,), {"unit": unit})
 
 
-def _by_cpu_time(window: Window, settings: Settings | None, cpu: Schedule) -> Finding | None:
-    """Starved, saturated or bursty: told by the CPU time that Falco used and waited for."""
-    on, waiting = _on_cpu(window, cpu), cpu["waiting"] or 0.0
-    if on is None:
+def waits(cpu: capacity.Use, least: float = STARVED_WAITING) -> bool:
+    """Whether Falco's thread waits for much of the time that it wants a CPU."""
+    waiting = max(0.0, (cpu.waiting or 0.0) - (cpu.throttled or 0.0))
+    return waiting >= least and 100.0 * waiting >= STARVED_SHARE * ((cpu.on or 0.0) + waiting)
+
+
+def _starved(cpu: capacity.Use) -> Finding | None:
+    """Falco waits for a CPU for so long that no counter is needed to know it."""
+    if cpu.on is None or not waits(cpu, CERTAINLY_STARVED):
         return None
-    if waiting >= STARVED_WAITING and 100.0 * waiting >= STARVED_SHARE * (on + waiting):
-        reason = (
-            "Falco used %s %% of a CPU and waited for one for %s %% of the time %s: its "
-            "neighbours have the CPU, buffers would not help" % (_short(on), _short(waiting), cpu["look"])
-        )
-        return Finding("starved", "priority", (reason,))
-    busiest = max(on, window["falco_cpu_percent"] or 0)
-    if busiest >= SATURATED:
-        return _consumer(settings, busiest)
-    reason = (
-        "Falco used %s %% of a CPU and waited %s %% of the time %s: it keeps up on average, so "
-        "the losses come in bursts that the rings can't hold" % (_short(on), _short(waiting), cpu["look"])
+    return Finding("starved", "priority", (_waited(cpu.on, cpu.waiting or 0.0, cpu.look),))
+
+
+def _waited(on: float, waiting: float, look: str) -> str:
+    return (
+        "Falco used %s %% of a CPU and waited for one for %s %% of the time %s: its neighbours have the CPU, "
+        "buffers would not help" % (_short(on), _short(waiting), look)
     )
-    return Finding("buffer", "buffers", (reason,))
 
 
-def _consumer(settings: Settings | None, on: float) -> Finding:
-    """One thread reads all events and has no CPU time left: only fewer events help."""
+# --- The capacity model
+
+
+BOTTLENECK_OF = {"bursts": "buffer", "quota": "cpu_quota", "waiting": "starved", "overload": "consumer"}
+
+
+def _by_capacity(facts: Facts, settings: Settings | None, cpu: capacity.Use) -> Finding | None:
+    """The bottleneck is what most lost events are put down to."""
+    found = capacity.of(facts, cpu)
+    if found is None:
+        return None
+    order = _ordered(facts, found, cpu)
+    first, also = order[0], tuple(order[1:])
+    why = (_arithmetic(found), *_parts(found, first, also))
+    on, waiting = (
+        (found["on"], found["waiting"]) if cpu.on is None else (cpu.on, min(100.0, cpu.waiting or 0.0))
+    )
+    quota, unit = facts["service"]["limits"]["cpu_quota"], facts["service"]["unit"]
+    if first == "cpu_quota":
+        last = "CPUQuota of %s is %.10g %%, and Falco was kept off the CPU for %s %% of the time %s" % (
+            unit,
+            quota or 0,
+            _short(found["throttled"]),
+            cpu.look,
+        )
+        finding = Finding(first, "quota", (last,), {"unit": unit})
+    elif first == "starved":
+        finding = Finding(first, "priority", (_waited(on, waiting, cpu.look),))
+    elif first == "consumer":
+        finding = _consumer(settings, found)
+    else:
+        last = (
+            "Falco used %s %% of a CPU and waited %s %% of the time %s: it keeps up on average, so "
+            "the losses come in bursts that the rings can't hold" % (_short(on), _short(waiting), cpu.look)
+        )
+        finding = Finding(first, "buffers", (last,))
+    return finding._replace(reasons=(*why, *finding.reasons), also=also, capacity=found)
+
+
+def _ordered(facts: Facts, found: Capacity, cpu: capacity.Use) -> list[str]:
+    """Bottlenecks with a share in the loss, the largest first."""
+    lost: dict[str, float] = dict(found["lost"])  # type: ignore[arg-type]
+    least = max(LEAST_PART, SHARE_OF_LOSS * sum(lost.values()))
+    largest = max(lost, key=lambda name: (lost[name], name))
+    order = sorted(
+        (name for name in lost if lost[name] >= least or name == largest), key=lambda name: -lost[name]
+    )
+    bottlenecks = [BOTTLENECK_OF[name] for name in order]
+    if bottlenecks[0] != "buffer":
+        return bottlenecks
+    # On average the thread has the time; what makes the bursts may still be that it has to wait.
+    if facts["service"]["limits"]["cpu_quota"] and found["throttled"] >= THROTTLED:
+        first = "cpu_quota"
+    elif waits(cpu):
+        first = "starved"
+    elif found["factor"] >= NEARLY_SATURATED:
+        first = "consumer"
+    else:
+        return bottlenecks
+    return [first, *(name for name in bottlenecks if name != first)]
+
+
+def _arithmetic(found: Capacity) -> str:
+    """Demand, capacity and the factor, in one sentence."""
+    text = "demand: %s events/s; capacity: %s events/s on a whole CPU; the load needs %s of a CPU" % (
+        _short(found["demand"]),
+        _short(found["capacity"]),
+        _times(found["factor"]),
+    )
+    return text + "; Falco's reading thread was on a CPU for %s %%, waited %s %%, was idle %s %%" % (
+        _short(found["on"]),
+        _short(found["waiting"]),
+        _short(found["idle"]),
+    )
+
+
+def _times(factor: float) -> str:
+    return "%.3g times" % factor if factor >= 1 else "%.0f %%" % (100 * factor)
+
+
+def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...]:
+    """A mixed case in one sentence."""
+    if not also:
+        return ()
+    lost, over = found["lost"], found["factor_alone"]
+    said = {
+        "starved": "starved (%s %%)" % _short(lost["waiting"]),
+        "cpu_quota": "throttled (%s %%)" % _short(lost["quota"]),
+        "buffer": "bursts (%s %%)" % _short(lost["bursts"]),
+        "consumer": "saturated even with a whole CPU: %.3g times too many events (%s %%)"
+        % (over, _short(lost["overload"])),
+    }
+    return ("lost to more than one thing: " + ", and ".join(said[name] for name in (first, *also)),)
+
+
+def _consumer(settings: Settings | None, found: Capacity) -> Finding:
+    """One thread reads all events and has no CPU time left: only fewer or cheaper events help."""
     why = (
-        "Falco used %s %% of a CPU, and one thread reads all events: larger buffers would only be full a "
-        "little later" % _short(on)
+        "Falco used %s %% of a CPU and one thread reads all events: larger buffers would only be full a "
+        "little later, and it takes %.3g times fewer or cheaper events to lose none"
+        % (_short(found["on"]), max(1.0, found["factor_alone"]))
     )
     if settings:
         lean = settings.value("base_syscalls.repair") or settings.value("base_syscalls.custom_set")

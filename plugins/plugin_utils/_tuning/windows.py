@@ -38,6 +38,8 @@ The keys of a window; every one of them is always there:
                         reload; None without falco.start_ts. Before 0.41 Falco does not say when it was
                         reloaded: seconds is an upper bound then. A share of drops in it is right, a rate only
                         without hot reloads
+    losing              the intervals between snapshots that lost most (_contracts.Losing); None without
+                        losses or where only two snapshots are known
     snapshot            the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts
                         alone
 """
@@ -48,12 +50,18 @@ import math
 import re
 from typing import Any, cast
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import KernelCost, SinceStart, Window
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    KernelCost,
+    Losing,
+    SinceStart,
+    Window,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 
 # The basis of a window of snapshots that lack the kernel's counters. It is voided.
 UNCOUNTED = "no counters"
+BASES = ("counters", "drop alerts", UNCOUNTED)
 EMPTY: Window = {
     "source": None,
     "basis": None,
@@ -77,6 +85,7 @@ EMPTY: Window = {
     "kernel": None,
     "memory": {},
     "since_start": None,
+    "losing": None,
     "snapshot": None,
 }
 USERSPACE = (
@@ -89,6 +98,9 @@ USERSPACE = (
 LIMIT = 1 << 64
 SHORTEST = 1000000  # ns; metrics.interval is 100 ms at least
 MOST_FIELDS = 200
+MOST_INTERVALS = 8
+# Of the drops in the worst interval: one that lost less is no part of the time in which events are lost.
+LEAST_OF_WORST = 0.1
 MOST_TEXT = 2000
 # No CPU makes and records an event in 10 ns (an interesting one costs some 500, recordings/metrics:
 # sys_exit.avg_time_ns).
@@ -134,6 +146,7 @@ def window(pair: Any, release: Release | None = None, cpus: int | None = None) -
     try:
         if "first" in pair and "last" in pair:
             result.update(_counted(_trusted(pair["first"]), last, cpus), basis="counters")
+            result["losing"] = _losing(pair.get("intervals"), result)
         elif pair.get("alerts"):
             result.update(_alerted(pair["alerts"], cpus), basis="drop alerts")
         else:
@@ -394,6 +407,41 @@ def _memory(fields: dict[str, Any]) -> dict[str, int]:
                 found[name] = int(value * unit)
             break
     return found
+
+
+def _losing(intervals: Any, counted: dict[str, Any]) -> Losing | None:
+    """The intervals that lost most, added up. None where they are not told, or do not fit the window."""
+    if not isinstance(intervals, dict) or not isinstance(intervals.get("worst"), list):
+        return None
+    count, losing = _count(intervals, "count"), _count(intervals, "losing")
+    if not count or not losing or losing > count:
+        return None
+    found: Losing = {
+        "seconds": 0.0,
+        "events": 0,
+        "drops": 0,
+        "longest": 0.0,
+        "most": 0,
+        "intervals": [losing, count],
+    }
+    for item in intervals["worst"][:MOST_INTERVALS]:
+        fields = item if isinstance(item, dict) else {}
+        time, events, drops = (_count(fields, name) for name in ("ns", "events", "drops"))
+        if not time or time < SHORTEST or events is None or drops is None or drops > events:
+            return None
+        if found["drops"] and (drops < LEAST_OF_WORST * found["most"]):
+            break
+        found["seconds"] += time / 1e9
+        found["events"] += events
+        found["drops"] += drops
+        found["longest"] = max(found["longest"], time / 1e9)
+        found["most"] = max(found["most"], drops)
+    fits = (
+        0 < found["drops"] <= counted["drops"]
+        and found["events"] <= counted["events"]
+        and found["seconds"] <= counted["seconds"] + 0.001
+    )
+    return found if fits else None
 
 
 def _alerted(alerts: Any, cpus: int | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from fleetd import units
 FLAGS = {"--quiet": "quiet", "-q": "quiet", "--value": "value"}
 IGNORED = ("--no-pager", "--system", "--no-ask-password", "--full", "-l")
 JOBS = {"start": "start", "stop": "stop", "restart": "restart", "kill": "kill", "daemon-reload": "daemon_reload",
-        "reset-failed": "reset_failed"}
+        "reset-failed": "reset_failed", "is-active": "is_active", "isolate": "isolate"}
 
 
 def parse(arguments):

@@ -50,7 +50,10 @@ def start_unit(unit_id, restart=False):
         raise units.Failure("Unit %s not found." % unit_id, 5)
     if not unit["values"].get("ExecStart"):
         raise units.Failure("Failed to start %s: Unit %s has a bad unit file setting." % (unit_id, unit_id))
-    supervisor.launch(unit)
+    if unit["values"].get("Type") == "oneshot":
+        supervisor.run_once(unit)
+    else:
+        supervisor.launch(unit)
 
 
 def start(names, _options):
@@ -68,13 +71,13 @@ def restart(names, _options):
 
 
 def stop(names, _options):
-    for name in names:
-        if name.endswith(".timer"):
-            from fleetd import timers
+    from fleetd import timers
 
-            if not timers.stop(name):
-                raise units.Failure("Failed to stop %s: Unit %s not loaded." % (name, name), 5)
+    for name in names:
+        if timers.stop(name):
             continue
+        if name.endswith(".timer"):
+            raise units.Failure("Failed to stop %s: Unit %s not loaded." % (name, name), 5)
         unit_id, fragment, _masked = units.resolve(units.full_name(name))
         if fragment is None and not states.state_of(unit_id)["supervised"]:
             raise units.Failure("Failed to stop %s: Unit %s not loaded." % (unit_id, unit_id), 5)
@@ -90,6 +93,27 @@ def kill(names, options):
         if not state.get("main_pid"):
             raise units.Failure("Failed to kill unit %s: Unit %s not loaded." % (units.full_name(name), units.full_name(name)))
         os.kill(state["main_pid"], number)
+
+
+def is_active(names, _options):
+    found = [states.state_of(units.resolve(units.full_name(name))[0]).get("active", "inactive") for name in names]
+    print("\n".join(found))
+    if "active" not in found:
+        raise units.Failure("", 3)
+
+
+def isolate(names, _options):
+    """As a boot does it: every unit below TARGET.wants, each after those that say Before= of it."""
+    for name in names:
+        folder = "%s/etc/systemd/system/%s.wants" % (files.ROOT, name)
+        wanted = {units.resolve(link)[0] for link in os.listdir(folder)}
+        loaded = {unit_id: units.load_unit(unit_id) for unit_id in wanted}
+        before = {unit_id: set(" ".join(unit["values"].get("Before", [])).split()) for unit_id, unit in loaded.items()}
+        while loaded:
+            unit_id = next(one for one in sorted(loaded) if not any(one in before[other] for other in loaded if other != one))
+            unit = loaded.pop(unit_id)
+            if all(os.path.exists(path.replace("%%", "%")) for path in unit["values"].get("ConditionPathExists", [])):
+                start_unit(unit_id)
 
 
 def daemon_reload(_names, _options):

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line of journalctl: prints lines of the host's var/log/syslog.
 
-Knows -u, -t, _PID=, -n, --since, -r, -o short|short-iso|cat|json. A unit's lines are those of its processes (tag falco)
-and those of systemd that begin with its name. Other options are taken and ignored.
+Knows -u, -t, _PID=, _SYSTEMD_UNIT= (any unit is Falco's), -n, --since, -r, -o short|short-iso|cat|json. A unit's lines
+are those of its processes (tag falco) and those of systemd that begin with its name. Other options are taken and
+ignored.
 """
 
 import json
@@ -52,6 +53,8 @@ def options_of(arguments):
         name, equals, value = word.partition("=")
         if name == "_PID":
             options["pids"].add(value)
+        elif name == "_SYSTEMD_UNIT":
+            options["tag"] = "falco"
         elif name in WITH_VALUE:
             if name == "-b":
                 continue

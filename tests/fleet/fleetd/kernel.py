@@ -15,6 +15,35 @@ SLICE = files.ROOT + "/sys/fs/cgroup/system.slice"
 QUOTA_PERIOD = 100000
 
 
+# linux/capability.h, from 0.
+CAPABILITIES = ("cap_" + " cap_".join((
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service net_broadcast net_admin "
+    "net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time "
+    "sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read "
+    "perfmon bpf checkpoint_restore").split())).split()
+PR_CAPBSET_DROP = 24  # linux/prctl.h
+
+
+def bounding(values):
+    """Names of the capabilities that a unit's processes may have: of this process's own, those that the unit leaves."""
+    mask = int(files.read_text("/proc/self/status").split("CapBnd:")[1].split()[0], 16)
+    mine = [name for number, name in enumerate(CAPABILITIES) if mask >> number & 1]
+    text = values.get("CapabilityBoundingSet", "").lower()
+    named = text.lstrip("~").split()
+    return [name for name in mine if (name in named) != text.startswith("~")] if text else mine
+
+
+def drop_capabilities(values):
+    """Of this process, a unit's, before it starts its program."""
+    if values.get("CapabilityBoundingSet"):
+        import ctypes
+
+        left = bounding(values)
+        for number, name in enumerate(CAPABILITIES):
+            if name not in left:
+                ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
 def group_of(unit_id):
     return "/system.slice/" + unit_id
 

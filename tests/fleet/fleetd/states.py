@@ -17,7 +17,7 @@ def unit_dir(unit_id):
 def all_ids():
     """Ids of the units that were started once."""
     try:
-        return sorted(name for name in os.listdir(STATE_DIR) if os.path.isdir(unit_dir(name)))
+        return sorted(name for name in os.listdir(STATE_DIR) if name[0] != "." and os.path.isdir(unit_dir(name)))
     except OSError:
         return []
 

@@ -9,6 +9,7 @@ kills after the stop timeout. No dependencies between units, no sandboxing.
 
 import os
 import signal
+import subprocess
 import time
 
 from fleetd import command_lines, files, formats, kernel, states
@@ -63,6 +64,7 @@ class Supervisor:
         command = command_lines.expand(command_lines.split_command((values.get("ExecStart") or ["/bin/true"])[-1]), environment)
         output = values.get("StandardOutput", "journal")
         nice = kernel.granted_nice(values)
+        heard = self.listener() if output == "null" and values.get("StandardError") == "journal" else None
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -78,10 +80,13 @@ class Supervisor:
                         os.setpriority(os.PRIO_PROCESS, 0, nice)
                     except OSError:
                         pass  # this machine doesn't permit it; the host did
+                if heard:
+                    os.dup2(heard, 2)
                 if output != "null":
                     stream = os.open(SYSLOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
                     os.dup2(stream, 1)
                     os.dup2(stream, 2)
+                kernel.drop_capabilities(values)
                 os.chdir("/")
                 os.execve(command[0], command, environment)
             except BaseException:
@@ -89,6 +94,8 @@ class Supervisor:
             os._exit(203)
         self.child = pid
         os.close(reader)
+        if heard:
+            os.close(heard)
         try:
             kernel.make_process(self.unit["id"], pid, command[0], nice)
             kernel.make_cgroup(self.unit["id"], values, pid)
@@ -116,6 +123,25 @@ class Supervisor:
         if os.WIFSIGNALED(status):
             return (3 if os.WCOREDUMP(status) else 2), os.WTERMSIG(status)
         return 1, os.WEXITSTATUS(status)
+
+    @staticmethod
+    def listener():
+        """Where a process writes what the journal is to have of it: a pipe, which a process of its own reads to its end."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            if os.fork() == 0:
+                # None of the supervisor's own, whose end others wait for.
+                os.closerange(3, reader)
+                os.closerange(reader + 1, 1024)
+                signal.pthread_sigmask(signal.SIG_SETMASK, [])
+                with os.fdopen(reader, errors="replace") as stream:
+                    for line in stream:
+                        log("falco", 0, line.rstrip("\n"))
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(reader)
+        return writer
 
     def signal_all(self, number):
         try:
@@ -216,6 +242,14 @@ class Supervisor:
                 return
             self.save(restarts=self.state["restarts"] + 1)
             log("systemd", 1, "%s: Scheduled restart job, restart counter is at %d." % (name, self.state["restarts"]))
+
+
+def run_once(unit):
+    """A unit with Type=oneshot, to its end."""
+    command = command_lines.split_command(unit["values"]["ExecStart"][-1])
+    environment = {"PATH": files.ROOT + "/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    with open(SYSLOG, "ab") as stream:
+        subprocess.call(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
 
 
 def launch(unit):

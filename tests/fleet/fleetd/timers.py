@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """systemd-run, as far as a transient timer: `systemd-run --unit=NAME --on-active=SECONDSs COMMAND…`, taken away by
-`systemctl stop NAME.timer`. It outlives whoever set it."""
+`systemctl stop NAME.timer`, and its command ended by `systemctl stop NAME.service`. It outlives whoever set it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,18 +50,31 @@ def run(arguments):
     until = time.monotonic() + seconds
     while os.path.exists(_path(name)):
         if time.monotonic() >= until:
+            service = _path(name[:-len("timer")] + "service")
             files.remove(_path(name))
-            subprocess.call(command)
+            child = subprocess.Popen(command, start_new_session=True)
+            files.write_json(service, {"pid": child.pid})
+            child.wait()
+            files.remove(service)
             break
         time.sleep(0.2)
     os._exit(0)
 
 
 def stop(name):
-    """Whether there was such a timer."""
-    if not os.path.exists(_path(name)):
+    """Whether there was such a timer, or what it had started."""
+    found = files.read_json(_path(name))
+    if found is None:
         return False
-    os.unlink(_path(name))
+    if "pid" in found:
+        try:
+            os.killpg(found["pid"], signal.SIGTERM)
+        except OSError:
+            pass
+        while os.path.exists(_path(name)):
+            time.sleep(0.01)
+        return True
+    files.remove(_path(name))
     return True
 
 

@@ -9,7 +9,7 @@ from fleetd import files
 
 UNIT_DIRS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 LISTS = {"ExecStart", "ExecStartPre", "ExecReload", "ExecStop", "Environment", "ReadWritePaths", "WantedBy",
-         "RequiredBy", "Alias", "Wants", "Requires", "Before", "After", "Documentation"}
+         "RequiredBy", "Alias", "Wants", "Requires", "Before", "After", "Documentation", "ConditionPathExists"}
 
 RENAMED = {"ReadWriteDirectories": "ReadWritePaths"}
 

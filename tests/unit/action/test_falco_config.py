@@ -28,7 +28,7 @@ class Half(falco_config.ActionModule):
 
 @pytest.fixture(autouse=True)
 def base(monkeypatch):
-    monkeypatch.setattr(falco_config.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(falco_config.HostAction, "run", lambda self, tmp=None, task_vars=None: {})
 
 
 def test_a_change_is_one_request():

@@ -5,7 +5,7 @@
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.action import falco_facts
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies, sight
 from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, Host
 
 
@@ -25,7 +25,7 @@ class Half(falco_facts.ActionModule):
 
 @pytest.fixture(autouse=True)
 def base(monkeypatch):
-    monkeypatch.setattr(falco_facts.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(falco_facts.HostAction, "run", lambda self, tmp=None, task_vars=None: {})
 
 
 def run(half):
@@ -91,6 +91,25 @@ def test_rules_are_asked_for_where_the_plan_depends_on_them():
     assert run(half) == {"failed": True, "msg": "no"}
     asked = half.trips[1]
     assert (asked["rules"], asked["dry_run"], asked["observe_seconds"], asked["metrics_sources"]) == (True, "--dry-run", 0, [])
+
+
+NARROWED = Host(options=("engine.kind=modern_ebpf", "base_syscalls.repair=true"))
+
+
+@pytest.mark.parametrize("answer", [{"failed": True, "msg": "no"}, {}])
+def test_coverage_is_asked_of_a_host_that_nothing_else_tells_it_of_and_that_may_not_answer(answer):
+    half = Half(NARROWED.message(), answer, coverage=True, policy={"falco_tune_profile_seconds": 0})
+    facts = run(half)["ansible_facts"]["falco"]
+    assert half.trips[1]["rules"] is True and half.trips[1]["profile_seconds"] == 0
+    found = sight.in_force(facts)
+    assert found["basis"] == "unknown" and "repair: true" in found["reason"] and "the host did not answer" in found["reason"]
+
+
+def test_coverage_of_a_host_that_is_not_narrowed_takes_no_second_round_trip():
+    for host, arguments in ((Host(), {"coverage": True}), (NARROWED, {}), (NARROWED, {"coverage": False})):
+        half = Half(host.message(), **arguments)
+        run(half)
+        assert len(half.trips) == 1
 
 
 @pytest.mark.parametrize("answer", [{"failed": True, "msg": "no"}, {}])

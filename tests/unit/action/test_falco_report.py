@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.action import falco_report
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
@@ -66,6 +67,32 @@ def test_trials_lie_beside_the_audit_and_leave_its_history_alone(tmp_path):
     assert (tmp_path / "reports" / "history.sqlite").read_bytes() == before
     assert result["summary"][0].startswith("2 hosts were tried:") and result["report"]["fleet"]["since_last"]["at"] is None
     assert stat.S_IMODE((tmp_path / "reports" / "trial.html").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("result, status", [({"failed": True, "msg": "Timed out after 5 second(s)."}, "failed"),
+                                            ({"unreachable": True, "msg": "gone"}, "unreachable"), ({"msg": "x"}, "ok")])
+def test_a_host_whose_trial_failed_is_named(tmp_path, result, status):
+    host = read(run(tmp_path, {"web": {**facts_of(), "falco_trial_result": result}}, kind="trial"))["hosts"][0]
+    assert (host["status"], host["reason"]) == (status, None if status == "ok" else result["msg"])
+
+
+@pytest.mark.parametrize("facts", ["text", {"falco": {}}, {"falco": {part: {} for part in audit.PARTS}}])
+def test_facts_that_cannot_be_read_fail_their_host_alone(tmp_path, facts):
+    """Of an older version in a fact cache, or a host's own by another module."""
+    result = run(tmp_path, {"web": facts_of(), "old": {"ansible_facts": facts}})
+    found = {host["name"]: host for host in read(result)["hosts"]}
+    assert found["web"]["status"] == "ok" and found["old"]["status"] == "failed" and found["old"]["reason"]
+
+
+@pytest.mark.parametrize("given, told", [
+    ({"formss": ["json"]}, "unsupported parameters: formss"), ({"forms": ["jsonn"]}, "jsonn"),
+    ({"min_observation": "soon"}, "min_observation is 'soon': expected a number from 1 to"),
+    ({"retention_days": 0}, "retention_days is 0: expected a number from 1 to 36500"),
+    ({"fail_on": ["dropped"]}, "falco_audit_fail_on holds 'dropped', which is not a rule (did you mean dropping?)"),
+])
+def test_arguments_are_those_of_the_documentation(tmp_path, given, told):
+    result = run(tmp_path, {"web": facts_of()}, **given)
+    assert result["failed"] and told in result["msg"] and not (tmp_path / "reports").exists()
 
 
 @pytest.mark.parametrize("trial", [None, "x", [], 5])

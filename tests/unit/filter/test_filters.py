@@ -95,7 +95,7 @@ def test_buffer_settings(driver, cpus, more, result):
     ("kmod", 4, {"release": "0.1.0"}, "buffer_settings: Falco 0.1.0 is older than 0.33"),
     ("kmod", 4, {"release": None}, "buffer_settings: None is not a Falco version"),
     ("kmod", 4, {"policy": {"buf_size_preset": 0}}, "buffer_settings: falco_tune_buf_size_preset is 0"),
-    ("kmod", 64, {"memory": 64 * MIB}, "buffer_settings: no buffers fit the budget of 1.3 MiB"),
+    ("kmod", 64, {"memory": 64 * MIB}, "buffer_settings: no buffers fit the budget of 1.28 MiB"),
     ("kmod", 4, {"memory": "16 GiB"}, "buffer_settings: memory is '16 GiB'"),
     ("kmod", 4, {"current": {"buf_size_preset": 0}}, "buffer_settings: current is"),
     ("kmod", 4, {"current": 8}, "buffer_settings: current is 8"),
@@ -135,7 +135,7 @@ def test_explain_says_what_the_buffers_buy():
     made = planner.make(Host(cpus=32, total=256 * GIB, available=200 * GIB).facts(), {})
     lines = explain.explain({"changes": made["changes"]}, made)
     assert len(lines) == len(made["changes"]) + 1
-    assert lines[-1].startswith("buffers: 8 x 32 MiB = 256 MiB of at most 5.1 GiB (2 % of 256 GiB); they bridge ")
+    assert lines[-1].startswith("buffers: 8 x 32 MiB = 256 MiB of at most 5.12 GiB (2 % of 256 GiB); they bridge ")
     bridged = made["seconds_bridged"]
     assert "%s s instead of %s s at 3000 events/s per CPU" % (bridged["after"], bridged["before"]) in lines[-1]
 

@@ -181,9 +181,10 @@ def test_a_variable_in_config_files_does_not_make_the_host_read_something_else(r
 OLD = 10 * 86400.0
 
 
-def observe(looks, age=OLD, seconds=0.05):
-    process = type("Process", (), {"schedule": lambda self: looks.pop(0)})()
-    return falco_facts.Observation("", process, age, {}, seconds).end()
+def observe(looks, age=OLD, seconds=0.05, losing=False):
+    looks = [look and (look if isinstance(look, dict) else {"1": look}) for look in looks]
+    process = type("Process", (), {"threads": lambda self: looks.pop(0)})()
+    return falco_facts.Observation("", process, age, {}, seconds).end(losing)
 
 
 def test_an_old_process_is_looked_at_twice():
@@ -196,6 +197,30 @@ def test_an_old_process_is_looked_at_twice():
 def test_a_young_process_is_told_by_its_totals():
     found = observe([(3 * 10 ** 9, 10 ** 9)], age=60.0)
     assert (found["on"], found["total"]) == (None, {"on": 3.0, "waiting": 1.0, "throttled": None})
+
+
+def test_a_young_process_that_loses_events_is_looked_at_twice():
+    found = observe([(0, 0), (5 * 10 ** 7, 10 ** 7)], age=60.0, losing=True)
+    assert found["on"] > 0 and found["total"]["on"] == 0.0
+
+
+def test_the_thread_that_reads_events_is_the_one_that_wanted_a_cpu_most():
+    ms = 10 ** 6
+    before = {"1": (9000 * ms, 10 * ms), "2": (40 * ms, 0), "3": (100 * ms, 0)}
+    # Thread 1 was the busiest once; between the two looks thread 2 runs and waits, and a fourth one begins.
+    after = {"1": (9001 * ms, 10 * ms), "2": (50 * ms, 30 * ms), "3": (112 * ms, 0), "4": (2 * ms, 1 * ms)}
+    found = observe([before, after])
+    assert found["reader"]["waiting"] == pytest.approx(3 * found["reader"]["on"], rel=0.01)
+    assert (found["reader"]["total_on"], found["reader"]["total_waiting"]) == (9.0, 0.01)
+    assert found["on"] > 2 * found["reader"]["on"], "all threads together"
+
+
+@pytest.mark.parametrize("pair, losing", [
+    ({"reason": "x"}, False), ({"reason": "x", "alerts": {"count": 1}}, True), ({"reason": "x", "alerts": None}, False),
+    ({"first": {}, "last": {"scap.n_drops": 5}}, True), ({"first": {"scap.n_drops": 5}, "last": {"scap.n_drops": 5}}, False),
+    ({"first": {}, "last": {}}, False)])
+def test_losing_is_told_by_counters_or_alerts(pair, losing):
+    assert falco_facts.loses(pair) is losing
 
 
 @pytest.mark.parametrize("looks, reason", [([None], "schedstat can't be read"), ([(5, 5), (4, 6)], "changed between"),

@@ -107,7 +107,7 @@ class Answer(action.ActionModule):
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.setattr(action.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(action.HostAction, "run", lambda self, tmp=None, task_vars=None: {})
     return lambda answer: Answer(answer).run(task_vars={})
 
 

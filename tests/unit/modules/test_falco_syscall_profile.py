@@ -12,6 +12,7 @@ from ansible_collections.falcotune.fleet.plugins.action import falco_syscall_pro
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import syscall_counts
 from ansible_collections.falcotune.fleet.plugins.modules import falco_syscall_profile
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import syscall_profile
+from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 
 MEASURED = {"means": "tracefs", "seconds": 2.0, "counts": {"openat": 20, "listns": 2}, "reason": None, "notes": []}
 
@@ -52,7 +53,7 @@ class Answer(action.ActionModule):
 
 @pytest.fixture(autouse=True)
 def base(monkeypatch):
-    monkeypatch.setattr(action.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(action.HostAction, "run", lambda self, tmp=None, task_vars=None: {})
 
 
 @pytest.mark.parametrize("release", [None, "0.43.0"])
@@ -78,3 +79,13 @@ def test_the_documentation_is_the_sample_and_the_contract():
     assert list(documented) == list(syscall_profile.read(MEASURED))
     options = yaml.safe_load(falco_syscall_profile.DOCUMENTATION)["options"]
     assert options["means"]["choices"] == list(syscall_profile.MEANS) == list(syscall_counts.MEANS)
+
+
+def test_the_facts_of_a_host_name_its_release_or_why_it_is_not_profiled():
+    half = Answer({"measured": MEASURED, "changed": False}, facts=Host(version="0.43.0").facts())
+    sent = []
+    half._execute_module = lambda module_name, module_args, task_vars: [sent.append(module_args), {"measured": MEASURED}][1]
+    assert half.run(task_vars={})["profile"] == syscall_profile.read(MEASURED, "0.43.0") and sent == [{}]
+    half = Answer({"measured": MEASURED}, facts=Host(arguments=["/usr/bin/falco", "--disable-source", "syscall"]).facts())
+    result = half.run(task_vars={})
+    assert result["failed"] and "watches no system calls of the host: its syscall source is disabled" in result["msg"] and half.trips == 0

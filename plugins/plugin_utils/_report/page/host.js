@@ -42,7 +42,7 @@ function theHost(index) {
     make("h1", { tabindex: "-1" }, foreign(COLUMNS.name[index] || "(no name)")),
     make("p.sub", {}, badge(state), ...identity(host)),
     ...[rolloutCard(COLUMNS.name[index]), verdictCard(host, state), trialCard(host), make("div.columns", {}, measuredCard(host), lossesCard(host), make("div", {}, costCard(host), settingsCard(host))),
-      planCard(host), syscallsCard(host), rulesCard(host), driftCard(host), make("div.columns", {}, changeCard(host), beforeCard(host)), historyCard(host), rawCard(host)].filter(Boolean),
+      planCard(host), sightCard(host), syscallsCard(host), rulesCard(host), driftCard(host), make("div.columns", {}, changeCard(host), beforeCard(host)), historyCard(host), rawCard(host)].filter(Boolean),
   );
 }
 

@@ -48,9 +48,11 @@ function syscallsCard(host) {
     ["Target", isNumber(chosen.target_events_per_second) ? whole(chosen.target_events_per_second) + " events/s" + (chosen.reached === true ? ", reached"
       : chosen.reached === false ? ", not reached: the policy allows no further exclusions" : "") : null],
     ["Excluded", isList(chosen.removed).length ? nameList(chosen.removed) : null], ["Added", isList(chosen.added).length ? nameList(chosen.added) : null],
-    ["Rules with all their events", rulesLeft(coverage)],
+    ["Rules that lose nothing", rulesLeft(coverage)],
   ]));
-  box.append(...dimmedRules("Blind rules", "They see none of their system calls.", coverage.blind), ...dimmedRules("Half blind rules", "They see some of their system calls.", coverage.half_blind));
+  box.append(...dimmedRules("Blind rules", "They see none of their system calls, or nothing that makes the descriptors they look for.", coverage.blind),
+    ...dimmedRules("Half blind rules", "They see some of their system calls, or not all ways to the values that they read.", coverage.half_blind),
+    ...dimmedRules("Wrong output", "They fire as they should, but fields of their output can be missing or wrong.", coverage.wrong_output), ...unseenWays(coverage.unseen));
   addFrontier(box, chosen, before.events_per_second);
   const selected = isList(chosen.selected);
   if (selected.length) box.append(folded("The " + several(selected.length, "selected system call", "selected system calls"), nameList(selected)));
@@ -59,16 +61,40 @@ function syscallsCard(host) {
   return box;
 }
 
+// What rules see with the selection in force, whoever configured it.
+function sightCard(host) {
+  const sight = host.sight;
+  if (!isPacked(sight) || sight.basis === "default") return null;
+  if (sight.basis === "unknown") return card("What rules see now", put(make("p.lines"), "Not known: " + asText(sight.reason), 1000, true));
+  const lists = [["Blind", sight.blind], ["Half blind", sight.half_blind], ["Wrong output", sight.wrong_output]];
+  const box = card("What rules see now", hint(sight.basis === "record" ? "As the last tune worked out for this selection." : "By the host's rules and what its Falco selects."));
+  const some = lists.some(([, names]) => isList(names).length);
+  box.append(...(some ? [] : [make("p", {}, "No rule sees less than by default.")]), pairs(lists.map(([title, names]) => [title, isList(names).length ? make("ul.rules", {}, isList(names).map((name) => make("li", {}, foreign(name, "bdi", 200)))) : null])),
+    ...unseenWays(sight.unseen));
+  return box;
+}
+
+// Each way once, in the words of whoever looks into an alert, with the rules that do not see it.
+function unseenWays(ways) {
+  const list = isList(ways).filter(isPacked);
+  if (!list.length) return [];
+  return [make("h3", {}, "What is not seen ", make("span.many", {}, whole(list.length))), make("ul.rules.unseen", {}, list.map((one) => make("li", {}, foreign(one.way, "bdi", 300),
+    make("span.soft", {}, " ", foreign(isList(one.calls).map(asText).join(" or "), "code", 100)),
+    one.false_alarms === true ? [" ", make("span.note.n-worse", {}, "false alarms possible")] : null,
+    folded([several(isList(one.rules).length, "rule", "rules"), one.false_alarms === true && isList(one.fields).length ? [", wrong values in ", foreign(isList(one.fields).map(asText).join(", "), "code", 200)] : null],
+      make("ul.rules", {}, isList(one.rules).map((name) => make("li", {}, foreign(name, "bdi", 200))))))))];
+}
+
 function rulesLeft(coverage) {
   if (!isNumber(coverage.rules_total)) return null;
-  return whole(Math.max(0, coverage.rules_total - isList(coverage.blind).length - isList(coverage.half_blind).length)) + " of " + whole(coverage.rules_total);
+  return whole(Math.max(0, coverage.rules_total - isList(coverage.blind).length - isList(coverage.half_blind).length - isList(coverage.wrong_output).length)) + " of " + whole(coverage.rules_total);
 }
 
 function dimmedRules(title, says, items) {
   const rules = isList(items).filter(isPacked);
   if (!rules.length) return [];
   return [make("h3", {}, title, " ", make("span.many", {}, whole(rules.length))), hint(says), make("ul.rules", {}, rules.map((item) => make("li", {}, foreign(item.rule, "bdi", 200),
-    make("span.soft", {}, " lost ", isList(item.lost).length ? foreign(isList(item.lost).map(asText).join(", "), "code", 200) : DASH,
+    !isList(item.lost).length ? null : make("span.soft", {}, " lost ", foreign(isList(item.lost).map(asText).join(", "), "code", 200),
       isList(item.left).length ? [", keeps ", foreign(isList(item.left).map(asText).join(", "), "code", 200)] : null))))];
 }
 

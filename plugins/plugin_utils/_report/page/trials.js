@@ -117,6 +117,6 @@ function testDetails(test) {
   return folded(["More of ", foreign(test.name, "bdi", 60)], isThere(test.reason) ? put(make("p.lines"), test.reason, 2000, true) : null, pairs([
     ["Selected by", howChosen(test)], ["Observed for", duration(test.seconds)], ["Events", isNumber(test.events) ? whole(test.events) + ", " + whole(test.drops) + " lost" : null],
     ["Lost by category", lost.length ? foreign(lost.map(([name, number]) => name + " " + whole(number)).join(", "), "bdi", 400) : null],
-    ["Blind rules", rules(test.rules_blind)], ["Half blind rules", rules(test.rules_half_blind)], ["System calls", isList(test.selected).length ? nameList(test.selected) : null],
-  ]));
+    ["Blind rules", rules(test.rules_blind)], ["Half blind rules", rules(test.rules_half_blind)], ["Wrong output", rules(test.rules_wrong_output)], ["System calls", isList(test.selected).length ? nameList(test.selected) : null],
+  ]), ...unseenWays(test.unseen));
 }

@@ -62,8 +62,21 @@ def test_drops_that_are_no_worse_than_before(monkeypatch, tmp_path):
 
 def test_memory_near_its_limit_is_no_proof_and_page_cache_does_not_count(monkeypatch, tmp_path):
     unit = {"MemoryMax": "1000000", "MemoryCurrent": "990000", "ControlGroup": "/system.slice/falco.service"}
-    with pytest.raises(evidence.NoEvidence, match="uses 990000 bytes of memory of its MemoryMax of 1000000"):
+    with pytest.raises(evidence.NoEvidence, match="uses 990000 bytes of memory, and its limit is 1000000"):
         proven(monkeypatch, tmp_path, [(5, 0)], unit)
+    # MemoryLimit= of old units, MemoryHigh=, which ends nobody, and the limit of a slice.
+    for name, dead in (("MemoryLimit", True), ("MemoryHigh", False)):
+        old = {name: "1000000", "MemoryMax": "infinity", "MemoryCurrent": "990000"}
+        if dead:
+            with pytest.raises(evidence.NoEvidence, match="its limit is 1000000"):
+                proven(monkeypatch, tmp_path, [(5, 0)], old)
+        else:
+            assert proven(monkeypatch, tmp_path, [(5, 0)], old)["pid"] == 7
+    inside = tmp_path / "sys/fs/cgroup/small.slice"
+    inside.mkdir(parents=True)
+    (inside / "memory.max").write_text("1000000\n")
+    with pytest.raises(evidence.NoEvidence, match="its limit is 1000000"):
+        proven(monkeypatch, tmp_path, [(5, 0)], {"MemoryCurrent": "990000", "ControlGroup": "/small.slice/falco.service"})
     folder = tmp_path / "sys/fs/cgroup/system.slice/falco.service"
     folder.mkdir(parents=True)
     (folder / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")

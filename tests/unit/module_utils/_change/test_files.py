@@ -38,7 +38,7 @@ def swapped(place, links=False):
     """The entries of a change that was swapped. links: as a restart has them, with its stage folders; else without."""
     found = items(place)
     staged, folders = files.stage(found, str(place / "state"), "token")
-    old_links = files.link_old(found, staged) if links else {}
+    old_links = files.keep_old(found, str(place / "state"), "token") if links else {}
     entries = [item.entry(staged, old_links) for item in found]
     assert not files.swapped(entries)
     files.swap(entries)
@@ -116,14 +116,37 @@ def test_undoing_by_the_second_names_needs_no_room_and_brings_the_old_file_back(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write_staged", no_room)
-    gone = [entry for entry in entries if entry["path"].endswith("gone.yaml")]
-    assert files.restore([entry for entry in entries if entry not in gone], str(place / "state"), "token") == []
-    found = {name: text for name, text in content(place).items() if not name.startswith("state/")}
-    assert found == {name: text for name, text in before.items() if name != "etc/gone.yaml"}
+    assert files.restore(entries, str(place / "state"), "token") == []
+    assert {name: text for name, text in content(place).items() if not name.startswith("state/")} == before
     assert (place / "etc/falco.yaml").stat().st_ino == inode
-    # A file that was removed has no second name: it is written anew, and the answer says where that failed.
+
+
+def test_an_old_file_that_has_no_second_name_is_written_anew_and_the_answer_says_where_that_failed(place, monkeypatch):
+    """The journal of an earlier version has none for files that were removed."""
+    entries = swapped(place)
+
+    def no_room(name, *dummy):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_staged", no_room)
     with pytest.raises(Failed, match="gone.yaml can't be put back: No space left on device"):
-        files.restore(gone, str(place / "state"), "token")
+        files.restore(entries, str(place / "state"), "token")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_without_hard_links_the_second_name_is_a_copy(place, monkeypatch, links):
+    """links=False: for a hot reload, which a second name of the main file would keep from coming."""
+    def refused(*dummy):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(files.os, "link", refused)
+    found = items(place)
+    dummy, folders = files.stage(found, str(place / "state"), "token")
+    kept = files.keep_old(found, str(place / "state"), "token", links)
+    assert sorted(os.path.basename(path) for path in kept) == ["falco.yaml", "gone.yaml", "linked.yaml"]
+    copy = kept[str(place / "etc/falco.yaml")]
+    assert open(copy).read() == "old etc/falco.yaml" and stat.S_IMODE(os.stat(copy).st_mode) == 0o600
+    assert os.stat(place / "etc/falco.yaml").st_nlink == 1 and os.path.dirname(copy) in folders
 
 
 @pytest.mark.parametrize("links", [False, True])

@@ -49,14 +49,37 @@ def test_killed_while_the_previous_files_were_being_kept(half, work, tmp_path):
 @pytest.mark.parametrize("apply, told", [("restart", {"evidence": {"basis": "counters", "events": 7}}), ("quiet", {})])
 def test_killed_after_its_end(apply, told, work, tmp_path):
     work.entry["apply"] = apply
-    records.write_json(str(tmp_path / "record.json"), {"at": 101.0, "evidence": {"basis": "counters", "events": 7}})
+    records.write_json(str(tmp_path / "record.json"),
+                       {"at": 101.0, "token": "token-1", "evidence": {"basis": "counters", "events": 7}})
     assert transaction.killed(work) == {"changed": True, "failed": False, **told}
     assert (tmp_path / "record.json").exists()
 
 
 def test_an_earlier_change_is_not_taken_for_its_own(work, tmp_path):
-    records.write_json(str(tmp_path / "record.json"), {"at": 99.0, "evidence": {"basis": "counters", "events": 7}})
+    records.write_json(str(tmp_path / "record.json"),
+                       {"at": 101.0, "token": "token-0", "evidence": {"basis": "counters", "events": 7}})
     assert transaction.killed(work)["failed"]
+
+
+@pytest.mark.parametrize("end", [transaction.killed, lambda work: transaction.recover(work.state_dir)])
+def test_a_change_whose_record_is_written_is_finished_and_not_undone(end, work, tmp_path, monkeypatch):
+    """A proven Falco is not stopped because its worker died a moment before it had removed the journal."""
+    monkeypatch.setattr(transaction.Transaction, "undo", lambda *dummy: pytest.fail("undone"))
+    work.entry["kept"], work.entry["forget"] = str(tmp_path / "history/0001"), []
+    work.note("started")
+    records.write_json(str(tmp_path / "record.json"), {"token": "token-1", "evidence": {"basis": "counters", "events": 7}})
+    answer = end(work)
+    assert answer is None or answer["changed"]
+    assert not (tmp_path / "journal.json").exists() and not (tmp_path / ".falcotune-token-1").exists()
+    assert records.history(str(tmp_path)) == [1]
+
+
+def test_the_next_run_tells_of_a_change_that_its_timer_or_a_boot_has_undone(work, tmp_path):
+    work.note("stopped")
+    (tmp_path / "journal.json").rename(tmp_path / "undone.json")
+    assert records.unfinished(str(tmp_path)) == {"phase": "undone", "at": work.entry["at"]}
+    assert "an earlier change was broken off (phase stopped): its timer or the boot" in transaction.recover(str(tmp_path))
+    assert transaction.recover(str(tmp_path)) is None and records.unfinished(str(tmp_path)) is None
 
 
 def old_journal(folder, **more):

@@ -122,3 +122,53 @@ def test_it_settles_once_nothing_that_falco_watches_was_written_lately(monkeypat
     assert sum(slept) == pytest.approx(2.0, abs=0.01)
     unit_control.Unit("falco.service", "", ["/nonexistent"]).settle()
     assert sum(slept) == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize("streams, pending, dropin, hears", [
+    ({"StandardOutput": "null", "StandardError": "inherit"}, "no", True, False),  # the packages' units
+    ({"StandardOutput": "journal", "StandardError": "null"}, "no", True, False),
+    ({"StandardOutput": "journal", "StandardError": "inherit"}, "no", False, True),
+    ({"StandardOutput": "null", "StandardError": "journal"}, "no", False, True),
+    ({"StandardOutput": "null", "StandardError": "file:/var/log/falco.err"}, "no", False, False),  # somebody's own
+    ({"StandardOutput": "null", "StandardError": "inherit"}, "yes", False, False),  # an edit would become effective
+    ({}, "no", False, False),
+])
+def test_where_the_error_of_a_start_goes(monkeypatch, tmp_path, streams, pending, dropin, hears):
+    Systemd(monkeypatch, NeedDaemonReload=pending, **streams)
+    unit = unit_control.Unit("falco.service", str(tmp_path))
+    path = str(tmp_path / "run/systemd/system/falco.service.d/zz-falcotune-stderr.conf")
+    assert unit.listen() == (path if dropin else None) and unit.hears is hears
+
+
+def test_the_drop_in_for_standard_error_comes_and_goes(monkeypatch, tmp_path):
+    systemd = Systemd(monkeypatch)
+    unit = unit_control.Unit("falco.service", str(tmp_path))
+    unit.write_dropin()
+    path = tmp_path / "run/systemd/system/falco.service.d/zz-falcotune-stderr.conf"
+    assert "[Service]\nStandardError=journal\n" in path.read_text() and unit.hears
+    unit.drop_dropin()
+    unit.drop_dropin()
+    assert not path.parent.exists() and systemd.asked == [["systemctl", "daemon-reload"]] * 2
+    unit.write_dropin()
+    (path.parent / "theirs.conf").write_text("")
+    unit.drop_dropin()
+    assert [item.name for item in path.parent.iterdir()] == ["theirs.conf"]
+
+
+def test_systemd_that_does_not_read_it_is_not_believed(monkeypatch, tmp_path):
+    Systemd(monkeypatch).answer = (1, "", "")
+    unit = unit_control.Unit("falco.service", str(tmp_path))
+    unit.write_dropin()
+    assert not unit.hears
+
+
+@pytest.mark.parametrize("lines, said", [
+    ("Falco version: 0.44.1\nError: first\nstarted again\nError: can't open driver: no device\n", "Error: can't open driver: no device"),
+    ("Falco version: 0.44.1\n", None),
+    ("", None),
+])
+def test_what_falco_said_is_the_last_error_since_the_start(monkeypatch, unit, lines, said):
+    systemd = Systemd(monkeypatch)
+    systemd.answer = (0, lines, "")
+    assert unit.said(1764200000.7) == said
+    assert systemd.asked[0][-2:] == ["--since=@1764200000", "_SYSTEMD_UNIT=falco.service"]

@@ -40,6 +40,11 @@ b:
     ("a:\r\n  x: 1\r\nb: 2\r\n", [("a", 0, 2), ("b", 2, 3)]),
     ("url-of.it: x:y\n", [("url-of.it", 0, 1)]),
     ("a : 1\n", [("a", 0, 1)]),
+    ("\ufeff# note\na: 1\n", [("a", 1, 2)]),
+    ("\ufeffa: 1\nb: 2\n", [("a", 0, 1), ("b", 1, 2)]),
+    ("--- # note\na: 1\n", [("a", 1, 2)]),
+    ("a: 1\n...\n", [("a", 0, 1)]),
+    ("a: 1\n--- # end\n# note\n\n...\n", [("a", 0, 1)]),
     ("a: 1\n# caf\u00e9 \u2028 not: a line\nb: 2\n", [("a", 0, 1), ("b", 2, 3)]),
 ])
 def test_spans(text, spans):
@@ -51,6 +56,9 @@ def test_spans(text, spans):
     ("- a\n", "line 1: expected a top-level key"),
     ("a: 1\njust text\n", "line 2: expected a top-level key"),
     ("a: 1\n---\nb: 2\n", "line 2: more than one document"),
+    ("a: 1\n...\n# note\n---\nb: 2\n", "line 2: more than one document"),
+    ("---\n---\na: 1\n", "line 2: more than one document"),
+    ("---#a\nb: 1\n", "line 1: expected a top-level key"),
     ("? a\n: 1\n", "line 1: expected a top-level key"),
     ("a: 1\n!tag b: 2\n", "line 2: expected a top-level key"),
 ])
@@ -161,3 +169,15 @@ def test_upstreams_own_file_is_cut_as_yaml_reads_it(path):
     assert yaml.safe_load(result) == dict(yaml.safe_load(text), **{key: {"threshold": 0.5}})
     gone = yaml_text.block(text, key)
     assert len(result) == len(text) - len(gone) + len(key + ":\n  threshold: .5\n")
+
+
+@pytest.mark.parametrize("text, replaced", [
+    ("\ufeff# note\na: 1\n", "\ufeff# note\na: 2\n\nnew: 3\n"),
+    ("\ufeffa: 1\nb: 1\n", "\ufeffa: 2\nb: 1\n\nnew: 3\n"),
+    ("--- # note\na: 1\n", "--- # note\na: 2\n\nnew: 3\n"),
+    ("a: 1\n...\n", "a: 2\n\nnew: 3\n...\n"),
+    ("a: 1\n---\n# end\n", "a: 2\n\nnew: 3\n---\n# end\n"),
+])
+def test_marks_of_the_first_document_stay_and_new_blocks_belong_to_it(text, replaced):
+    """F15: Falco reads the first document."""
+    assert yaml_text.replace(text, {"a": "a: 2", "new": "new: 3"}) == replaced

@@ -107,11 +107,21 @@ def test_fetch_says_why_not(tmp_path, content, reason):
 
 
 def test_fetch_advises_become(monkeypatch):
-    def refuse(path, mode):
+    def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(host, "open", refuse, raising=False)
+    monkeypatch.setattr(host, "open_regular", refuse)
     assert host.fetch("/etc/falco/falco.yaml")["reason"] == "/etc/falco/falco.yaml can't be read: Permission denied; run with become"
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    """Opened as open() does it, a FIFO without a writer would hold the module for ever."""
+    fifo = tmp_path / "falco.yaml"
+    os.mkfifo(fifo)
+    assert host.read(str(fifo)) is None and host.read("/dev/zero") is None and host.read(str(tmp_path)) is None
+    assert host.fetch(str(fifo)) == {"path": str(fifo), "reason": "%s can't be read: it is a FIFO, not a regular file" % fifo}
+    with pytest.raises(host.NotRegular, match="it is a device"):
+        host.regular("/dev/zero")
 
 
 @pytest.mark.parametrize("text, number", [("5\n", 5), (" -1 ", -1), ("", None), (None, None), ("5 kB", None)])

@@ -41,6 +41,13 @@ def test_process(process):
     assert process.arguments() == ["/usr/bin/falco", "-o", "engine.kind=kmod", "-o", "a="]
     assert process.environment() == {"A": "1", "B": "x=y"}
     assert process.schedule() == (111, 55)
+    assert process.threads() == {"812": (100, 50), "813": (11, 5)}
+
+
+def test_the_busiest_thread():
+    assert processes.busiest({}) == (0, 0)
+    assert processes.busiest({"1": (5, 1), "2": (2, 9), "3": (7, 0)}) == (2, 9), "waiting is wanting, too"
+    assert processes.busiest({"1": (50, 10), "2": (20, 5)}, {"1": (50, 9)}) == (20, 5)
 
 
 @pytest.mark.parametrize("state", ["Z", "X"])

@@ -4,6 +4,7 @@
 """Which file is Falco's program, and what root does not run."""
 
 import os
+import struct
 import sys
 
 import pytest
@@ -135,3 +136,67 @@ def test_a_process_whose_executable_is_hidden_is_told_by_its_whole_words(process
 
 def test_and_not_by_a_name_alone(process):
     assert programs.of_process(process(["falco", "-A"])) == []
+
+
+def test_nor_one_behind_a_link_that_others_may_turn(tmp_path):
+    """It is run by its path: whoever may write to the link's directory decides what that is by then."""
+    (tmp_path / "safe").mkdir()
+    real = program(tmp_path / "safe")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open/falco").symlink_to(real)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/falco").symlink_to("../open/falco")
+    assert programs.refusal(str(tmp_path / "bin/falco")) is None
+    (tmp_path / "open").chmod(0o777)
+    assert "open (mode 0777) can be written by others" in programs.refusal(str(tmp_path / "bin/falco"))
+    assert programs.refusal(real) is None
+    (tmp_path / "turns").symlink_to("turns")
+    assert "symbolic links" in programs.refusal(str(tmp_path / "turns/falco")) or "Too many levels" in programs.refusal(
+        str(tmp_path / "turns/falco"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_nor_one_behind_a_link_of_somebody_else(tmp_path):
+    real = program(tmp_path)
+    (tmp_path / "falco-link").symlink_to(real)
+    os.lchown(str(tmp_path / "falco-link"), 12345, 12345)
+    assert "falco-link belongs to uid 12345: expected root" in programs.refusal(str(tmp_path / "falco-link"))
+
+
+def test_nor_one_that_an_acl_lets_others_write(tmp_path):
+    """The mask of an ACL is shown as the group's bits, and the group is root's."""
+    path = program(tmp_path, mode=0o755)
+    # user::rwx, user:12345:rw-, group::r-x, mask::rwx, other::r-x (include/uapi/linux/posix_acl_xattr.h)
+    entries = ((1, 7, 0xFFFFFFFF), (2, 6, 12345), (4, 5, 0xFFFFFFFF), (16, 7, 0xFFFFFFFF), (32, 5, 0xFFFFFFFF))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", acl)
+    except OSError:
+        pytest.skip("this file system has no ACLs")
+    assert "can be written by others" in programs.refusal(path)
+
+
+def test_nor_a_script_whose_interpreter_others_may_write(tmp_path):
+    (tmp_path / "lib").mkdir()
+    interpreter = program(tmp_path / "lib", "python3", mode=0o777)
+    refused = programs.refusal(program(tmp_path, data=b"#!" + interpreter.encode() + b"\n"))
+    assert "is a script, and" in refused and "python3 (mode 0777) can be written by others" in refused
+
+
+@pytest.mark.parametrize("name, value, kept", [
+    ("LD_PRELOAD", "/lib64/libresolv.so.2", True), ("LD_PRELOAD", "libresolv.so.2 {own}", True), ("LD_PRELOAD", "{open}", False),
+    ("LD_PRELOAD", "/lib64/x:{open}", False), ("LD_PRELOAD", "./x.so", False), ("LD_LIBRARY_PATH", "/opt/my libs:/usr/lib", True),
+    ("LD_LIBRARY_PATH", "/usr/lib:", False), ("LD_LIBRARY_PATH", "lib", False), ("LD_AUDIT", "{open}", False), ("LD_BIND_NOW", "1", True),
+])
+def test_the_loader_gets_no_library_that_others_may_change(tmp_path, name, value, kept):
+    own = program(tmp_path, "own.so")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    assert programs.only_roots(name, value.format(own=own, open=program(tmp_path / "shared", "open.so"))) is kept
+
+
+def test_of_a_unit_that_is_not_roots_root_gets_what_falco_needs(tmp_path):
+    """What its user may load as itself, a dry run of root's must not."""
+    unit = {"User": "falco", "Environment": "PYTHONPATH=/home/falco PATH=/home/falco/bin FALCO_X=1 HOST_ROOT=/ KIND=kmod"}
+    assert processes.start_environment(unit, None, ["kind: ${KIND}"]) == {"FALCO_X": "1", "HOST_ROOT": "/", "KIND": "kmod"}
+    assert "PATH" in processes.start_environment(dict(unit, User="root"), None)

@@ -99,6 +99,7 @@ def test_service():
         MemoryMax="infinity", PrivateTmp="yes", ProtectSystem="strict", ReadWritePaths="/a -/b", User=""))
     assert found == {
         "manager": "systemd", "unit": MODERN, "state": "active", "exec_start": ["/usr/bin/falco", "-o", "a=1"], "user": "root",
+        "group": "root",
         "limits": {"cpu_quota": 50, "cpu_weight": None, "nice": -5, "memory_max": None},
         "sandbox": {"private_tmp": True, "protect_system": "strict", "read_write_paths": ["/a", "-/b"]},
     }
@@ -165,3 +166,59 @@ def test_what_hangs_is_ended_with_its_children(tmp_path):
     code = "import subprocess, sys; subprocess.Popen(['sleep', '600']); sys.stdout.flush(); import time; time.sleep(600)"
     status, dummy, err = systemd.run([sys.executable, "-c", code], timeout=1, environment={})
     assert status is None and err.startswith("no answer after 1 s from:")
+
+
+def test_a_tool_whose_child_holds_the_pipe_is_left_behind(monkeypatch):
+    """systemctl starts agents that outlive it; nobody waits for those."""
+    monkeypatch.setattr(systemd, "KILLED", 0.2)
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '30']).pid, flush=True); time.sleep(30)"
+    status, out, err = systemd.run([sys.executable, "-c", code], timeout=2)
+    assert (status, out) == (None, "") and err.startswith("no answer after 2 s from:")
+    found = systemd.begin([sys.executable, "-c", code])
+    assert found.ended(2) == (None, "")
+    found.give_up()
+    assert found.process.poll() is not None
+
+
+@pytest.mark.parametrize("line, runs", [
+    ("ExecStart=/usr/bin/falco -c /etc/falco/falco.yaml", True),
+    ("ExecStart=-/opt/falco/bin/falco", True),
+    ('ExecStart="/opt/my falco/falco" -A', True),
+    ("ExecStart=/usr/bin/nice -n 5 /usr/bin/falco", True),
+    ("ExecStart=/usr/bin/falcoctl artifact follow", False),
+    ("ExecStart=/usr/bin/cat /etc/falco/falco.yaml", False),
+    ("#ExecStart=/usr/bin/falco", False),
+    ("ExecStop=/usr/bin/falco", False),
+])
+def test_a_unit_of_the_sites_own_is_known_by_what_it_starts(tmp_path, line, runs):
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/shop.service").write_text("[Service]\n%s\n" % line)
+    assert systemd.own_units(str(tmp_path)) == (["shop.service"] if runs else [])
+
+
+@pytest.mark.parametrize("cgroup, names", [
+    ("0::/system.slice/shop-falco.service\n", ["shop-falco.service"]),
+    ("12:cpu:/\n1:name=systemd:/site.slice/site-agents.slice/falco@web.service\n0::/\n", ["falco@web.service"]),
+    ("0::/system.slice/falco-kmod.service\n", []),  # one of the packages'
+    ("0::/user.slice/user-0.slice/session-3.scope\n", []),
+    ("0::/system.slice/docker-123.scope\n", []),
+])
+def test_a_unit_of_the_sites_own_is_known_by_its_process(tmp_path, cgroup, names):
+    for pid, comm in (("7", "falcoctl"), ("8", "falco")):
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "comm").write_text(comm + "\n")
+        (tmp_path / "proc" / pid / "cgroup").write_text(cgroup if pid == "8" else "0::/system.slice/falcoctl.service\n")
+    assert systemd.own_units(str(tmp_path)) == names
+
+
+@pytest.mark.parametrize("packages, asked, chosen", [
+    ([unit(MODERN)], None, "shop.service"),
+    ([unit(MODERN, active="active", pid="7")], None, MODERN),
+    ([unit(MODERN)], MODERN, MODERN),
+])
+def test_it_is_looked_for_where_no_unit_of_the_packages_runs(monkeypatch, packages, asked, chosen):
+    """F06: who starts the package's unit then gets two Falcos."""
+    shown = {**{item["Id"]: item for item in packages}, "shop.service": unit("shop.service", active="active", pid="8")}
+    monkeypatch.setattr(systemd, "show", lambda names: [shown[name] for name in names if name in shown])
+    monkeypatch.setattr(systemd, "own_units", lambda root: ["shop.service"])
+    assert systemd.find(asked)["Id"] == chosen

@@ -234,8 +234,8 @@ def test_a_perf_that_counts(root, monkeypatch):
     monkeypatch.setattr(syscall_counts.shutil, "which", lambda name, path=None: str(fake))
     (root / "sys/kernel/tracing/events/syscalls/sys_enter_openat2").mkdir()
     found = syscall_counts.measure(str(root), 0.5, ["perf"])
-    assert found == {"means": "perf", "seconds": 1.0, "counts": {"fstat": 5}, "reason": None,
-                     "notes": []}
+    assert found == {"means": "perf", "seconds": 1.0, "counts": {"fstat": 5}, "callers": {}, "reason": None,
+                     "notes": ["who made the calls is not known: perf counts for each CPU"]}
     assert (root / "said").read_text() == ("stat -a -A -x , -e {syscalls:sys_exit_openat2,syscalls:sys_enter_read,"
                                            "sched:sched_process_exit} --timeout 500\n")
 
@@ -253,6 +253,24 @@ def test_unknown_means(root):
 
 # -- the instance --------------------------------------------------------------------------------------------------------------
 
+BY_THREAD = """\
+# event histogram
+#
+# trigger info: hist:keys=id.syscall,common_pid:vals=hitcount:sort=hitcount:size=8192 if id >= 0 && id < 1024 [active]
+#
+
+{ id: sys_newfstat                  [  5], common_pid:       1234 } hitcount:          2
+{ id: sys_newfstat                  [  5], common_pid:       1235 } hitcount:          1
+{ id: sys_clock_gettime             [228], common_pid: 4194304 } hitcount:        300
+
+Totals:
+    Hits: 303
+    Entries: 3
+    Dropped: 12
+"""
+BOTH = BY_THREAD + "\n\n" + HIST
+
+
 class Paper(syscall_counts.Instance):
     """An instance that notes what is written, and counts nothing."""
 
@@ -265,7 +283,7 @@ class Paper(syscall_counts.Instance):
         self.written.append((name.split("/")[-2] if "/" in name else name, text))
 
     def histogram(self, what):
-        return HIST if what is syscall_counts.CALLS else "{ common_type: 316 } hitcount:          2\n"
+        return BOTH if what is syscall_counts.CALLS else "{ common_type: 316 } hitcount:          2\n"
 
 
 @pytest.fixture
@@ -288,18 +306,46 @@ def by_histogram(root, seconds=0.0):
 
 
 def test_histograms_are_made_at_rest_and_read_at_rest(root, paper):
-    counts, seconds, notes = by_histogram(root)
-    assert counts["sched_process_exit"] == 2 and counts["fstat"] == 3 and notes == [] and 0 <= seconds < 5
+    counts, who, seconds, notes = by_histogram(root)
+    assert counts["sched_process_exit"] == 2 and counts["fstat"] == 3 and 0 <= seconds < 5
+    assert who == {} and len(notes) == 1 and notes[0].startswith("who made the calls is not known: the namespace of processes is unknown")
     calls = [text for name, text in paper.written if name == "sys_enter"]
-    assert calls == ["hist:keys=id.syscall:size=1024:%s if id >= 0 && id < 1024" % action for action in ("pause", "cont", "pause")]
+    kinds = {"": "hist:keys=id.syscall:size=1024:%s if id >= 0 && id < 1024",
+             "t": "hist:keys=id.syscall,common_pid:size=8192:%s if id >= 0 && id < 1024"}
+    # The calls are counted for as long as the threads, or shorter.
+    assert calls == [kinds[kind] % action for kind, action in (
+        ("t", "pause"), ("", "pause"), ("t", "cont"), ("", "cont"), ("", "pause"), ("t", "pause"))]
     assert paper.written[0] == ("buffer_size_kb", "4")
     assert os.listdir(root / "sys/kernel/tracing/instances") == []
 
 
 def test_exits_can_be_done_without(root, paper, monkeypatch):
     monkeypatch.setattr(paper, "refuse", ("events/sched/sched_process_exit/trigger",))
-    counts, dummy, notes = by_histogram(root)
+    counts, dummy, dummy, notes = by_histogram(root)
     assert "sched_process_exit" not in counts and counts["fstat"] == 3 and notes[0].startswith("exits are not counted")
+
+
+def test_a_kernel_that_counts_no_threads_counts_the_calls(root, paper, monkeypatch):
+    write = paper.write
+
+    def refuse(self, name, text):
+        if "common_pid" in text:
+            raise OSError(22, "Invalid argument", name)
+        write(self, name, text)
+
+    monkeypatch.setattr(paper, "write", refuse)
+    counts, who, dummy, notes = by_histogram(root)
+    assert counts["fstat"] == 3 and who == {} and notes == [
+        "who made the calls is not known: events/raw_syscalls/sys_enter/trigger: Invalid argument"]
+
+
+@pytest.mark.parametrize("order", [(BY_THREAD, HIST), (HIST, BY_THREAD)])
+def test_what_is_counted_for_threads_is_told_from_what_is_counted_for_calls(order):
+    notes = []
+    calls, by_thread = syscall_counts.parted("\n\n".join(order))
+    assert syscall_counts.histogram(calls, notes) == syscall_counts.histogram(HIST, []) and notes == []
+    assert "common_pid: 4194304" in by_thread and "common_pid" not in calls
+    assert syscall_counts.parted(HIST)[1] == "" == syscall_counts.parted("")[0]
 
 
 def test_a_kernel_that_refuses_the_trigger_is_left_as_it_was(root, paper, monkeypatch):

@@ -4,11 +4,16 @@
 """Which two snapshots make a pair, and which source it is taken from."""
 
 import http.server
+import itertools
 import json
+import os
+import socket
 import threading
+import time
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import processes
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import prometheus, snapshots
 from ansible_collections.falcotune.fleet.tests.unit.falco_output import (
     RELOAD, START, alert_line, line, lines, minutes, pair_of, text_line, written)
 
@@ -164,6 +169,43 @@ def test_two_scrapes(monkeypatch):
         found = snapshots.gather({"prometheus": {"url": served.url, "seconds": 0.3, "scrape_ok": True}})
     assert found["last"]["scap.n_evts"] - found["first"]["scap.n_evts"] == 200 and found["source"] == "prometheus"
     assert found["seconds"] >= 0.3 and found["bytes_read"] == len(_body(100)) + len(_body(300, 4))
+
+
+def test_whoever_drips_is_not_waited_for():
+    """The time-out of a socket begins anew with each byte: a listener could hold an audit for hours."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip():
+        connection, _address = listener.accept()
+        with connection:
+            try:
+                for byte in itertools.chain(b"HTTP/1.1 200 OK\r\n", itertools.cycle(b"X-Drip: 1\r\n")):
+                    connection.send(bytes((byte,)))
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    text, reason = prometheus.scrape("http://127.0.0.1:%d/metrics" % listener.getsockname()[1], 1000, 0.5)
+    listener.close()
+    thread.join(10)
+    assert text is None and "no whole answer within 0.5 s" in reason and not thread.is_alive()
+
+
+def test_a_foreign_listener_is_not_asked():
+    """Its port is free while Falco is down, and anybody may open it."""
+    ours, others = processes.Process("", os.getpid()), processes.Process("", 1)
+    with Served((200, _body(100))) as served:
+        assert not prometheus.foreign(ours, served.url)
+        if os.geteuid() == 0:
+            assert prometheus.foreign(others, served.url)
+            source = {"url": served.url, "seconds": 0.1, "scrape_ok": True, "foreign": lambda: prometheus.foreign(others, served.url)}
+            found = snapshots.gather({"prometheus": source})
+            assert "another process than Falco listens at %s" % served.url in found["reason"] and served.asked == []
+        with socket.create_server(("127.0.0.2", served.server.server_port)):
+            assert not prometheus.foreign(ours, served.url)
+    assert not prometheus.foreign(others, served.url)  # nobody listens there
 
 
 @pytest.mark.parametrize("answers,word", [

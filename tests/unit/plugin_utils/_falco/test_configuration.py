@@ -6,6 +6,8 @@ import pytest
 import yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration, releases
 from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, MAIN
+from hypothesis import given
+from hypothesis import strategies as st
 
 MODERN = releases.release_for("0.44.1")
 OLD = releases.release_for("0.38.2")
@@ -317,3 +319,14 @@ def test_the_values_of_all_files_of_a_host_are_bounded(text, monkeypatch):
     for number in (4, 5):
         del files["/etc/falco/config.d/%02d.yaml" % number]
     assert set(configuration.merge("/etc/falco/falco.yaml", files, [], {}, release)["raw"]) == {"config_files", "a0", "a1", "a2", "a3"}
+
+
+WORDS = ["null", "NULL", "Null", "nULL", "true", "False", "yes", "No", "on", "y", "n", "0x1f", "0o17", "017", "1e3", "1.5", "1_000", "5.",
+         "inf", ".inf", "1.2.3", "a...", "2026.11", "_"]
+
+
+@given(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_./]{0,8}", fullmatch=True) | st.sampled_from(WORDS))
+def test_an_option_of_one_word_is_typed_as_a_file_would_be(word):
+    made = {}
+    configuration.set_option(made, "engine.kind=" + word)
+    assert made == {"engine": {"kind": configuration.load("x: " + word, "file")[0]["x"]}}

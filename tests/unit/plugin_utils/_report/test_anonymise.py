@@ -45,12 +45,13 @@ def texts_of(value):
 
 EMPTY = {"name": "", "status": "ok", "window": {"kernel": {}, "since_start": {}}, "verdict": {"cost": {}}, "buffers": {},
          "plan": {"changes": [{}]}, "drift": [{}], "change": {"before": {}}, "previous": {},
-         "syscalls": {"coverage": {"blind": [{}]}, "frontier": [{}]}, "trial": {"tests": [{}]}}
+         "syscalls": {"coverage": {"blind": [{}], "unseen": [{}]}, "frontier": [{}]}, "trial": {"tests": [{"unseen": [{}]}]},
+         "sight": {"basis": "rules"}}
 # What may be in any bundle: our own words, and what stands in for others.
 OURS = set(texts_of(json.loads(json_csv.to_json(assembled(EMPTY)))))
 OURS |= {*shape.STATES, *shape.STATUSES, *shape.BOTTLENECKS, *shape.NEXT_STEPS, *shape.TIERS,
          *shape.DRIFTS, *models.RULES, *shape.BASES, *shape.TRIALS, *shape.MODES, *shape.TESTS}
-OURS |= {*anonymise.ENGINES, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.BASES, *anonymise.CATEGORIES, *anonymise.MEMORIES,
+OURS |= {*anonymise.ENGINES, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.windows.BASES, *anonymise.CATEGORIES, *anonymise.MEMORIES,
          *anonymise.EVIDENCE, *anonymise.PROOFS, *anonymise.PROPERTIES, *anonymise.SAID, *anonymise._WORDS, *anonymise._PARTS,
          *anonymise.TESTS, *anonymise.EVENTS, *("!" + name for name in anonymise.EVENTS),
          "source", "buffers", "bytes_each", "count", anonymise.EPOCH, "n_threads", *anonymise.windows.USERSPACE}
@@ -151,6 +152,9 @@ def test_nothing_of_the_other_hosts_is_in_a_bundle():
     assert not [host["name"] for host in MODEL["hosts"] if host["name"] in found]
 
 
+WAYS = [{"way": "acme", "calls": ["acme"], "fields": ["acme"], "false_alarms": True, "rules": ["acme"]}]
+
+
 @pytest.mark.parametrize("host", [
     {"name": "web-01.corp.example"}, {"reason": "ssh: connect to host web-01.corp.example port 22"}, {"unit": "acme-falco.service"},
     {"kernel": "6.1.0-acmecorp"}, {"release": "0.44.1-acme"}, {"driver": "acme"},
@@ -165,11 +169,13 @@ def test_nothing_of_the_other_hosts_is_in_a_bundle():
     {"verdict": {"state": "dropping", "advice": "acme", "reasons": ["acme"]}},
     {"snapshot": {"falco.version": "acme"}},
     {"syscalls": {"custom_set": ["!acme"], "selected": ["acme"], "added": ["acme"], "removed": ["acme"], "warnings": ["acme"],
-                  "coverage": {"blind": [{"rule": "acme", "lost": ["acme"], "left": ["acme"]}], "half_blind": [{"rule": "acme"}]},
+                  "coverage": {"blind": [{"rule": "acme", "lost": ["acme"], "left": ["acme"]}], "half_blind": [{"rule": "acme"}],
+                               "wrong_output": [{"rule": "acme"}], "unseen": WAYS},
                   "frontier": [{"exclude": ["acme"], "lost": ["acme"]}]}},
     {"trial": {"reason": "acme", "largest": "acme", "began": 1795000000, "ended": 1795000001, "tests": [
         {"name": "acme", "reason": "acme", "custom_set": ["acme"], "selected": ["acme"], "drops_by_category": {"acme": 1},
-         "rules_blind": ["acme"], "rules_half_blind": ["acme"]}]}},
+         "rules_blind": ["acme"], "rules_half_blind": ["acme"], "rules_wrong_output": ["acme"], "unseen": WAYS}]}},
+    {"sight": {"basis": "rules", "reason": "acme", "blind": ["acme"], "half_blind": ["acme"], "wrong_output": ["acme"], "unseen": WAYS}},
 ])
 def test_no_part_of_a_host_is_forgotten(host):
     found = json.dumps(anonymise.bundle(assembled(dict({"name": "acme", "status": "ok"}, **host))))

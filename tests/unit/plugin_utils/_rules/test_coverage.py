@@ -133,7 +133,7 @@ def item(text, selected, output="o", kind="half_blind"):
 
 
 def ways(text, selected, **keys):
-    found = item(text, selected, **keys)
+    found = item(text, selected, **keys) or item(text, selected, kind="blind")
     return {call: way["way"] for way in found["ways"] for call in way["calls"]} if found else {}
 
 
@@ -183,6 +183,34 @@ def test_a_field_of_the_output_alone_is_a_lesser_loss():
     assert [way["calls"] for way in found["ways"]] == [["setreuid"]] and not found["ways"][0]["false_alarms"]
 
 
+CONNECTED = "evt.type in (dup, dup2, dup3) and fd.type in (ipv4, ipv6)"
+MADE = ("accept", "accept4", "bind", "connect", "socket", "sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg")
+
+
+@pytest.mark.parametrize("text", [
+    CONNECTED, CONNECTED + " and not user.name = root", "evt.type = execve and proc.stdin.type = ipv4",
+    "evt.type = read and (fd.directory = /etc/shadow or fd.filename = x)", "evt.type = dup and not (proc.name = x or not fd.type = ipv4)"])
+def test_a_rule_none_of_whose_descriptors_is_made_by_a_selected_call_is_blind_although_its_events_come(text):
+    events = {"read", "dup", "dup2", "dup3", "execve"}
+    copies = {"fcntl", "clone", "clone3", "execve", "execveat", "close", "pidfd_getfd", "setreuid", "recvmmsg"} - set(MADE)
+    found = item(text, sorted(events | copies), kind="blind")
+    assert found and found["lost"] == [] and found["left"] and found["ways"]
+    assert coverage.lines({"blind": [found]})[0] == "blind: r"
+    # One of the ways that make it is enough for half of the sight.
+    for one in ("accept", "openat"):
+        half = item(text, sorted(events | copies | {one}))
+        assert (half is not None) == (("/etc/shadow" in text) == (one == "openat"))
+
+
+@pytest.mark.parametrize("text", [
+    "evt.type = dup and (fd.type = ipv4 or proc.name = x)", "evt.type = dup and not fd.type = ipv4", "evt.type = dup and fd.type != ipv4",
+    "evt.type = dup and fd.num = 3", "evt.type in (dup, openat) and fd.name = /x", "evt.type = connect and fd.sip = 1.2.3.4",
+    "evt.type = dup and fd.ino > 3 or evt.type = dup and proc.name = x", "evt.type = dup and fd.type = bpf",
+    "evt.type in (dup, container) and fd.type = ipv4"])
+def test_a_rule_that_can_fire_without_a_known_descriptor_is_not_blind(text):
+    assert item(text, ["dup", "openat", "connect"], kind="blind") is None
+
+
 def test_only_kinds_that_the_condition_allows_are_needed():
     text = "evt.type in (dup, dup2, dup3) and fd.type in (ipv4, ipv6)"
     assert {"connect", "accept", "accept4", "socket", "fcntl", "recvmsg"} - set(ways(text, ["dup", "dup2", "dup3"])) == {"connect"}
@@ -219,6 +247,15 @@ def test_before_0_39_setreuid_was_not_followed_so_that_nothing_is_lost_without_i
 def test_more_lost_counts_ways():
     whole, half = (coverage.coverage(resolve(SHADOW), repaired(SHADOW, *more), "0.44.1") for more in (("fcntl",), ()))
     assert coverage.more_lost(whole, half) == [SHADOW] and coverage.more_lost(half, whole) == []
+
+
+def test_each_way_is_told_once_with_the_rules_that_do_not_see_it():
+    found = coverage.coverage(resolve(SHADOW, "evt.type = openat and not fd.directory in (/etc)"), ["open", "openat", "openat2"], "0.44.1")
+    ways_ = {way["way"]: way for way in coverage.unseen(found)}
+    handle = next(way for way in ways_.values() if way["calls"] == ["fcntl"])
+    assert len(handle["rules"]) == 2 and handle["false_alarms"] and handle["fields"] == ["fd.directory"]
+    assert [len(way["rules"]) for way in ways_.values()] == sorted((len(way["rules"]) for way in ways_.values()), reverse=True)
+    assert coverage.unseen({}) == []
 
 
 fields = st.sampled_from("fd.name fd.type fd.sip fd.directory user.name group.gid proc.cwd proc.stdin.type proc.fdlimit fs.path.name "

@@ -84,6 +84,7 @@ def test_which_rules_a_set_would_blind():
     assert problem is None
     found = entry(0, answered(0), rules=rules)
     assert (found["rules_total"], found["rules_blind"], found["rules_half_blind"]) == (3, ["Read"], ["Both"])
+    assert all(set(way["rules"]) <= {"Read", "Both", *found["rules_wrong_output"]} for way in found["unseen"])
     assert outcomes.production_rules(None, host.facts(), NEWEST)[1] and outcomes.production_rules("{", host.facts(), NEWEST)[1]
 
 

@@ -87,7 +87,7 @@ def test_an_unreadable_file_matters_only_where_falco_loads_it(path, loaded):
 def test_a_text_that_inflates_without_end_is_refused():
     message = Host().message()
     message["config_sources"]["files"][0]["data"] = packed("a" * (assembly.MAX_TEXT + 2))
-    assert "the host sent more than a configuration file may hold" in assembly.assemble(message)["config"]["reason"]
+    assert "the host sent more than 1048576 bytes; expected a configuration file" in assembly.assemble(message)["config"]["reason"]
 
 
 @pytest.mark.parametrize("version, reason", [
@@ -220,11 +220,12 @@ def test_what_was_not_asked_for_is_null():
 
 
 def test_rules_and_selection_by_falcos_own_words():
-    found = asked(profile={"means": "tracefs", "seconds": 5.0, "counts": {"openat": 1}, "reason": None, "notes": [], "more": 1})
+    found = asked(profile={"means": "tracefs", "seconds": 5.0, "counts": {"openat": 1}, "callers": {}, "reason": None, "notes": [],
+                           "more": 1})
     assert found["reason"] is None and found["selected"] == ["close", "open", "openat", "procexit"]
     assert [(rule["name"], rule["enabled"], rule["kernel"]) for rule in found["rules"]] == [
         ("files", True, ["open", "openat"]), ("off", False, ["ptrace"])]
-    assert found["profile"] == {"means": "tracefs", "seconds": 5.0, "counts": {"openat": 1}, "reason": None, "notes": []}
+    assert found["profile"] == {"means": "tracefs", "seconds": 5.0, "counts": {"openat": 1}, "callers": {}, "reason": None, "notes": []}
 
 
 @pytest.mark.parametrize("changes, reason", [

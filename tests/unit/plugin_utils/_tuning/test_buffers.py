@@ -118,11 +118,6 @@ def test_budget(memory, given, size, bound):
     assert found["bytes"] == size and bound in found["bound"]
 
 
-@pytest.mark.parametrize("size, text", [(0, "0 B"), (1023, "1023 B"), (8 * MIB, "8 MiB"), (1536 * MIB, "1.5 GiB"), (2048, "2 KiB")])
-def test_human(size, text):
-    assert buffers.human(size) == text
-
-
 def test_where_the_budget_binds_the_next_smaller_preset_is_taken_and_said():
     # 64 CPUs, class 7 with 6 CPUs: 11 rings, 12 while loading = 768 MiB; 400 MiB hold presets up to 6.
     chosen = choose(online=64, memory={"total": 20000 * MIB})

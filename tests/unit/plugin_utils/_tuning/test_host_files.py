@@ -10,7 +10,7 @@ UNIT = "falco-modern-bpf.service"
 
 
 def test_rotation():
-    found = host_files.wanted({"path": "/var/log/falco/metrics.jsonl", "size": "20M", "count": 3}, {}, UNIT, None)
+    found = host_files.wanted({"path": "/var/log/falco/metrics.jsonl", "size": "20M", "count": 3, "owner": None}, {}, UNIT, None)
     assert [(item["path"], item["mode"]) for item in found] == [("/etc/logrotate.d/falcotune", "0644")]
     assert found[0]["content"] == (
         "# Written by falcotune.fleet. Falco keeps its metrics file open and does not rotate it, hence copytruncate.\n"
@@ -48,3 +48,10 @@ def test_a_plan_carries_its_files(given, paths):
     found = planner.make(Host().facts(), given)["host_files"]
     assert [item["path"] for item in found] == paths
     assert all(item["why"] for item in found)
+
+
+@pytest.mark.parametrize("user, line", [("root", ""), ("falco", "    su falco falco\n")])
+def test_logrotate_becomes_the_user_whose_directory_it_is(user, line):
+    made = planner.make(Host(user=user).facts(), {})
+    content = next(item["content"] for item in made["host_files"] if item["path"] == host_files.ROTATION_PATH)
+    assert content.split("{\n")[1].startswith(line + "    size ")

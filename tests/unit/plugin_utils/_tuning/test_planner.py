@@ -305,7 +305,7 @@ def test_trap_11_metrics_go_where_the_host_can_see_them(host, path, why):
 
 def test_trap_11_a_file_of_ours_is_rotated_and_that_of_somebody_else_is_not():
     rotate = plan(Host(), metrics_rotate_size="5M", metrics_rotate_count=9)["rotate"]
-    assert rotate == {"path": "/var/log/falco/metrics.jsonl", "size": "5M", "count": 9}
+    assert rotate == {"path": "/var/log/falco/metrics.jsonl", "size": "5M", "count": 9, "owner": None}
     assert plan(metrics_host(output_file="/srv/falco.jsonl"))["rotate"] is None
 
 
@@ -551,3 +551,14 @@ def test_a_release_that_counts_nothing_beside_plugins_is_not_asked_for_counters(
     made = plan(Host(version=version, pair=pair))
     assert (made["metrics_file"] is not None) is proven
     assert any("proven by its process only" in text for text in made["warnings"]) is not proven
+
+
+def test_f15_comments_that_go_and_what_an_upgrade_finds_are_said_beforehand():
+    text = "engine:\n  kind: modern_ebpf\n  # house rule\nmetrics:\n  enabled: false\n# about rules\nrules_files: []  # none\n"
+    facts = Host(version="0.37.1", cpus=32, files={MAIN: text}, folders=()).facts()
+    assert facts["config"]["commented"] == ["engine", "rules_files"]
+    made = planner.make(facts, {})
+    assert made["layout"] == "full" and "engine" in made["settings"] and "metrics" in made["settings"]
+    told = "the comments inside these blocks of %s go, because the blocks are written anew: engine. A rollback brings them back" % MAIN
+    assert told in made["warnings"], made["warnings"]
+    assert any(".dpkg-dist, .rpmnew" in text for text in made["warnings"])

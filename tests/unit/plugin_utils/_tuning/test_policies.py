@@ -62,6 +62,8 @@ WRONG = {
     "syscalls": [("lean", "one of keep, lossless, exclude"), (True, "one of keep")],
     "base_syscalls": [([], "a mapping with any of custom_set"), ({"custom": []}, "a mapping with any of"),
                       ({"repair": "perhaps"}, "a mapping with any of"), ({"custom_set": [1]}, "a mapping with any of")],
+    "restore_rules": [("maybe", "true or false"), (None, "true or false")],
+    "excludable_syscalls": [(7, "a list of names"), ([""], "a list of names")],
     "required_syscalls": [(7, "a list of names"), ([""], "a list of names"), ([["open"]], "a list of names")],
     "protected_rules": [({"a": 1}, "a list of names")],
     "protected_tags": [([None], "a list of names")],

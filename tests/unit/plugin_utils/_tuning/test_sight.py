@@ -39,13 +39,16 @@ def record(*attempts):
 
 def test_a_selection_that_is_not_narrowed_takes_nothing():
     assert sight.in_force(facts()) == {"basis": "default", "reason": None, "rules_total": None, "blind": [], "half_blind": [],
-                                       "wrong_output": []}
+                                       "wrong_output": [], "unseen": []}
 
 
 def test_by_the_hosts_rules_whoever_configured_it():
     found = sight.in_force(facts(known("!ptrace"), options=REPAIR))
     assert found["basis"] == "rules" and found["rules_total"] == 3
     assert (found["blind"], found["half_blind"], found["wrong_output"]) == (["debuggers"], ["shadow"], ["programs"])
+    (handle,) = [way for way in found["unseen"] if way["calls"] == ["fcntl"]]
+    assert handle["rules"] == ["shadow"] and "grep -r, find, rm -r" in handle["way"] and not handle["false_alarms"]
+    assert found["unseen"][0]["rules"] and any(way["rules"] == ["programs"] and way["calls"] == ["setreuid"] for way in found["unseen"])
 
 
 def test_by_the_record_of_the_last_tune_for_this_very_selection_and_release():

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 PROFILE = {"means": "tracefs", "seconds": 2.0, "reason": None, "notes": ["one"], "counts": {
     "openat": 2000, "pread64": 10, "accept4": 6, "accept": 4, "sched_process_exit": 8, "umount2": 2, "getppid": 20, "sendfile": 2,
-    "sendfile64": 4, "syscall_600": 12, "listns": 2}}
+    "sendfile64": 4, "syscall_600": 12, "listns": 2},
+    "callers": {"openat": {"uids": [[33, 1500], [0, 300]], "cgroups": [["/system.slice/a\n.service", 1800]], "unknown": 200},
+                "listns": {"uids": [[0, 2]], "cgroups": [["/", 2]], "unknown": 0}, "pread64": {"uids": "x", "unknown": -1}}}
 
 
 def test_rates_by_the_names_that_rules_use():
@@ -25,7 +27,10 @@ def test_rates_by_the_names_that_rules_use():
         "means": "tracefs", "seconds": 2.0, "reason": None, "notes": ["one"],
         "per_second": {"openat": 1000.0, "pread": 5.0, "accept4": 3.0, "accept": 2.0, "procexit": 4.0, "umount2": 1.0, "getppid": 10.0,
                        "sendfile": 3.0, "listns": 1.0},
-        "unwatchable": {"syscall_600": 6.0}, "total_per_second": 1035.0}
+        "unwatchable": {"syscall_600": 6.0}, "total_per_second": 1035.0,
+        "callers": {"openat": {"uids": {"33": 750.0, "0": 150.0}, "cgroups": {"/system.slice/a .service": 900.0}, "unknown": 100.0},
+                    "listns": {"uids": {"0": 1.0}, "cgroups": {"/": 1.0}, "unknown": 0.0},
+                    "pread": {"uids": {}, "cgroups": {}, "unknown": None}}}
     assert list(found["per_second"]) == sorted(found["per_second"])
 
 
@@ -54,7 +59,7 @@ def test_the_rate_of_a_selection_is_a_sum_over_its_names():
 def test_why_there_is_none():
     found = syscall_profile.read({"means": None, "seconds": None, "counts": {}, "reason": "tracefs: no", "notes": []})
     assert found == {"means": None, "seconds": None, "reason": "tracefs: no", "notes": [], "per_second": {}, "unwatchable": {},
-                     "total_per_second": None}
+                     "callers": {}, "total_per_second": None}
 
 
 @pytest.mark.parametrize("profile", [

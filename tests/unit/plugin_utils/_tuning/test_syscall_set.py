@@ -247,6 +247,19 @@ def test_an_exclusion_takes_state_only_with_the_policys_word_and_names_the_ways(
     assert left_out <= named | {name for item in made["coverage"]["half_blind"] for name in item["lost"]}
 
 
+def test_what_only_an_output_reads_is_excluded_before_what_a_condition_reads():
+    def rule(name, condition, output):
+        return {"rule": name, "desc": "d", "priority": "notice", "condition": condition, "output": output}
+
+    found = ruleset.resolve([("f", json.dumps([rule("prints", "evt.type = ptrace", "%user.name"),
+                                              rule("reads", "evt.type = ptrace and group.name = x", "o")]))], "0.44.1")["rules"]
+    counted = {"counts": {"setreuid": 500, "setregid": 500, "ptrace": 10}, "seconds": 1}
+    made = syscall_set.choose(found, "0.44.1", policies.complete({"syscalls": "exclude", "protected_priority": "none"}), profile=counted,
+                              target=600)
+    assert "setreuid" not in made["selected"] and "setregid" in made["selected"]
+    assert [item["rule"] for item in made["coverage"]["wrong_output"]] == ["prints"] and made["coverage"]["half_blind"] == []
+
+
 def test_fields_that_are_not_known_keep_every_call_and_are_named():
     made = choose(resolve(rule("new", "openat", reads="krsi.thing=x")))
     assert NAMES.state - NAMES.kernel_of(made["selected"]) <= NAMES.kernel_of(

@@ -146,7 +146,7 @@ def test_an_old_process_is_judged_by_the_look_and_not_by_its_life():
 
 def test_without_cpu_time_no_bottleneck_is_claimed():
     found = host(drops=8000).facts()
-    found["falco"]["cpu"] = dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "look"), None)
+    found["falco"]["cpu"].update(dict.fromkeys(("on", "waiting", "throttled", "seconds", "total", "look"), None))
     found["falco"]["cpu"]["reason"] = "schedstat can't be read"
     found["metrics"]["falco_cpu_percent"] = None
     result = verdicts.judge(found, policies.complete({}))

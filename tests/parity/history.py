@@ -1,23 +1,15 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cut the recorded matrix of state dependencies into tests/unit/fixtures/state/matrix.json.
+"""What a scenario did to come by the values that its marked event reads, followed through an `strace -f` of it.
 
-    python tests/tools/state_fixture.py RECORDINGS/state-dependencies TRACES
-
-TRACES/SCENARIO.strace: `strace -f` of each scenario. What a scenario did to come by the values that its marked event reads is
-followed through the trace, as the kernel has it and without any look at what Falco said: the history of the descriptor, of the
-directory handle, of the working directory, of the standard input and of the process, each as the set of system calls in it.
+As the kernel has it and without any look at what Falco said: the history of the descriptor, of the directory handle, of the working
+directory, of the standard input and of the process, each as the set of system calls in it.
 """
 
-import csv
-import json
 import re
-import sys
 from collections import defaultdict
-from pathlib import Path
 
-TARGET = Path(__file__).resolve().parents[1] / "unit" / "fixtures" / "state" / "matrix.json"
 LINE = re.compile(r"(\d+) +([a-z0-9_]+)\((.*)\) += (-?\d+|\?)(.*)$")
 UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)$")
@@ -183,39 +175,3 @@ class Trace:
             self.ways["stdio"] |= process.fds.get(0, set())
         for name, calls in process.facts.items():
             self.ways[name] |= calls
-
-
-def ways(scenario, folder):
-    """{subject: calls in the history of what the marked event reads}"""
-    trace = Trace(scenario)
-    trace.play((folder / (scenario["id"] + ".strace")).read_text(errors="replace"))
-    return {name: sorted(calls) for name, calls in sorted(trace.ways.items()) if calls}
-
-
-def main():
-    recorded, traces = Path(sys.argv[1]), Path(sys.argv[2])
-    scenarios = json.loads((recorded / "scenarios" / "scenarios.json").read_text())
-    cells = {}
-    for row in csv.DictReader((recorded / "matrix.csv").open()):
-        if row["mode"] in ("default minus one", "repair"):
-            key = (row["mode"], row["group"], row["call_removed_or_custom_set"], int(row["selected"]))
-            cells.setdefault(key, {})
-            if row["verdict"] != "same":
-                cells[key][row["scenario"]] = row["verdict"]
-    found = {
-        one["id"]: {"group": one["obs"], "mechanism": one["mech"], "condition": one["cond"], "fields": one["fields"],
-                    "expect": one["expect"], "history": ways(one, traces)}
-        for one in scenarios
-    }
-    made = ['{"scenarios": {', ",\n".join("  %s: %s" % (json.dumps(name), json.dumps(one)) for name, one in found.items()),
-            '}, "configurations": [']
-    made.append(",\n".join(
-        "  " + json.dumps({"mode": mode, "group": group, "removed": removed, "selected": selected, "not_same": verdicts})
-        for (mode, group, removed, selected), verdicts in sorted(cells.items())))
-    TARGET.write_text("\n".join(made + ["]}"]) + "\n")
-    print(TARGET, len(found), "scenarios", len(cells), "configurations")
-    print("without a history:", [name for name, one in found.items() if not one["history"]])
-
-
-if __name__ == "__main__":
-    main()
