@@ -24,9 +24,9 @@ def documentation(module):
     return yaml.safe_load(re.search(r'DOCUMENTATION = r"""(.*?)"""', text, re.S).group(1))
 
 
-# The hosts' module takes the question for rules, the report's module everything else.
+# The hosts' module takes the question for what rules cost, the report's module everything else.
 DOCUMENTATION = documentation("falco_report")
-DOCUMENTATION["options"]["rules"] = documentation("falco_facts")["options"]["rules"]
+DOCUMENTATION["options"]["rule_costs"] = documentation("falco_facts")["options"]["rules"]
 
 
 @pytest.mark.parametrize("entry", ["main", "report"])
