@@ -11,7 +11,7 @@ BUILD := $(ROOT)/build
 COLLECTIONS := $(BUILD)/collections
 JOBS ?= 2
 PYTEST_ARGS ?=
-STAGES := lint unit browser conformance parity integration molecule
+STAGES := lint unit faults browser conformance parity integration molecule
 
 # The first of these that runs and that the locked ansible-core supports on a controller.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/python3; do \
@@ -74,6 +74,10 @@ lint: setup ## ruff, mypy, ansible-lint with yamllint, documentation, changelog,
 unit: setup ## the decisions and the modules, without hosts
 	@$(call pytest,tests/unit,-n $(JOBS))
 
+.PHONY: faults
+faults: setup ## faults, power cuts and edits at any call of a change, on virtual time; FALCOTUNE_FAULTS=1000 runs more
+	@$(call pytest,tests/faults,-n $(JOBS))
+
 .PHONY: browser
 browser: setup ## the HTML report in a headless Chromium, which apt-get installs if root runs this
 	@tests/tools/browser_packages
@@ -86,6 +90,10 @@ conformance: setup ## the simulator against recordings of Falco; FALCO_BIN=/usr/
 .PHONY: parity
 parity: setup ## what a real Falco loses under a narrowed selection was named before; FALCO_BIN=/usr/bin/falco, as root
 	@$(call pytest,tests/parity,-s)
+
+.PHONY: load
+load: setup ## verdicts on a real Falco under loads whose bottleneck is known; FALCO_BIN=/usr/bin/falco, as root
+	@$(call pytest,tests/load,-s)
 
 .PHONY: integration
 integration: setup ## playbooks and roles on directory hosts, and on containers with systemd

@@ -82,8 +82,11 @@ def _proof(evidence):
 def _measured(plan):
     """The verdict of a host that was judged, and the step that follows."""
     verdict = plan["verdict"]
-    if not verdict or verdict["state"] == "unmeasured":
+    if not verdict:
         return []
+    if verdict["state"] == "unmeasured":
+        step = plan["step"]
+        return ["because: %s" % step["why"], "expected: %s" % step["expected"]] if step else []
     bottleneck = "" if verdict["bottleneck"] == "none" else ", bottleneck %s" % verdict["bottleneck"]
     lines = ["verdict: %s%s" % (verdict["state"], bottleneck)]
     lines.extend("because: %s" % reason for reason in verdict["reasons"])
@@ -92,6 +95,8 @@ def _measured(plan):
         lines.extend(coverage.lines(plan["coverage"]))
     elif verdict["next_step"] not in ("none", "measure"):  # the plan itself switches metrics on
         lines.append("next: %s" % verdict["advice"])
+    if verdict["answer"]:
+        lines.append("answer: %s" % verdict["answer"]["text"])
     return lines
 
 

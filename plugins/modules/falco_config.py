@@ -170,12 +170,18 @@ def apply(work, check_mode):
     work.look()
     if work.request["state"] == "proven":
         return {"changed": False, "look": work.look_again(RECOVERIES)}
-    work.collect()
     unfinished = records.unfinished(work.state_dir)
+    if unfinished and not check_mode:
+        # History and files may be half of an earlier change.
+        work.finish_earlier(RECOVERIES)
+        unfinished = None
+    work.collect()
     left = records.staged(work.state_dir) if not work.request["stage"] else None
     if not work.needed and not unfinished:
         if left and not check_mode:
             work.drop_kept()
+        if records.untidy(work.state_dir) and not check_mode:
+            work.tidy()
         return {"changed": bool(left), "diff": []}
     diff = work.diff()
     if check_mode:

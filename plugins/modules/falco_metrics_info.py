@@ -231,6 +231,19 @@ metrics:
       type: dict
       returned: always
       sample: {seconds: 86400.1, events: 1036800000, drops: 3600}
+    losing:
+      description:
+        - The intervals between snapshots that lost most events - their seconds, events and drops together,
+          the longest, the most drops of one, and how many intervals of how many lost events.
+        - C(null) without losses, or where only two snapshots are known.
+      type: dict
+      returned: always
+    losing_cpus:
+      description:
+        - How many CPUs lost events, and the lost events of those that lost most.
+        - C(null) where C(metrics.kernel_event_counters_per_cpu_enabled) is off.
+      type: dict
+      returned: always
     snapshot:
       description: The last snapshot, with Falco's own names.
       type: dict

@@ -233,6 +233,13 @@ class Losing(TypedDict):
     intervals: list[int]
 
 
+class LosingCpus(TypedDict):
+    """CPUs whose events were lost. worst: [CPU, lost events] of those that lost most."""
+
+    count: int
+    worst: list[list[int]]
+
+
 class Window(TypedDict):
     """What Falco counted between two snapshots: _tuning/windows.window(), which explains each key."""
 
@@ -259,6 +266,7 @@ class Window(TypedDict):
     memory: dict[str, int]
     since_start: SinceStart | None
     losing: Losing | None
+    losing_cpus: LosingCpus | None
     snapshot: dict[str, Any] | None
 
 
@@ -337,12 +345,15 @@ class ListedRules(ResolvedRules):
 
 
 class LoadedRules(TypedDict):
-    """What falco_facts with ``rules`` brings; reason says what is missing."""
+    """What falco_facts with ``rules`` brings; reason says what is missing. digest: of what Falco listed.
+    audit: the heaviest rules and the findings, without line numbers, which Falco does not list."""
 
     rules: list[Rule]
     selected: list[str]
     profile: dict[str, Any] | None
     reason: str | None
+    digest: NotRequired[str | None]
+    audit: NotRequired[RulesAudit | None]
 
 
 class Attempt(TypedDict):
@@ -354,6 +365,7 @@ class Attempt(TypedDict):
     release: str
     before: Before | None
     rolled_back: bool
+    predicted: NotRequired[float]  # percent that was expected to be lost after it
     # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
     replaced: NotRequired[dict[str, Any]]
     profile: NotRequired[dict[str, float]]
@@ -463,6 +475,21 @@ class Capacity(TypedDict):
     lost: Lost
 
 
+class Answer(TypedDict):
+    """What came of tuning a host, once nothing is left to try: _tuning/answers.py.
+
+    factor: CPUs that the load needs, where Falco can use one. tried: steps that were taken. takes: what would
+    end the loss. gave_up: rules and system calls that Falco sees less of.
+    """
+
+    kind: Literal["solved", "improved", "accepted", "too_busy"]
+    factor: float | None
+    text: str
+    tried: list[str]
+    takes: list[str]
+    gave_up: list[str]
+
+
 class Verdict(TypedDict):
     state: State
     tier: str | None
@@ -473,6 +500,7 @@ class Verdict(TypedDict):
     # Other bottlenecks that have a share in the loss, the largest first.
     also: list[str]
     capacity: Capacity | None  # None where nothing is lost, or Falco's use of the CPU is unknown
+    answer: Answer | None  # None before the planner has judged what is left to try, or while something is
     next_step: str
     advice: str
     reasons: list[str]
@@ -531,6 +559,7 @@ class Step(TypedDict):
     why: str
     expected: str
     to: dict[str, Any]
+    predicted: float | None  # percent of the events that is still lost then, by the capacity model
 
 
 class Rotation(TypedDict):
@@ -560,6 +589,7 @@ class Plan(TypedDict):
     settings: dict[str, Any]  # complete top-level blocks
     changes: list[Change]
     buffers: ChosenBuffers | None
+    buffers_before: Buffers | None  # in force
     seconds_bridged: Bridged | None
     metrics_file: str | None  # of a proof: None where snapshots come too seldom for one
     sysctls: dict[str, str]

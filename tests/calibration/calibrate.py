@@ -28,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / "build" / "collections"
-SECONDS = 2.5
+SECONDS = 1.5
 MOST_PER_SECOND = 40000
 COPIES = 20
 MANY = 6
@@ -93,6 +93,8 @@ class Falco:
             files = [str(folder / "rules.yaml")]
         config = {
             "rules_files": files, "engine": {"kind": "modern_ebpf", "modern_ebpf": {"buf_size_preset": 6, "cpus_for_each_buffer": 0}},
+            # An output that nothing is written to: no rule here matches, and Falco needs one.
+            "file_output": {"enabled": True, "filename": str(folder / "alerts")},
             "stdout_output": {"enabled": False}, "syslog_output": {"enabled": False}, "webserver": {"enabled": False},
             "log_stderr": True, "log_syslog": False, "watch_config_files": False, "priority": "debug", **CALLS,
             "metrics": {"enabled": True, "interval": "200ms", "output_rule": False, "output_file": str(self.metrics),
@@ -301,9 +303,11 @@ def predicted(rules: list) -> float:
 
 def predict(arguments: argparse.Namespace) -> None:
     rows = []
+    # With --again only the prediction is made anew, for what was measured before.
+    known = {row["set"]: row for row in json.loads(Path(arguments.result).read_text())["rows"]} if arguments.again else {}
     for name, rules in sets(arguments.rules).items():
         before = predicted(rules)
-        done = measure(arguments, rules, before)
+        done = {key: known[name][key] for key in ("ns", "events", "drops")} if known else measure(arguments, rules, before)
         rows.append({"set": name, "predicted": before, **done})
         print("%-30s predicted %8.3f s, measured %8.3f s of CPU per million events (%d events, %d drops)" % (
             name, before / 1000, done["ns"] / 1000, done["events"], done["drops"]), flush=True)
@@ -322,6 +326,7 @@ def main() -> None:
         command.add_argument("--plugin")
         command.set_defaults(function=function)
     command.add_argument("rules", nargs="*")
+    command.add_argument("--again", action="store_true", help="measure nothing: predict again, with the table as it is now")
     command = commands.add_parser("compare")
     command.add_argument("one")
     command.add_argument("two")

@@ -30,6 +30,11 @@ UNITS = "/etc/systemd/"
 QUIET = ("/etc/logrotate.d/", "/etc/sysctl.d/")
 
 
+def _told(error):
+    """An OSError as text."""
+    return "%s: %s" % (error.filename or "a file", error.strerror or error)
+
+
 def _hashes(found):
     return "".join("%s sha256 %s\n" % item for item in sorted(found.items()))
 
@@ -181,8 +186,11 @@ class Change:
                 _unmoved(entry)
             data = None
             if entry["old"] is not None:
-                with open(os.path.join(folder, entry["old"]), "rb") as stream:
-                    data = stream.read()
+                try:
+                    with open(os.path.join(folder, entry["old"]), "rb") as stream:
+                        data = stream.read()
+                except OSError as error:
+                    raise Failed("%s; nothing was changed" % _told(error), undone=True)
             wanted[entry["path"]] = (data, entry["meta"])
 
     @property
@@ -338,17 +346,43 @@ class Change:
         recoveries: functions that finish or undo what an earlier run left in a state_dir, each with a
         sentence about it or None.
         """
-        lock = self.lock()
-        self._recover(recoveries)
-        packages.wait(self.root)
-        self.still_so()
-        self.check_access()
-        self.ask_falco(self.state_dir)
+        try:
+            lock = self.lock()
+            self._recover(recoveries)
+            packages.wait(self.root)
+            self.still_so()
+            self.check_access()
+            self.ask_falco(self.state_dir)
+            work = self._staged()
+        except OSError as error:
+            raise Failed("%s; nothing was changed" % _told(error), undone=True)
+        try:
+            watchdog, reader = transaction.detached(work)
+        except OSError as error:
+            return work.undo(Failed("no process could be started for the change: %s" % error.strerror))
+        os.close(lock)
+        answer = transaction.answer_from(reader)
+        os.waitpid(watchdog, 0)
+        return answer or {
+            "failed": True,
+            "undone": False,
+            "msg": "the transaction ended without an answer; run again to finish or undo it",
+        }
+
+    def _staged(self):
+        """The change, with every file on disk under a name that nobody reads.
+
+        The journal names all that is made before it is made: if this process is killed, the next run removes
+        it. Raises Failed or OSError.
+        """
         token = os.path.basename(tempfile.mkdtemp(dir=self.state_dir, prefix="token-"))
         os.rmdir(os.path.join(self.state_dir, token))
-        parents, stages = [], []
+        parents = files.missing_parents(self.items)
+        places = files.stage_places(self.items, self.state_dir, token)
+        work = transaction.Transaction(self.journal_entry(token, [], places, parents))
+        work.note("staged")
         try:
-            parents = files.make_parents(self.items)
+            files.make_parents(parents)
             files.check_writable(self.items)
             files.check_sysctls(self.root, self.sysctls)
             staged, stages = files.stage(self.items, self.state_dir, token)
@@ -356,23 +390,30 @@ class Change:
             # from coming.
             old_links = files.keep_old(self.items, self.state_dir, token, self.apply_mode == "restart")
         except (Failed, OSError) as error:
-            files.unstage(stages)
             files.remove_directories(parents)
-            raise Failed(str(error), undone=True)
+            work.finish(False)
+            raise Failed(str(error) if isinstance(error, Failed) else _told(error), undone=True)
+        entries = [item.entry(staged, old_links) for item in self.items]
         made = [folder for folder in parents if folder not in self.made] + self.made
-        work = transaction.Transaction(self.journal_entry(token, staged, old_links, stages, made))
-        result_path = os.path.join(self.state_dir, "result-%s.json" % token)
-        watchdog = transaction.detached(work, result_path)
-        os.close(lock)
-        os.waitpid(watchdog, 0)
-        answer = records.read_json(result_path)
-        if os.path.exists(result_path):
-            os.unlink(result_path)
-        return answer or {
-            "failed": True,
-            "undone": False,
-            "msg": "the transaction ended without an answer; run again to finish or undo it",
-        }
+        return transaction.Transaction(self.journal_entry(token, entries, stages, made))
+
+    def finish_earlier(self, recoveries):
+        """Finish or undo what an earlier run left. Raises Failed where that was anything."""
+        try:
+            lock = self.lock()
+            self._recover(recoveries)
+            os.close(lock)
+        except OSError as error:
+            raise Failed("%s; run again" % _told(error), undone=False)
+
+    def tidy(self):
+        """Remove what a killed run left in our own directory, where nobody else is at work."""
+        try:
+            lock = self.lock()
+            records.sweep(self.state_dir)
+            os.close(lock)
+        except (Failed, OSError):
+            pass  # the next run removes it
 
     def check_access(self):
         """Raise Failed where Falco, as its unit runs it, could not write its metrics: it would not start."""
@@ -415,12 +456,19 @@ class Change:
                 recovered = recover(self.state_dir)
             except (Failed, systemd.ManagerError) as error:
                 raise Failed(str(error), undone=False)
+            except OSError as error:
+                raise Failed(
+                    "%s; run again to finish or undo the earlier change" % _told(error), undone=False
+                )
             if recovered:
                 # What the facts saw is no longer so.
                 raise Failed("%s. Run again." % recovered.rstrip("."), recovered=recovered, undone=True)
 
-    def journal_entry(self, token, staged, old_links, stages, made):
-        """Plain data for the worker and the journal; see transaction.Transaction."""
+    def journal_entry(self, token, entries, stages, made):
+        """Plain data for the worker and the journal; see transaction.Transaction.
+
+        entries: of the files, as files.Item.entry() makes them.
+        """
         binary = processes.command(self.unit, self.process)["binary"]
         return {
             "state_dir": self.state_dir,
@@ -429,7 +477,7 @@ class Change:
             "phase": "staged",
             "at": time.time(),
             "apply": self.apply_mode,
-            "files": [item.entry(staged, old_links) for item in self.items],
+            "files": entries,
             "stages": stages,
             "made": made,
             "owner": self._owner(),

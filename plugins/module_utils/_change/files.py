@@ -10,7 +10,10 @@ import shutil
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import attributes, records
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, renames
+
+# Attempts to put back a file that somebody else has written in the last moment, while he writes on.
+EXCHANGES = 5
 
 
 class Item:
@@ -59,6 +62,12 @@ class Item:
 
 
 # -- before the stop
+
+
+def stage_places(items, state_dir, token):
+    """The folders that stage() may make."""
+    folders = {os.path.dirname(os.path.dirname(item.target())) for item in items}
+    return [os.path.join(folder, ".falcotune-%s" % token) for folder in sorted(folders | {state_dir})]
 
 
 def stage_folder(folder, state_dir, token):
@@ -161,8 +170,11 @@ def _linked(target, name):
 
 
 def unstage(folders):
+    """Remove folders, on disk too: a journal that speaks of them may go then."""
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.isdir(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            records.sync_folder(os.path.dirname(folder))
 
 
 def check_writable(items):
@@ -185,20 +197,20 @@ def check_writable(items):
                 )
 
 
-def make_parents(items):
-    """The folders that were made for files of folders that were not there, such as a unit's drop-in's."""
-    made = []
-    try:
-        for item in items:
-            folder = os.path.dirname(item.target())
-            if item.new is not None and not os.path.isdir(folder):
-                os.mkdir(folder, 0o755)
-                made.append(folder)
-                records.sync_folder(os.path.dirname(folder))
-    except OSError:
-        remove_directories(made)
-        raise
-    return made
+def missing_parents(items):
+    """Folders that are not there and must be made for files, such as a unit's drop-in's."""
+    folders = [os.path.dirname(item.target()) for item in items if item.new is not None]
+    return [
+        folder
+        for number, folder in enumerate(folders)
+        if not os.path.isdir(folder) and folder not in folders[:number]
+    ]
+
+
+def make_parents(folders):
+    for folder in folders:
+        os.mkdir(folder, 0o755)
+        records.sync_folder(os.path.dirname(folder))
 
 
 # -- after it. entries: as Item.entry() made them.
@@ -226,22 +238,71 @@ def swapped(entries):
 
 
 def swap(entries):
-    """Rename every staged file to its place. Every file is complete and on disk already.
+    """Put every staged file in its place. Every file is complete and on disk already.
 
     Raises Failed where a file is not the one that was read: somebody else has changed it meanwhile.
     """
     for entry in entries:
         target = os.path.realpath(entry["path"])
-        if digest_of(target) != _old_digest(entry):
+        if not _swapped_one(entry, target):
             raise Failed(
                 "%s was changed by somebody else while this change was made: it was left as it is; run again"
                 % entry["path"]
             )
-        if entry["staged"]:
-            os.rename(entry["staged"], target)
-        elif os.path.lexists(entry["path"]):
-            os.unlink(entry["path"])
         records.sync_folder(os.path.dirname(target))
+
+
+def _swapped_one(entry, target):
+    """Whether the file that was read has made way; False where a third party's is there, and stays."""
+    if digest_of(target) != _old_digest(entry):
+        return False
+    if entry["staged"] is None:
+        return entry["old"] is None or _taken_out(target, _old_digest(entry), entry.get("old_link"))
+    return _put(entry["staged"], target, _old_digest(entry), entry.get("old_link"))
+
+
+def _put(name, target, expected, kept=None):
+    """Give a file its place, where one with this digest is, or none. False where there is another one.
+
+    A file that appears between the comparison and the rename is not lost: the two are exchanged, what comes
+    out is compared again, and goes back. kept: a second name of what is replaced.
+    """
+    if expected is None:
+        try:
+            renames.move(name, target)
+        except FileExistsError:
+            return False
+        return True
+    ours = digest_of(name)
+    if not renames.exchange(name, target):
+        os.rename(name, target)
+        return True
+    if digest_of(name) == expected:
+        if kept:
+            os.unlink(name)
+        return True
+    left = EXCHANGES
+    while left and digest_of(name) != ours:
+        renames.exchange(name, target)
+        left -= 1
+    return False
+
+
+def _taken_out(target, expected, kept):
+    """Remove a file with this digest. False where another one is there: it stays."""
+    if not kept:
+        os.unlink(target)
+        return True
+    name = kept + ".out"
+    os.rename(target, name)
+    if digest_of(name) == expected:
+        os.unlink(name)
+        return True
+    try:
+        renames.move(name, target)
+    except FileExistsError:
+        pass  # its author has written a newer one
+    return False
 
 
 def restore(entries, state_dir, token):
@@ -268,23 +329,21 @@ def restore(entries, state_dir, token):
 def _restored(entry, state_dir, token):
     """Whether the previous file is at its place now; False where a third party's is."""
     target = os.path.realpath(entry["path"])
-    now = digest_of(target)
+    now, link = digest_of(target), entry.get("old_link")
     if now == _old_digest(entry):
         return True
     if now != entry["new_sha256"]:
         return False
-    link = entry.get("old_link")
     if entry["old"] is None:
-        os.unlink(entry["path"])
-    elif link and os.path.exists(link):
-        os.rename(link, target)
-    else:
         folder = stage_folder(os.path.dirname(target), state_dir, token)
-        name = os.path.join(folder, "restore")
-        write_staged(name, base64.b64decode(entry["old"]), entry["old_meta"][0], entry["old_meta"][1:])
-        os.rename(name, target)
+        done = _taken_out(target, now, os.path.join(folder, "restore"))
+    else:
+        if not link or not os.path.exists(link):
+            link = os.path.join(stage_folder(os.path.dirname(target), state_dir, token), "restore")
+            write_staged(link, base64.b64decode(entry["old"]), entry["old_meta"][0], entry["old_meta"][1:])
+        done = _put(link, target, now)
     records.sync_folder(os.path.dirname(target))
-    return True
+    return done
 
 
 def make_directories(folders, owner):

@@ -57,7 +57,10 @@ LOCK_PATIENCE = 1.0
 
 # Names of what is there only while somebody holds the lock, with the random part that tempfile or we give
 # them.
-PASSING = re.compile(r"^(\.falcotune-[\w-]+|(candidate|token)-\w{8}|trial-[0-9a-f]{16})$")
+PASSING = re.compile(
+    r"^(\.falcotune-[\w-]+|(candidate|token)-\w{8}|result-token-\w{8}\.json|"
+    r"trial-[0-9a-f]{16})$"
+)
 
 # Names of what stays.
 FOLDERS = {"staged", "history"}
@@ -318,8 +321,20 @@ def sweep(state_dir):
             continue
         if os.path.isdir(whole) and not os.path.islink(whole):
             shutil.rmtree(whole, ignore_errors=True)
-        else:
+            continue
+        try:
             os.unlink(whole)
+        except OSError:
+            pass  # the next run tries again
+
+
+def untidy(state_dir):
+    """Whether sweep() would find anything, and nobody is at work."""
+    try:
+        names = os.listdir(state_dir)
+    except OSError:
+        return False
+    return any(PASSING.match(name) for name in names) and not held(state_dir)
 
 
 def staged(state_dir):

@@ -9,8 +9,8 @@ broke off.
 """
 
 import base64
+import json
 import os
-import shutil
 import time
 import traceback
 
@@ -31,6 +31,8 @@ MAX_ATTEMPTS = 12
 
 # Ways to apply that neither restart nor reload Falco.
 UNINTERRUPTED = ("quiet", "adopt")
+
+FOREIGN = "was changed by somebody else meanwhile"
 
 
 class Transaction:
@@ -141,13 +143,15 @@ class Transaction:
 
     def restore(self):
         """The previous files, whatever was swapped so far; the files of a third party stay."""
+        foreign = None
         try:
-            for path in files.restore(self.entry["files"], self.state_dir, self.entry["token"]):
-                self.unit.notes.append(
-                    "%s was changed by somebody else meanwhile: it was left as it is" % path
-                )
+            foreign = files.restore(self.entry["files"], self.state_dir, self.entry["token"])
+            for path in foreign:
+                self.unit.notes.append("%s %s: it was left as it is" % (path, FOREIGN))
         finally:
-            files.remove_directories(self.entry["made"])
+            # A file that is still the new one, or was made from it, may need them.
+            if foreign == []:
+                files.remove_directories(self.entry["made"])
             self.reload_systemd()
 
     def set_sysctls(self, values):
@@ -182,13 +186,6 @@ class Transaction:
 
     # -- the whole
 
-    def run(self):
-        """As _run(). The timer stays where undoing failed: it may be the last that starts Falco."""
-        answer = self._run()
-        if answer.get("undone") is not False:
-            self.disarm()
-        return answer
-
     def leave_session(self):
         """Worker and watchdog go on when the session of the connection ends."""
         name = "falcotune-%s.scope" % self.entry["token"]
@@ -213,10 +210,11 @@ class Transaction:
             self.unit.drop_dropin()
             undo_script.remove(self.entry)
 
-    def _run(self):
+    def run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
 
-        Never raises.
+        Never raises. Where undoing failed, journal, undo.sh and timer stay: they may be the last that start
+        Falco.
         """
         try:
             if self.entry["apply"] == "adopt" and not self.writes():
@@ -284,10 +282,12 @@ class Transaction:
                     "removes it" % said
                 )
             else:
+                self.disarm()
                 told = (
                     "the change is proven, but its record in %s could not be written: %s; the next run "
                     "proves it anew" % (self.state_dir, said)
                 )
+                self.disarm()
             self.unit.notes.append(told)
 
     def committed(self):
@@ -299,20 +299,43 @@ class Transaction:
         before = records.load(self.state_dir) or {}
         # The change is made from here on: undo.sh looks for its token in the record.
         records.write_record(self.state_dir, self.record(proven, before))
-        self.finish()
+        self.finish(True)
 
-    def finish(self):
-        """Remove what only undoing would need."""
-        # What waited for consent is made by this change, or void after it.
-        records.drop_staged(self.state_dir)
-        if self.entry["forget"]:
-            for number in self.entry["forget"]:
-                shutil.rmtree(records.kept_folder(self.state_dir, number), ignore_errors=True)
-            shutil.rmtree(self.entry["kept"], ignore_errors=True)
-        else:
+    def finish(self, committed):
+        """Remove what only undoing would need, the journal last: while it is there, the next run removes the
+        rest.
+
+        committed: whether the record of this change is written; else the change is undone.
+        """
+        kept = [self.entry.get("kept")]
+        if committed:
+            # What waited for consent is made by this change, or void after it.
+            records.drop_staged(self.state_dir)
+            forgotten = [records.kept_folder(self.state_dir, number) for number in self.entry["forget"]]
+            kept = forgotten + kept if forgotten else []
+            if not forgotten:
+                self.fold_history()
+        files.unstage([folder for folder in kept if folder] + self.entry["stages"])
+        if self.entry["phase"] != "staged":
+            self.disarm()
+        records.sweep(self.state_dir)
+        paths = kept + self.entry["stages"] + undo_script.paths(self.entry)
+        left = [path for path in paths if path and os.path.lexists(path)]
+        if left:
+            self.unit.notes.append("%s could not be removed; the next run tries again" % ", ".join(left))
+            return
+        try:
+            records.drop_undone(self.state_dir)
+            records.drop_journal(self.state_dir)
+        except OSError as error:
+            self.unit.notes.append("the journal could not be removed: %s" % error.strerror)
+
+    def fold_history(self):
+        """Old changes go, as policy says; where they can't, the next change tries again."""
+        try:
             records.fold_history(self.state_dir, self.entry.get("kept_changes") or records.MOST_CHANGES)
-        records.drop_journal(self.state_dir)
-        files.unstage(self.entry["stages"])
+        except OSError as error:
+            self.unit.notes.append("old changes could not be removed: %s" % error.strerror)
 
     def record(self, proven, before):
         """The record of this change. before: the one that it replaces, {} without one."""
@@ -370,11 +393,16 @@ class Transaction:
 
     # -- undo
 
+    @property
+    def touched(self):
+        """Whether the change may have reached what Falco reads."""
+        return self.entry["phase"] not in ("staged", "kept")
+
     def undo(self, error):
         """Back to the previous state. Every path ends with a start of what is on disk, whatever fails."""
         reason = _told(error)
         answer = {"changed": False, "failed": True, "notes": self.unit.notes, "log": self.unit.log_lines()}
-        touched = self.entry["phase"] not in ("kept", "staged")
+        touched = self.touched
         interrupted = touched and self.entry["apply"] not in UNINTERRUPTED
         failed = []
 
@@ -399,7 +427,9 @@ class Transaction:
             self.set_sysctls(self.entry["old_sysctls"])
         if failed:
             return dict(answer, undone=False, msg=self._half_undone(reason, failed))
-        self.forget_it()
+        # From here on nothing is left to be undone.
+        self.note_if_possible("undone")
+        self.finish(False)
         answer.update(undone=True, touched=interrupted)
         if interrupted and self.unit.stopped_at:
             answer["blind_seconds_at_most"] = round(time.monotonic() - self.unit.stopped_at, 2)
@@ -423,7 +453,10 @@ class Transaction:
         """Whether a Falco with the new files must be stopped before they are taken back."""
         if self.entry["apply"] == "restart":
             return files.swapped(self.entry["files"]) or self.entry["phase"] == "started"
-        return not self.unit.runs_as(self.entry["old_pid"])
+        try:
+            return not self.unit.runs_as(self.entry["old_pid"])
+        except (systemd.ManagerError, IndexError):
+            return True
 
     def _half_undone(self, reason, failed):
         state = "nobody knows its state"
@@ -438,13 +471,6 @@ class Transaction:
             self.entry["unit"],
             state,
         )
-
-    def forget_it(self):
-        """What this change has kept on the host, apart from Falco's own files."""
-        shutil.rmtree(self.entry.get("kept") or os.devnull, ignore_errors=True)
-        records.drop_journal(self.state_dir)
-        files.unstage(self.entry["stages"])
-        records.sweep(self.state_dir)
 
 
 def _told(error):
@@ -464,31 +490,26 @@ def recover(state_dir):
     if not entry:
         return _already_undone(state_dir)
     work = Transaction(entry)
-    if work.committed():
-        work.finish()
-        work.disarm()
-        records.sweep(state_dir)
+    committed = work.committed()
+    if committed or entry.get("phase") == "undone":
+        work.finish(committed)
         return None
-    if entry["apply"] not in UNINTERRUPTED:
+    if work.touched and entry["apply"] not in UNINTERRUPTED:
         try:
             # This process may be killed too, with Falco stopped.
             work.arm([os.getpid()])
         except Failed as error:
             work.unit.notes.append(str(error))
-    sentence = _recovered(work)
-    work.disarm()
-    return sentence
+    return _recovered(work)
 
 
 def _already_undone(state_dir):
     """As recover(), where no journal is left: undo.sh may have been there."""
     entry = records.undone(state_dir)
-    records.drop_undone(state_dir)
-    records.sweep(state_dir)
     if not entry:
+        records.sweep(state_dir)
         return None
-    dead_man.disarm(entry["token"])
-    undo_script.remove(entry)
+    Transaction(dict(entry, state_dir=state_dir)).finish(False)
     return (
         "an earlier change was broken off (phase %s): its timer or the boot after it has put the previous "
         "configuration back" % entry.get("phase")
@@ -509,7 +530,7 @@ def _recovered(work):
         answer = work.undo(Failed("an earlier change was broken off (phase %s)" % entry.get("phase")))
     if not answer["undone"]:
         raise Failed(answer["msg"])
-    return answer["msg"]
+    return " ".join([answer["msg"]] + [note + "." for note in work.unit.notes if FOREIGN in note])
 
 
 def killed(work):
@@ -518,36 +539,57 @@ def killed(work):
     record = records.load(work.state_dir) or {}
     if record.get("token") == work.entry["token"]:
         if entry:
-            work = Transaction(entry)
-            work.finish()
-        work.disarm()
+            Transaction(entry).finish(True)
         answer = {"changed": True, "failed": False}
         if work.entry["apply"] != "quiet":
             answer["evidence"] = record["evidence"]
         return answer
     if entry:
-        work = Transaction(entry)
-        answer = work.undo(Failed("the change was killed in phase %s" % entry.get("phase")))
-    else:
-        answer = work.undo(Failed("the change was killed before anything was touched"))
-    if answer["undone"]:
-        work.disarm()
-    return answer
+        return Transaction(entry).undo(Failed("the change was killed in phase %s" % entry.get("phase")))
+    return work.undo(Failed("the change was killed before anything was touched"))
 
 
-def detached(work, result_path):
-    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed; the
-    watchdog's pid.
-
-    result_path: where the answer is written to. The watchdog removes it where nobody is left to read it.
+def detached(work):
+    """Run a Transaction in a worker below a watchdog, which undoes it where the worker is killed. → (pid of
+    the watchdog, descriptor for answer_from()). Raises OSError.
     """
-    waiting = os.getpid()
+    reader, writer = os.pipe()
 
     def body():
-        if not detach.work(lambda: records.write_json(result_path, work.run()), work.deadline):
-            records.write_json(result_path, killed(work))
-        if os.getppid() != waiting:
-            # Nobody will come for the answer; the record and the journal have told it.
-            os.unlink(result_path)
+        os.close(reader)
+        try:
+            ended = detach.work(lambda: _tell(writer, work.run()), work.deadline)
+        except OSError:
+            ended = False  # there was no process to be had
+        if not ended:
+            _tell(writer, killed(work))
 
-    return detach.watchdog(body)
+    try:
+        return detach.watchdog(body), reader
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+
+
+def _tell(writer, answer):
+    """One line. A pipe needs no room on a disk; where nobody is left to read it, record and journal tell."""
+    data = json.dumps(answer).encode("utf-8") + b"\n"
+    try:
+        while data:
+            data = data[os.write(writer, data) :]
+    except BrokenPipeError:
+        pass
+
+
+def answer_from(reader):
+    """The answer of a detached Transaction once its processes have ended; None where all were killed."""
+    with os.fdopen(reader, "rb") as stream:
+        lines = stream.read().splitlines()
+    for line in reversed(lines):
+        try:
+            return json.loads(line.decode("utf-8"))
+        except ValueError:
+            continue  # its writer was killed
+    return None

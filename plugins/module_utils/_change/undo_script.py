@@ -13,8 +13,10 @@ The script only renames and removes files, so it needs no room. A file is put ba
 this change wrote (SHA-256, compared directly before the rename). It can run any number of times.
 """
 
+import base64
 import errno
 import os
+import re
 import shlex
 import shutil
 
@@ -31,6 +33,8 @@ NEEDS = ("sha256sum", "grep", "mv", "rm", "ln", "sync")
 DOWN_AT_MOST = 15
 # Seconds for which a Falco with all the new files must stay up, so that the next run can prove it.
 STAYS_UP = 60
+# Seconds for which the script tries again to start a unit that does not start.
+TRIES = 3600
 
 _SCRIPT = r"""#!/bin/sh
 # Written by falcotune.fleet before it stops Falco, removed when the change has ended.
@@ -39,7 +43,7 @@ set -f
 LC_ALL=C
 export LC_ALL
 %(variables)s
-changed= left=
+changed= left= foreign=
 
 # alive PID START: whether it is still the process that started then (in clock ticks since boot)
 alive() {
@@ -61,17 +65,19 @@ is() {
     sum=$(sha256sum <"$1") && [ "${sum%%%% *}" = "$2" ]
 }
 
-# back PATH SHA256 PREVIOUS: the previous file, or none; what somebody else wrote stays
+# back PATH SHA256 PREVIOUS OLD: the previous file (SHA256 OLD), or none; what somebody else wrote stays
 back() {
-    is "$1" "$2" || return 0
-    changed=1
+    if ! is "$1" "$2"; then
+        if [ -n "$4" ]; then is "$1" "$4"; else [ ! -e "$1" ]; fi || foreign=1
+        return 0
+    fi
     if [ -z "$3" ]; then
         rm -f -- "$1"
     elif [ -f "$3" ]; then
         mv -f -- "$3" "$1"
     else
         false
-    fi || left="$left $1"
+    fi && changed=1 || left="$left $1"
 }
 
 # again PATH PREVIOUS: a file that this change removed
@@ -97,12 +103,14 @@ put_back() {
 
 start() {
     [ -n "$was_running" ] || return 0
-    verb=start
+    verb=start seconds=1 waited=0
     if [ -n "$changed" ] && [ "$apply" = restart ]; then verb=restart; fi
-    for seconds in 1 5 15; do
+    # Whatever keeps it from starting may end: a module that is being built, a full disk.
+    while [ "$waited" -lt %(tries)d ]; do
         systemctl reset-failed "$unit"
         systemctl "$verb" "$unit" && return 0
         sleep "$seconds"
+        waited=$((waited + seconds)) seconds=$((seconds < 20 ? seconds + 5 : 20))
     done
 }
 
@@ -153,8 +161,16 @@ timer)
     if committed; then
         start
     elif pending; then
+        tried=0
         put_back
         start
+        # A file system that is read-only now may be mounted again.
+        while [ -n "$left" ] && [ "$tried" -lt %(tries)d ]; do
+            sleep 20
+            tried=$((tried + 20)) changed= left= foreign=
+            put_back
+            start
+        done
     else
         exit 0
     fi
@@ -186,6 +202,11 @@ WantedBy=multi-user.target
 
 def path_of(entry):
     return os.path.join(entry["state_dir"], records.UNDO)
+
+
+def paths(entry):
+    """All that write() makes."""
+    return list(_unit_paths(entry)) + [path_of(entry)]
 
 
 def unit_name(token):
@@ -220,7 +241,8 @@ def _put_back(entry):
         if item["new_sha256"] is None:
             lines.append("again%s" % _words([_target(item), previous]))
         else:
-            lines.append("back%s" % _words([_target(item), item["new_sha256"], previous]))
+            before = "" if item["old"] is None else host.digest(base64.b64decode(item["old"]))
+            lines.append("back%s" % _words([_target(item), item["new_sha256"], previous, before]))
     root = entry["proof"]["host_root"].rstrip("/")
     for name, value in sorted(entry["old_sysctls"].items()):
         path = shlex.quote("%s/proc/sys/%s" % (root, name.replace(".", "/")))
@@ -231,7 +253,8 @@ def _put_back(entry):
     if entry["daemon_reload"] or entry.get("runtime_dropin"):
         lines.append("systemctl daemon-reload")
     for folder in reversed(entry["made"]):
-        lines.append("rmdir%s 2>/dev/null" % _words([folder]))
+        # A file that is still the new one, or was made from it, may need them.
+        lines.append('[ -n "$left$foreign" ] || rmdir%s 2>/dev/null' % _words([folder]))
     return "\n".join("    " + line for line in lines) or "    :"
 
 
@@ -264,6 +287,7 @@ def text(entry, pids):
         if stat:
             alive.append("alive %d %d" % (pid, stat[0]))
     kept = [entry["kept"]] if entry.get("kept") else []
+    listening = [entry["runtime_dropin"]] if entry.get("runtime_dropin") else []
     forgotten = [records.kept_folder(state_dir, number) for number in entry.get("forget") or ()]
     return _SCRIPT % {
         "variables": "\n".join("%s=%s" % (name, shlex.quote(value)) for name, value in variables.items()),
@@ -272,7 +296,8 @@ def text(entry, pids):
         "put_back": _put_back(entry),
         "committed": _words(entry["stages"] + (forgotten + kept if forgotten else [])),
         "undone": _words(entry["stages"] + kept),
-        "own": _words(reversed(_unit_paths(entry))),
+        "own": _words(list(reversed(_unit_paths(entry))) + listening),
+        "tries": TRIES,
         "down": DOWN_AT_MOST,
         "up": STAYS_UP,
     }
@@ -328,3 +353,12 @@ def remove(entry):
             os.unlink(path)
         except OSError:
             continue
+        records.sync_folder(os.path.dirname(path))
+    folder = os.path.dirname(_unit_paths(entry)[0])
+    try:
+        # Of a writer that was killed (records.write_atomic).
+        for name in os.listdir(folder):
+            if re.match(r"^\.falcotune-\w{8}$", name):
+                os.unlink(os.path.join(folder, name))
+    except OSError:
+        pass

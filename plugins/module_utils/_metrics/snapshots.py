@@ -135,6 +135,31 @@ class Intervals:
         return {"count": self.count, "losing": self.losing, "worst": self.worst}
 
 
+_PER_CPU = re.compile(r"^scap\.n_(evts|drops)_cpu_(\d{1,5})\Z")
+
+
+def per_cpu(snapshot):
+    """{CPU: [events, drops]} of a snapshot with metrics.kernel_event_counters_per_cpu_enabled; else {}."""
+    found = {}
+    for name, value in snapshot.items():
+        match = _PER_CPU.match(name)
+        if match and counter(value):
+            found.setdefault(int(match.group(2)), [0, 0])[match.group(1) == "drops"] = value
+    return found
+
+
+def losing_cpus(first, last):
+    """The CPUs whose events were lost: {'count', 'worst': [[CPU, drops], most first]}; None without counters.
+
+    first, last: as per_cpu().
+    """
+    if not first or not last:
+        return None
+    lost = [[cpu, now[1] - first.get(cpu, [0, 0])[1]] for cpu, now in last.items()]
+    lost = sorted((item for item in lost if item[1] > 0), key=lambda item: (-item[1], item[0]))
+    return {"count": len(lost), "worst": lost[:MOST_INTERVALS]}
+
+
 class Alerts:
     """Drop alerts met on the way, for when there is nothing better.
 
@@ -176,10 +201,11 @@ def two_snapshots(lines, source, min_seconds=60.0, since=None):
     lines: newest first. → {'first', 'last', 'source', 'seconds', 'bytes_read', 'ended_by', 'intervals'} with
     reduced snapshots; where none is that old, the oldest of the run. ended_by says what ended the run's
     record going back, or None. Else {'reason', 'source', 'bytes_read', 'alerts'} and, of a run with one
-    snapshot, 'last': alerts as Alerts.result(). intervals: as Intervals.result().
+    snapshot, 'last': alerts as Alerts.result(). intervals: as Intervals.result(); cpus: as losing_cpus().
     """
     alerts, seen, intervals = Alerts(since), set(), Intervals()
     last = first = newer = ended_by = None
+    cpus = [{}, {}]  # of the first and of the last snapshot
     for line in lines:
         found = from_json_line(line) or from_text_line(line)
         if found is None:
@@ -197,11 +223,14 @@ def two_snapshots(lines, source, min_seconds=60.0, since=None):
         if newer:
             intervals.add(step, newer)
         first, newer = step, dict(step, **_previous(found))
+        cpus = [per_cpu(found), cpus[1] if last else per_cpu(found)]
         last = last or first
         if first is not last and last["evt.time"] - first["evt.time"] >= min_seconds * 1e9:
             break
     found = _outcome(lines, source, first, last, ended_by, alerts)
-    return dict(found, intervals=intervals.result()) if "first" in found else found
+    if "first" in found:
+        found.update(intervals=intervals.result(), cpus=losing_cpus(*cpus))
+    return found
 
 
 def _previous(found):
@@ -249,7 +278,7 @@ def _outcome(lines, source, first, last, ended_by, alerts):
 def two_scrapes(source, limits):
     """As two_snapshots(), from /metrics, source['seconds'] apart by the monotonic clock."""
     url, allowed = source["url"], source.get("scrape_ok")
-    began, read, found = time.time(), 0, []
+    began, read, found, cpus = time.time(), 0, [], []
     mark = time.monotonic()
     for turn in (0, 1):
         if turn:
@@ -276,6 +305,7 @@ def two_scrapes(source, limits):
             )
             return {"reason": reason, "source": "prometheus", "bytes_read": read, "alerts": None}
         found.append(reduced(snapshot))
+        cpus.append(per_cpu(snapshot))
     ended_by = broken(*found)
     if ended_by:
         return {
@@ -290,6 +320,7 @@ def two_scrapes(source, limits):
         "source": "prometheus",
         "bytes_read": read,
         "ended_by": None,
+        "cpus": losing_cpus(*cpus),
         "seconds": round((found[1]["evt.time"] - found[0]["evt.time"]) / 1e9, 3),
     }
 

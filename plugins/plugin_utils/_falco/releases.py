@@ -67,6 +67,7 @@ KEYS = (
     _key("engine.modern_ebpf.drop_failed_exit", (0, 37, 0), NEVER, "bool", False),
     _key("engine.modern_ebpf.disable_iterators", (0, 44, 1), NEVER, "bool", False),
     # Syscall selection.
+    _key("rules", (0, 38, 0), NEVER, "list", []),
     _key("base_syscalls.custom_set", (0, 35, 0), NEVER, "list", []),
     _key("base_syscalls.repair", (0, 35, 0), NEVER, "bool", False),
     _key("base_syscalls.all", (0, 40, 0), NEVER, "bool", False),

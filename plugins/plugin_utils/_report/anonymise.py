@@ -26,6 +26,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, syscall_names
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import ENGINES, UNIT_DRIVERS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import auditor
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, windows
@@ -295,6 +296,15 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
             host["verdict"],
             advice=names.text(host["verdict"]["advice"]),
             reasons=names.texts(host["verdict"]["reasons"]),
+            answer=host["verdict"]["answer"]
+            and dict(
+                host["verdict"]["answer"],
+                text=names.text(host["verdict"]["answer"]["text"]),
+                **{
+                    name: names.texts(host["verdict"]["answer"][name])
+                    for name in ("tried", "takes", "gave_up")
+                },
+            ),
         ),
         "plan": host["plan"] and _plan(host["plan"], names),
         "drift": [
@@ -317,6 +327,7 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
             **{kind: names.rules(host["sight"][kind]) for kind in ("blind", "half_blind", "wrong_output")},
             "unseen": _unseen(host["sight"]["unseen"], names),
         },
+        "rules": host["rules"] and _rules(host["rules"], names),
         "trial": host["trial"] and _trial(host["trial"], names, shift),
         "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
         "history": [[row[0] + shift, *row[1:]] for row in host["history"]],
@@ -401,6 +412,31 @@ def _syscalls(chosen: Part, names: _Names) -> Part:
         ],
         warnings=names.texts(chosen["warnings"]),
     )
+
+
+def _rules(audit: Part, names: _Names) -> Part:
+    """Numbers and kinds; texts of findings quote conditions, so they stay on the host."""
+    numbers = ("ok", "rules_total", "rules_enabled", "basis", "percent")
+    return {
+        **{name: audit[name] for name in numbers},
+        "cost": None,
+        "digest": None,
+        "weights": [
+            {
+                **item,
+                "rule": names.call("rule", item["rule"]),
+                "events": names.events(item["events"]),
+                "alone": names.events(item["alone"]),
+                "findings": [kind for kind in item["findings"] if kind in auditor.KINDS],
+            }
+            for item in audit["weights"]
+        ],
+        "findings": [
+            {**item, "rule": item["rule"] and names.call("rule", item["rule"]), "text": "", "instead": ""}
+            for item in audit["findings"]
+            if item["kind"] in auditor.KINDS
+        ],
+    }
 
 
 def _trial(trial: Part, names: _Names, shift: int) -> Part:

@@ -52,6 +52,7 @@ EMPTY: Entry = {
     "change": None,
     "syscalls": None,
     "sight": None,
+    "rules": None,
     "trial": None,
     "previous": None,
     "history": [],
@@ -108,6 +109,7 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
         "change": _change(facts),
         "syscalls": made.get("syscalls"),
         "sight": sight.in_force(facts),
+        "rules": _rules(facts),
         "history": [],
         "snapshot": _snapshot(facts, snapshot),
     }
@@ -192,6 +194,13 @@ def _plan(plan: dict[str, Any]) -> ReportPlan | None:
         "warnings": plan.get("warnings") or [],
         "reason": plan.get("reason"),
     }
+
+
+def _rules(facts: Facts) -> dict[str, Any] | None:
+    """The audit of the host's rules, where they were asked for."""
+    known = facts["syscalls"]
+    audit = known.get("audit") if known else None
+    return {**audit, "digest": known.get("digest")} if known and audit else None
 
 
 def _change(facts: Facts) -> dict[str, Any] | None:

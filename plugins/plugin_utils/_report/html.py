@@ -50,6 +50,7 @@ SCRIPTS = (
     "history.js",
     "syscalls.js",
     "trials.js",
+    "rules.js",
     "timeline.js",
     "rollout.js",
     "host.js",

@@ -18,7 +18,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, verdicts, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    answers,
+    capacity,
+    verdicts,
+    windows,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
     Check,
     always,
@@ -39,6 +44,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import 
 
 SCHEMA_VERSION = 1
 # Worst first.
+LEVELS = ("error", "warning", "note")
 STATES = ("blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy")
 MEASURED = ("dropping", "overloaded", "acceptable", "healthy")
 STATUSES = ("ok", "unreachable", "failed")
@@ -128,7 +134,9 @@ _STATE = word(*STATES)
 PREVIOUS = table(at=moment, state=_STATE, drops_percent=number, rate_per_cpu_guide=number)
 
 # The snapshot has a place of its own, beside the window.
-WINDOW: dict[str, Check] = {name: number for name in windows.EMPTY if name not in ("snapshot", "losing")}
+WINDOW: dict[str, Check] = {
+    name: number for name in windows.EMPTY if name not in ("snapshot", "losing", "losing_cpus")
+}
 WINDOW.update(
     source=text,
     basis=text,
@@ -186,6 +194,39 @@ SYSCALLS = table(
         )
     ),
     warnings=listed(text),
+)
+
+RULES_AUDIT = table(
+    digest=text,
+    ok=flag,
+    rules_total=count,
+    rules_enabled=count,
+    basis=word("profile", "none", instead="none"),
+    cost=text,
+    percent=number,
+    weights=listed(
+        table(
+            rule=key,
+            events=listed(text),
+            ns=number,
+            rate=number,
+            percent=number,
+            share=number,
+            alone=listed(text),
+            findings=listed(text),
+        )
+    ),
+    findings=listed(
+        table(
+            level=word(*LEVELS, instead="note"),
+            kind=key,
+            rule=text,
+            text=key,
+            instead=key,
+            saves_ns=number,
+            saves_percent=number,
+        )
+    ),
 )
 
 TRIAL = table(
@@ -298,6 +339,14 @@ HOST = table(
             **dict.fromkeys(capacity.NUMBERS, number),
             lost=always(table(**dict.fromkeys(capacity.CURES, number))),
         ),
+        answer=table(
+            kind=word(*answers.KINDS, instead="improved"),
+            factor=number,
+            text=key,
+            tried=listed(text),
+            takes=listed(text),
+            gave_up=listed(text),
+        ),
         next_step=word(*NEXT_STEPS, instead="none"),
         advice=key,
         reasons=listed(text),
@@ -338,6 +387,7 @@ HOST = table(
         wrong_output=listed(text),
         unseen=_UNSEEN,
     ),
+    rules=RULES_AUDIT,
     trial=TRIAL,
     previous=PREVIOUS,
     history=_history,

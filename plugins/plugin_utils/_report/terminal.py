@@ -70,6 +70,7 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
         lines.extend(wrapped("Since %s: %s" % (visible(last["at"]), counted), width, ""))
     lines.extend(_worst_lines(hosts, width))
     lines.append("")
+    lines.extend(_answer_lines(hosts, width))
     for title, names in (
         ("Blind", [host["name"] for host in hosts if models.state_of(host) == "blind"]),
         ("Could not be reached", fleet["unreachable"]),
@@ -79,7 +80,23 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
     ):
         if names:
             lines.extend(wrapped("%s (%d): %s" % (title, len(names), some(names)), width, ""))
-    return lines + _rules_lines(hosts, width) + _sight_lines(hosts, width)
+    return lines + _rules_lines(hosts, width) + _sight_lines(hosts, width) + _cost_lines(hosts, width)
+
+
+def _answer_lines(hosts: Sequence[Host], width: int) -> list[str]:
+    """The hosts where nothing is left to try: what came of it, and what the busiest would take."""
+    found = [(host["name"], host["verdict"]["answer"]) for host in hosts if host["verdict"]]
+    lines = []
+    for kind in ("solved", "improved", "accepted"):
+        names = [name for name, answer in found if answer and answer["kind"] == kind]
+        if names:
+            lines.extend(wrapped("%s (%d): %s" % (kind.capitalize(), len(names), some(names)), width, ""))
+    busy = [(name, answer) for name, answer in found if answer and answer["kind"] == "too_busy"]
+    for name, answer in sorted(busy, key=lambda item: (-(item[1]["factor"] or 0.0), item[0]))[:WORST]:
+        lines.extend(wrapped("%s: %s" % (name, visible(answer["text"])), width, ""))
+    if len(busy) > WORST:
+        lines.append("%d more hosts are too busy for Falco" % (len(busy) - WORST))
+    return lines
 
 
 def _rules_lines(hosts: Sequence[Host], width: int) -> list[str]:
@@ -118,6 +135,38 @@ def _sight_lines(hosts: Sequence[Host], width: int) -> list[str]:
         )
         lines += wrapped(text, width, "")
     return lines
+
+
+def _cost_lines(hosts: Sequence[Host], width: int) -> list[str]:
+    """What rules cost: how many rulesets there are, the heaviest rules, and each finding once."""
+    known = [(host["name"], host["rules"]) for host in hosts if host["rules"]]
+    if not known:
+        return []
+    versions = Counter(audit["digest"] for _name, audit in known)
+    text = "Rules of %s: %s" % (several(len(known), "host"), several(len(versions), "version"))
+    if len(versions) > 1:
+        usual = versions.most_common(1)[0][0]
+        text += "; other than most: %s" % some([name for name, audit in known if audit["digest"] != usual])
+    lines = ["", *wrapped(text, width, "")]
+    for (kind, rule, told), (number, gain) in rule_findings(hosts)[:WORST]:
+        saves = " (up to %s %% of a core)" % number_text(gain) if gain else ""
+        line = "%s: %s: %s, on %s%s" % (kind, rule or "-", told, several(number, "host"), saves)
+        lines += wrapped(line, width)
+    return lines
+
+
+def rule_findings(hosts: Sequence[Host]) -> list[tuple[tuple[str, str | None, str], tuple[int, float]]]:
+    """[((kind, rule, text), (hosts, most percent of a core saved))] of the warnings and errors of all hosts,
+    the largest gain first, then those of most hosts.
+    """
+    found: dict[tuple[str, str | None, str], tuple[int, float]] = {}
+    for host in hosts:
+        for item in host["rules"]["findings"] if host["rules"] else ():
+            if item["level"] != "note":
+                key = (item["kind"], item["rule"], item["text"])
+                number, gain = found.get(key, (0, 0.0))
+                found[key] = (number + 1, max(gain, item["saves_percent"] or 0.0))
+    return sorted(found.items(), key=lambda item: (-item[1][1], -item[1][0], item[0][0], item[0][1] or ""))
 
 
 def _percentile_lines(found: dict[str, Any], width: int) -> list[str]:

@@ -75,6 +75,12 @@ def parse(
     return {"rules": found, "findings": findings, "ok": True, "reason": None}
 
 
+def as_file(text: object) -> str | None:
+    """What Falco listed as the text of one rules file, or None; exceptions are not listed."""
+    listed, _reason = _load(text)
+    return None if listed is None else json.dumps(_file(listed))
+
+
 def _load(text: object) -> tuple[dict[str, Any] | None, str | None]:
     """(the document, None) or (None, a reason)."""
     printed = str(text or "")

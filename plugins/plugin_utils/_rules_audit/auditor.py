@@ -20,7 +20,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import Names, names_for
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, reach, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing, reach, ruleset
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import costs, estimates, forms
 
@@ -68,6 +68,8 @@ INSTEAD = {
     "selection": "correct this setting of falco.yaml",
     "too_large": "split the rule, or use lists with `in` instead of macros of macros",
 }
+# What these save is at most the whole rule: it goes, or it is evaluated for a few events instead of all.
+WHOLE_RULE = frozenset(["no_evttype", "negative_evttype", "many_events", "duplicate", "shadowed"])
 # A rule that matches more often than this, in matches an hour, is noise: one a minute.
 NOISY_PER_HOUR = 60.0
 # A rule without a match in this time may be dead weight, in seconds: 30 days.
@@ -112,16 +114,20 @@ def audit(
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
     compiled = ruleset.compiled(files, release, host.priority, host.selection)
-    made = _Audit(compiled, release, host)
-    for file, line in damaged.items():
-        made.find("encoding", None, file, line, "the file is not UTF-8, so values may never match")
-    return made.whole()
+    return Ruleset(compiled, release, host, damaged).of(host)
 
 
-class _Audit:
-    """One audit. Findings are collected while rules are weighed."""
+class Ruleset:
+    """What an audit says of rules and Falco's settings for them, whatever the host's events: worked out once
+    for all hosts with the same rules and settings."""
 
-    def __init__(self, compiled: ruleset.Compiled, release: releases.Release, host: Host) -> None:
+    def __init__(
+        self,
+        compiled: ruleset.Compiled,
+        release: releases.Release,
+        host: Host,
+        damaged: Mapping[str, int] = NONE_DAMAGED,
+    ) -> None:
         self.compiled, self.release, self.host = compiled, release, host
         self.names: Names = names_for(release)
         self.estimator = estimates.Estimator(reach.Events(self.names), compiled.macros)
@@ -129,33 +135,21 @@ class _Audit:
         self.syscall = [rule for rule in self.rules if rule["source"] == SYSCALL]
         self.selected = self._selected(self.syscall)
         self.findings: list[RuleFinding] = []
-
-    def whole(self) -> RulesAudit:
+        for file, line in damaged.items():
+            self.find("encoding", None, file, line, "the file is not UTF-8, so values may never match")
         self._resolved()
-        alone = self._alone()
-        weights = [self._weigh(rule, alone.get(rule["name"], [])) for rule in self.rules]
+        self.alone = self._alone()
+        self.costs = {rule["name"]: self._costs(rule) for rule in self.syscall}
         for rule in self.syscall:
             self._forms(rule)
-        self._kept_alone(alone)
         self._overlaps()
         self._unseen()
         self._settings()
         self._unused()
-        self._counted()
-        self._shares(weights)
-        self._gains(weights)
-        percents = [weight["percent"] for weight in weights if weight["percent"] is not None]
-        return {
-            "release": str(self.release),
-            "ok": self.compiled.resolved["ok"],
-            "rules_total": len(self.compiled.resolved["rules"]),
-            "rules_enabled": len(self.rules),
-            "basis": "none" if self.host.rates is None else "profile",
-            "cost": costs.SOURCE,
-            "percent": None if self.host.rates is None else round(sum(percents), 3),
-            "findings": self._sorted(),
-            "weights": sorted(weights, key=_heaviest_first),
-        }
+
+    def of(self, host: Host) -> RulesAudit:
+        """The audit of one host with these rules. host: its rates and matches are read."""
+        return _Audit(self, host).whole()
 
     def find(
         self,
@@ -167,19 +161,7 @@ class _Audit:
         instead: str = "",
         ns: float | None = None,
     ) -> None:
-        self.findings.append(
-            {
-                "level": KINDS[kind],
-                "kind": kind,
-                "rule": rule,
-                "file": file,
-                "line": line,
-                "text": text,
-                "instead": instead or INSTEAD.get(kind, ""),
-                "saves_ns": None if ns is None else round(ns, 1),
-                "saves_percent": None,
-            }
-        )
+        self.findings.append(_finding(kind, rule, file, line, text, instead, ns))
 
     def about(self, kind: str, rule: Rule, text: str, instead: str = "", ns: float | None = None) -> None:
         self.find(kind, rule["name"], rule["file"], rule["line"], text, instead, ns)
@@ -217,38 +199,6 @@ class _Audit:
         )
         return set(found["kernel"])
 
-    def _weigh(self, rule: Rule, alone: list[str]) -> RuleWeight:
-        weight: RuleWeight = {
-            "rule": rule["name"],
-            "file": rule["file"],
-            "line": rule["line"],
-            "tags": rule["tags"],
-            "events": rule["events"] if rule["restricted"] else [],
-            "ns": None,
-            "rate": None,
-            "percent": None,
-            "share": None,
-            "alone": alone,
-            "findings": [],
-        }
-        if rule["source"] != SYSCALL:
-            return weight
-        by_event = self._costs(rule)
-        if by_event is None:
-            return weight
-        rates = self.host.rates
-        if rates is not None:
-            reached = {event: rates.get(event, 0.0) for event in by_event}
-            rate = sum(reached.values())
-            spent = sum(by_event[event] * reached[event] for event in by_event)
-            weight["rate"], weight["percent"] = round(rate, 2), round(spent / NS_PER_PERCENT, 4)
-        else:
-            rate, spent = float(len(by_event)), sum(by_event.values())
-        # Without any such event the plain mean is the best that can be said.
-        mean = spent / rate if rate else sum(by_event.values()) / max(len(by_event), 1)
-        weight["ns"] = round(mean, 1)
-        return weight
-
     def _costs(self, rule: Rule) -> dict[str, float] | None:
         """{kernel name: nanoseconds} of the selected events of a rule; None where it is too large."""
         tree = self.compiled.trees[rule["name"]]
@@ -263,37 +213,12 @@ class _Audit:
                     known[signature] = costs.RULE_NS + self.estimator.estimate(tree, event, {}).ns
                 found[event] = known[signature]
         except estimates.TooLarge as error:
-            if not any(
-                item["kind"] == "too_large" and item["rule"] == rule["name"] for item in self.findings
-            ):
-                self.about("too_large", rule, "%s, so its cost is not known" % error)
+            self.about("too_large", rule, "%s, so its cost is not known" % error)
             return None
         return found
 
     def _events(self, rule: Rule) -> list[str]:
         return sorted(set(rule["kernel"]) & self.selected)
-
-    def _shares(self, weights: list[RuleWeight]) -> None:
-        def of(weight: RuleWeight) -> float:
-            if weight["percent"] is not None:
-                return weight["percent"]
-            return (weight["ns"] or 0.0) * (len(weight["events"]) or len(self.selected))
-
-        total = sum(map(of, weights))
-        for weight in weights:
-            if weight["ns"] is not None:
-                weight["share"] = round(100.0 * of(weight) / total, 2) if total else 0.0
-
-    def _gains(self, weights: list[RuleWeight]) -> None:
-        by_name = {weight["rule"]: weight for weight in weights}
-        for found in self.findings:
-            weight = by_name.get(found["rule"] or "")
-            if weight is None:
-                continue
-            if found["kind"] not in weight["findings"]:
-                weight["findings"].append(found["kind"])
-            if found["saves_ns"] is not None and weight["rate"] is not None:
-                found["saves_percent"] = round(found["saves_ns"] * weight["rate"] / NS_PER_PERCENT, 4)
 
     # -- conditions
 
@@ -305,8 +230,7 @@ class _Audit:
         if not events:
             return
         try:
-            rates = self.host.rates or {}
-            busiest = max(events, key=lambda event: (rates.get(event, 0.0), event in forms.FREQUENT))
+            busiest = max(events, key=lambda event: event in forms.FREQUENT)
             better = forms.order(tree, self.estimator, busiest)
         except estimates.TooLarge:
             return
@@ -325,7 +249,7 @@ class _Audit:
                 "mixed_events",
                 rule,
                 "event types of %d actions in one rule (%s): every check is made for each of %s, which are "
-                "frequent"
+                "frequent on many hosts"
                 % (
                     len(actions),
                     "; ".join(", ".join(action) for action in actions),
@@ -348,32 +272,6 @@ class _Audit:
                 if calls:
                     found[rule["name"]] = calls
         return found
-
-    def _kept_alone(self, alone: Mapping[str, list[str]]) -> None:
-        rates = self.host.rates
-        total = sum((rates or {}).get(call, 0.0) for call in self.selected)
-        by_name = {rule["name"]: rule for rule in self.syscall}
-        for name, calls in alone.items():
-            rule = by_name[name]
-            if not rule["restricted"]:
-                continue  # no_evttype says it
-            if rates is None:
-                kept = [call for call in calls if call in forms.FREQUENT]
-                volume = ""
-            else:
-                kept = [call for call in calls if total and rates.get(call, 0.0) >= WORTH * total]
-                rate = sum(rates.get(call, 0.0) for call in kept)
-                volume = ": %.0f events/s, %.0f %% of all" % (rate, 100.0 * rate / total if total else 0)
-            if kept:
-                self.about(
-                    "keeps_calls",
-                    rule,
-                    "Falco collects %s for this rule only%s" % (", ".join(kept), volume),
-                    "without the rule these calls are not collected; disable it where you do not need it",
-                )
-                if rates is not None:
-                    spent = sum(rates.get(call, 0.0) for call in kept) * costs.EVENT_NS
-                    self.findings[-1]["saves_percent"] = round(spent / NS_PER_PERCENT, 4)
 
     def _unseen(self) -> None:
         if not self.host.base_syscalls:
@@ -405,20 +303,33 @@ class _Audit:
     def _overlaps(self) -> None:
         """Rules that can never match, because an earlier rule matches first, and rules that repeat one."""
         first = self.host.matching != "all"
-        parts: list[tuple[Rule, frozenset[str]]] = []
-        for rule in self.rules:
-            try:
-                tree = self.compiled.trees[rule["name"]]
-                own = forms.conjuncts(tree, self.estimator)
-            except estimates.TooLarge:
-                continue
-            earlier = next((pair for pair in parts if self._covers(*pair, rule, own)), None)
-            parts.append((rule, own))
+        parts = self._parts()
+        common = Counter(part for _rule, own in parts for part in own)
+        # Each earlier rule stands under its rarest part: a rule that it covers has that part too.
+        known: dict[str, list[tuple[Rule, frozenset[str]]]] = {}
+        seen: set[tuple[frozenset[str], frozenset[str], str]] = set()
+        for rule, own in parts:
+            earlier = next(
+                (
+                    pair
+                    for part in ("", *sorted(own))
+                    for pair in known.get(part, ())
+                    if self._covers(*pair, rule, own)
+                ),
+                None,
+            )
+            key = (own, frozenset(rule["kernel"]), rule["source"])
+            if key not in seen:
+                seen.add(key)
+                rarest = min(own, key=lambda part: (common[part], part), default="")
+                known.setdefault(rarest, []).append((rule, own))
             if earlier is None:
                 continue
             other, theirs = earlier
             same = theirs == own and other["kernel"] == rule["kernel"]
-            where = "%s (%s line %s)" % (other["name"], other["file"], other["line"])
+            where = other["name"]
+            if other["file"] != listing.ORIGIN:  # Falco lists no lines
+                where += " (%s line %s)" % (other["file"], other["line"])
             if same:
                 self.about(
                     "duplicate",
@@ -435,6 +346,16 @@ class _Audit:
                     % where,
                     "put this rule first, or exclude its case from the other rule",
                 )
+
+    def _parts(self) -> list[tuple[Rule, frozenset[str]]]:
+        """The enabled rules with the parts of their conditions, without those that are too large."""
+        found = []
+        for rule in self.rules:
+            try:
+                found.append((rule, forms.conjuncts(self.compiled.trees[rule["name"]], self.estimator)))
+            except estimates.TooLarge:
+                continue
+        return found
 
     @staticmethod
     def _covers(other: Rule, theirs: frozenset[str], rule: Rule, own: frozenset[str]) -> bool:
@@ -482,13 +403,125 @@ class _Audit:
                         "remove it, unless another file of yours changes it",
                     )
 
-    # -- counters
+
+class _Audit:
+    """One host: what its rules cost with its events."""
+
+    def __init__(self, rules: Ruleset, host: Host) -> None:
+        self.rules, self.host = rules, host
+        self.findings: list[RuleFinding] = [{**item} for item in rules.findings]
+
+    def whole(self) -> RulesAudit:
+        """The audit."""
+        rules, host = self.rules, self.host
+        weights = [self._weigh(rule, rules.alone.get(rule["name"], [])) for rule in rules.rules]
+        self._kept_alone(rules.alone)
+        self._counted()
+        self._shares(weights)
+        self._gains(weights)
+        percents = [weight["percent"] for weight in weights if weight["percent"] is not None]
+        return {
+            "release": str(rules.release),
+            "ok": rules.compiled.resolved["ok"],
+            "rules_total": len(rules.compiled.resolved["rules"]),
+            "rules_enabled": len(rules.rules),
+            "basis": "none" if host.rates is None else "profile",
+            "cost": costs.SOURCE,
+            "percent": None if host.rates is None else round(sum(percents), 3),
+            "findings": self._sorted(),
+            "weights": sorted(weights, key=_heaviest_first),
+        }
+
+    def about(self, kind: str, rule: Rule, text: str, instead: str) -> None:
+        self.findings.append(_finding(kind, rule["name"], rule["file"], rule["line"], text, instead))
+
+    def _weigh(self, rule: Rule, alone: list[str]) -> RuleWeight:
+        weight: RuleWeight = {
+            "rule": rule["name"],
+            "file": rule["file"],
+            "line": rule["line"],
+            "tags": rule["tags"],
+            "events": rule["events"] if rule["restricted"] else [],
+            "ns": None,
+            "rate": None,
+            "percent": None,
+            "share": None,
+            "alone": alone,
+            "findings": [],
+        }
+        if rule["source"] != SYSCALL:
+            return weight
+        by_event = self.rules.costs[rule["name"]]
+        if by_event is None:
+            return weight
+        rates = self.host.rates
+        if rates is not None:
+            reached = {event: rates.get(event, 0.0) for event in by_event}
+            rate = sum(reached.values())
+            spent = sum(by_event[event] * reached[event] for event in by_event)
+            weight["rate"], weight["percent"] = round(rate, 2), round(spent / NS_PER_PERCENT, 4)
+        else:
+            rate, spent = float(len(by_event)), sum(by_event.values())
+        # Without any such event the plain mean is the best that can be said.
+        mean = spent / rate if rate else sum(by_event.values()) / max(len(by_event), 1)
+        weight["ns"] = round(mean, 1)
+        return weight
+
+    def _shares(self, weights: list[RuleWeight]) -> None:
+        def of(weight: RuleWeight) -> float:
+            if weight["percent"] is not None:
+                return weight["percent"]
+            return (weight["ns"] or 0.0) * (len(weight["events"]) or len(self.rules.selected))
+
+        total = sum(map(of, weights))
+        for weight in weights:
+            if weight["ns"] is not None:
+                weight["share"] = round(100.0 * of(weight) / total, 2) if total else 0.0
+
+    def _gains(self, weights: list[RuleWeight]) -> None:
+        by_name = {weight["rule"]: weight for weight in weights}
+        for found in self.findings:
+            weight = by_name.get(found["rule"] or "")
+            if weight is None:
+                continue
+            if found["kind"] not in weight["findings"]:
+                weight["findings"].append(found["kind"])
+            if found["kind"] in WHOLE_RULE and found["saves_ns"] is None:
+                found["saves_ns"] = weight["ns"]
+            if found["saves_ns"] is not None and weight["rate"] is not None:
+                found["saves_percent"] = round(found["saves_ns"] * weight["rate"] / NS_PER_PERCENT, 4)
+
+    def _kept_alone(self, alone: Mapping[str, list[str]]) -> None:
+        rates = self.host.rates
+        total = sum((rates or {}).get(call, 0.0) for call in self.rules.selected)
+        by_name = {rule["name"]: rule for rule in self.rules.syscall}
+        for name, calls in alone.items():
+            rule = by_name[name]
+            if not rule["restricted"]:
+                continue  # no_evttype says it
+            if rates is None:
+                kept = [call for call in calls if call in forms.FREQUENT]
+                volume = ""
+            else:
+                kept = [call for call in calls if total and rates.get(call, 0.0) >= WORTH * total]
+                rate = sum(rates.get(call, 0.0) for call in kept)
+                volume = ": %.0f events/s, %.0f %% of all" % (rate, 100.0 * rate / total if total else 0)
+            if kept:
+                self.about(
+                    "keeps_calls",
+                    rule,
+                    "Falco collects %s for this rule only%s" % (", ".join(kept), volume),
+                    "without the rule these calls are not collected; disable it where you do not need it",
+                )
+                if rates is not None:
+                    spent = sum(rates.get(call, 0.0) for call in kept) * costs.EVENT_NS
+                    self.findings[-1]["saves_percent"] = round(spent / NS_PER_PERCENT, 4)
 
     def _counted(self) -> None:
         matches, seconds = self.host.matches, self.host.matched_seconds
         if matches is None or not seconds:
             return
-        for rule in self.rules:
+        for rule in self.rules.rules:
             count = matches.get(rule["name"], matches.get(metric_name(rule["name"])))
             if count is None:
                 continue
@@ -525,6 +558,28 @@ class _Audit:
         )
 
 
+def _finding(
+    kind: str,
+    rule: str | None,
+    file: str | None,
+    line: int | None,
+    text: str,
+    instead: str = "",
+    ns: float | None = None,
+) -> RuleFinding:
+    return {
+        "level": KINDS[kind],
+        "kind": kind,
+        "rule": rule,
+        "file": file,
+        "line": line,
+        "text": text,
+        "instead": instead or INSTEAD.get(kind, ""),
+        "saves_ns": None if ns is None else round(ns, 1),
+        "saves_percent": None,
+    }
+
+
 def metric_name(rule: str) -> str:
     """A rule's name as Falco's metrics write it (userspace/falco/falco_metrics.cpp)."""
     return re.sub(r"[^a-zA-Z0-9_:]", "_", rule)
@@ -550,27 +605,36 @@ def lines(audit: RulesAudit, most: int = 20) -> Iterator[str]:
         audit["cost"],
     )
     for weight in audit["weights"][:most]:
-        if weight["ns"] is None:
-            continue
-        yield "  %s ns an event, %s, share %.1f %%: %s" % (
-            round(weight["ns"]),
-            "%.2f %% of a core" % weight["percent"]
-            if weight["percent"] is not None
-            else "%s event types" % (len(weight["events"]) or "all"),
-            weight["share"] or 0.0,
-            weight["rule"],
-        )
+        if weight["ns"] is not None:
+            yield "  %s: %s" % (weight["rule"], weight_text(weight))
     for item in audit["findings"]:
         yield line(item)
 
 
+def weight_text(weight: RuleWeight) -> str:
+    """What a rule costs, in one clause."""
+    rate = (
+        "%.2f %% of a core at %.0f events/s" % (weight["percent"], weight["rate"] or 0)
+        if weight["percent"] is not None
+        else "%s event types" % (len(weight["events"]) or "all")
+    )
+    return "%.0f ns an event, %s, %.1f %% of what all rules cost" % (
+        weight["ns"] or 0,
+        rate,
+        weight["share"] or 0.0,
+    )
+
+
+def gain_text(item: RuleFinding) -> str:
+    """What following a finding saves, in brackets, or ''."""
+    if item["saves_percent"] is not None:
+        return " (saves up to %.2f %% of a core)" % item["saves_percent"]
+    return " (saves up to %.0f ns an event)" % item["saves_ns"] if item["saves_ns"] is not None else ""
+
+
 def line(item: RuleFinding) -> str:
     """One finding in one line: file, line, what is wrong, what to write."""
-    where = "%s:%s: " % (item["file"], item["line"]) if item["file"] else ""
+    place = str(item["file"]) if item["line"] is None else "%s:%s" % (item["file"], item["line"])
+    where = "%s: " % place if item["file"] else ""
     who = "%s: " % item["rule"] if item["rule"] else ""
-    gain = ""
-    if item["saves_percent"] is not None:
-        gain = " (saves about %.2f %% of a core)" % item["saves_percent"]
-    elif item["saves_ns"] is not None:
-        gain = " (saves about %.0f ns an event)" % item["saves_ns"]
-    return "%s%s: %s%s. %s%s" % (where, item["level"], who, item["text"], item["instead"], gain)
+    return "%s%s: %s%s. %s%s" % (where, item["level"], who, item["text"], item["instead"], gain_text(item))

@@ -172,8 +172,10 @@ def order(tree: condition.Tree, estimator: estimates.Estimator, event: str) -> A
     if not isinstance(tree, condition.All):
         return None
     # What decides by event types comes first in any case.
-    items = [item for item in tree.items if not _decides_types(item, estimator)]
-    rest = [item for item in tree.items if item not in items]
+    parts = list(_flat(tree))
+    typed = [_decides_types(item, estimator) for item in parts]
+    items = [item for item, decides in zip(parts, typed) if not decides]
+    rest = [item for item, decides in zip(parts, typed) if decides]
     late = next(((early, item) for early, item in _pairs(items, estimator, event)), None)
     if late is None:
         return None
@@ -191,6 +193,15 @@ def order(tree: condition.Tree, estimator: estimates.Estimator, event: str) -> A
         "put %s before %s" % (late_text, early_text),
         now - then,
     )
+
+
+def _flat(tree: condition.Tree) -> Iterator[condition.Tree]:
+    """The parts of an `and`. A rule with exceptions is (condition) and not (exception)."""
+    if isinstance(tree, condition.All):
+        for item in tree.items:
+            yield from _flat(item)
+    else:
+        yield tree
 
 
 def _pairs(

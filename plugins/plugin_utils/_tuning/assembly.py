@@ -9,6 +9,7 @@ Facts are complete: every key is there, so whoever reads them needs no guards.
 
 from __future__ import annotations
 
+import hashlib
 import base64
 import binascii
 import itertools
@@ -38,6 +39,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configurati
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import received, windows
 
 # Blocks that a decision or a piece of evidence needs. Everything else (outputs with their tokens, plugin
@@ -288,7 +290,7 @@ def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: R
 
 def no_rules(reason: str | None) -> LoadedRules:
     """What stands for the rules of a host that were asked for, and why they are not known."""
-    return {"rules": [], "selected": [], "profile": None, "reason": reason}
+    return {"rules": [], "selected": [], "profile": None, "reason": reason, "digest": None, "audit": None}
 
 
 def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> LoadedRules:
@@ -298,9 +300,8 @@ def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> 
     if found["reason"] or release is None:
         return found
     effective = config["effective"]
-    listed = listing.parse(
-        unpacked(sent["list"], MAX_RULES), release, effective.get("priority"), effective.get("rules") or ()
-    )
+    printed = unpacked(sent["list"], MAX_RULES)
+    listed = listing.parse(printed, release, effective.get("priority"), effective.get("rules") or ())
     said = dry_run.parse(unpacked(sent["dry_run"], MAX_DRY_RUN))
     found["reason"] = listed["reason"] or said["reason"]
     if found["reason"]:
@@ -318,6 +319,8 @@ def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> 
         )
         return found
     found["rules"], found["selected"] = listed["rules"], said["selected"]
+    found["digest"] = hashlib.sha256(printed.encode("utf-8", "replace")).hexdigest()
+    found["audit"] = listed_audits.audit(printed, release, effective, found["profile"])
     return found
 
 

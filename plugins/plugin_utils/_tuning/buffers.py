@@ -29,6 +29,7 @@ MIB = 1 << 20
 # Bytes that an event takes in a ring, header and padding included: 56 (dup, close) to 335 (a failing open of
 # a long path), 80 for open and close together; measured on Falco 0.44.1.
 BYTES_PER_EVENT = 80
+LEAST_BYTES_PER_EVENT = 56
 
 # The guide's upper line: above 3 000 events a second and CPU, Falco has a hard time.
 GUIDE_EVENTS_PER_CPU = 3000
@@ -86,6 +87,25 @@ def layout(driver: str, online: int, preset: int, cpus_for_each_buffer: int | No
         "bytes_total": rings * each,
         "bytes_at_load": rings * each + extra,
     }
+
+
+# Of the lost events, the percent on one ring from which it is a case of its own.
+HOT = 80.0
+
+
+def hot_ring(driver: str, online: int, group: int | None, drops: int, worst: list[list[int]]) -> set[int]:
+    """The CPUs of the one ring of several that lost HOT percent of the events, or an empty set.
+
+    worst: [CPU, lost events] of each. CPUs are taken to be numbered without gaps.
+    """
+    width = effective_cpus(2 if group is None else group, online) if driver == "modern_ebpf" else 1
+    lost: dict[int, int] = {}
+    for cpu, number in worst:
+        lost[cpu // width] = lost.get(cpu // width, 0) + number
+    ring = max(lost, key=lambda item: (lost[item], item), default=None)
+    if ring is None or count(driver, online, group) < 2 or 100.0 * lost[ring] < HOT * drops:
+        return set()
+    return set(range(ring * width, min(online, (ring + 1) * width)))
 
 
 def seconds_bridged(

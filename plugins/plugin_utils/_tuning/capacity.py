@@ -25,19 +25,28 @@ it lost nothing, and took in 730,000 events for each second on a CPU. With sixty
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Capacity, Facts, Lost, Window
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Capacity,
+    Facts,
+    Losing,
+    Lost,
+    Window,
+)
 
 NUMBERS = ("demand", "capacity", "factor", "factor_alone", "on", "waiting", "throttled", "idle", "seconds")
 CURES = ("bursts", "quota", "waiting", "overload")
 
 # A look at the whole life of a process says little about now when that life is long, seconds.
 LONG_LIFE = 86400.0
-# CPU seconds from the start of the process to the first event (drops/raw: 1.5 s of CPU in 1.7 s).
+# CPU seconds from the start of the process to the first event, and how far a real one was from that: 1.3 with
+# few rules to 2.2 with many (0.44.1).
 START = 1.5
-# Falco's own figure of its CPU use is taken where its error is at most this share of it.
-MOST_ERROR = 0.1
+START_ERROR = 0.7
+# CPU time with a larger error than this share of it is not taken where a look is there.
+MOST_ERROR = 0.5
 # Counters since the start and CPU time since the start are of one time if they differ by this share at most.
 SAME_LIFE = 0.1
 # How much more than on the whole the thread may have waited while events were lost.
@@ -96,10 +105,11 @@ def _share(seconds: float | None, age: float) -> float | None:
     return None if seconds is None else round(100.0 * seconds / age, 2)
 
 
-def of(facts: Facts, seen: Use) -> Capacity | None:
+def of(facts: Facts, seen: Use, room: float | None = None) -> Capacity | None:
     """The capacity of a measured host that loses events. None where its use of the CPU is unknown.
 
-    seen: as use().
+    seen: as use(). room: events that the largest ring buffers hold beyond the present ones, where that is
+    known.
     """
     window = facts["metrics"]
     if not window["events"] or not window["drops"] or not window["seconds"]:
@@ -120,6 +130,8 @@ def of(facts: Facts, seen: Use) -> Capacity | None:
     factor = events / seconds / capacity
     alone = _alone(factor, on, waiting - throttled, facts["cpus"]["online"])
     lost = _parts(factor, alone, on, waiting, throttled)
+    if losing and room is not None and _mean_factor(window, capacity) < 1:
+        lost = _in_rings(lost, losing, room)
     scale = (window["drops_percent"] or 0.0) / max(sum(lost), 1e-9)
     return {
         "demand": round(events / seconds, 1),
@@ -151,12 +163,14 @@ def _capacity(facts: Facts, window: Window, seen: Use) -> float | None:
         return None
     own, error = window["falco_cpu_percent"], window["falco_cpu_error"]
     between = facts["falco"]["cpu"]["look"]
+    known: list[tuple[float, float]] = []  # (share that may be wrong, capacity)
     if not between:
-        if own and error is not None and error <= MOST_ERROR * own:
-            return 100.0 * taken / (own * _of_the_reader(facts))
-        whole = _since_start(facts, window)
-        if whole:
-            return whole
+        if own and error is not None:
+            known.append((error / own, 100.0 * taken / (own * _of_the_reader(facts))))
+        known += _since_start(facts, window)
+    wrong, best = min(known, default=(1.0, 0.0))
+    if best and wrong <= MOST_ERROR:
+        return best
     if not seen.on:
         return 100.0 * taken / own if own else None
     return 100.0 * taken / seen.on
@@ -170,18 +184,18 @@ def _of_the_reader(facts: Facts) -> float:
     return min(1.0, reader["total_on"] / total["on"])
 
 
-def _since_start(facts: Facts, window: Window) -> float | None:
+def _since_start(facts: Facts, window: Window) -> list[tuple[float, float]]:
+    """[(share that may be wrong, capacity)] by all that it did since its start, or []."""
     since, total, age = window["since_start"], facts["falco"]["cpu"]["total"], facts["falco"]["age"]
     reader = facts["falco"]["cpu"]["reader"]["total_on"]
     if not since or not total or not total["on"] or not age or age > LONG_LIFE:
-        return None
+        return []
     lag = (window["age"] or 0.0) + since["seconds"] - age
     if abs(lag) > max(5.0, SAME_LIFE * age):
-        return None  # it was reloaded since
-    on = total["on"] if reader is None else reader
+        return []  # it was reloaded since
+    on = (total["on"] if reader is None else reader) - START
     taken = (since["events"] - since["drops"]) / since["seconds"]
-    on = (on - min(START, on / 2)) / age
-    return taken / on if on > 0 and taken > 0 else None
+    return [(START_ERROR / on, taken * age / on)] if on > 0 and taken > 0 else []
 
 
 def _waiting(seen: Use, on: float, quota: float | None) -> tuple[float, float]:
@@ -198,7 +212,8 @@ def _waiting(seen: Use, on: float, quota: float | None) -> tuple[float, float]:
             throttled = 100.0 - min(quota, 100.0)
     # Linux 6.18 counts throttled time as waiting; older kernels may not.
     waiting = max(waiting, throttled)
-    scale = min(MOST_SCALE, 100.0 * on / seen.on) if seen.on else 1.0
+    # It does not wait less while it loses events than on the whole.
+    scale = min(MOST_SCALE, max(1.0, 100.0 * on / seen.on)) if seen.on else 1.0
     room = max(0.0, 1.0 - on)
     waiting, throttled = (min(room, scale * share / 100.0) for share in (waiting, throttled))
     return waiting, throttled
@@ -228,6 +243,28 @@ def _parts(
     by_waiting = min(all_lost - overload, max(0.0, lost(without_quota) - overload))
     by_quota = min(all_lost - overload - by_waiting, lost(1.0 - waiting) - lost(without_quota))
     return all_lost - overload - by_waiting - by_quota, by_quota, by_waiting, overload
+
+
+def _mean_factor(window: Window, capacity: float) -> float:
+    return (window["events"] or 0) / (window["seconds"] or 1.0) / capacity
+
+
+def _in_rings(
+    lost: tuple[float, float, float, float], losing: Losing, room: float
+) -> tuple[float, float, float, float]:
+    """Bursts are what rings can hold, however long they last; what they can't hold is overload.
+
+    On the whole the thread has the time. A burst lost at most what an interval lost; where only some
+    intervals lose events, few have more than one burst. Where all do, the length of a burst is unknown.
+    """
+    bursts, quota, waiting, overload = lost
+    share = losing["intervals"][0] / losing["intervals"][1]
+    if share >= 1:
+        return lost
+    number = -math.log(1 - share) / share
+    held = min(1.0, room * number / losing["most"])
+    both = bursts + overload
+    return both * held, quota, waiting, both * (1 - held)
 
 
 def lost_after(found: Capacity, ratio: float = 1.0, alone: bool = False) -> float:

@@ -15,6 +15,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configurati
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import rule_selection
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 
 
@@ -56,6 +57,20 @@ def _block(key: str) -> str:
     return key.split(".")[0]
 
 
+def holds(config: Config, place: Target, block: str) -> bool:
+    """Whether our own fragment holds a block."""
+    return place.layout == "dropin" and any(
+        item["path"] == place.path and block in item["keys"] for item in config["files"]
+    )
+
+
+def appends(config: Config, place: Target, release: Release) -> bool:
+    """Whether Falco appends the lists of our fragment to those of the files before it."""
+    folder = _folder(config)
+    strategy = folder["strategy"] if folder else None
+    return place.layout == "dropin" and release.fragments == "strategy" and strategy != "override"
+
+
 def blocks(
     values: dict[str, Any], config: Config, place: Target, release: Release, driver: str
 ) -> dict[str, Any]:
@@ -74,6 +89,8 @@ def blocks(
     }
     for key, value in values.items():
         _set(found, key.split("."), value)
+    if found.get(rule_selection.KEY) == [] and len(found) > 1:
+        del found[rule_selection.KEY]
     if "engine" in found:
         # A block without kind selects kmod, whatever falco.yaml says.
         engine = found["engine"] if isinstance(found["engine"], dict) else {}

@@ -9,6 +9,7 @@ import posixpath
 from typing import Any, Iterable, Literal, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    AskedBuffers,
     Bridged,
     Buffers,
     Change,
@@ -24,7 +25,9 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    answers,
     buffers,
     changes,
     drift,
@@ -32,6 +35,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     placement,
     policies,
     restore,
+    rule_selection,
     steps,
     syscall_set,
     verdicts,
@@ -43,8 +47,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps impo
 YOUNG_SECONDS = 20
 
 
-def make(facts: Facts, given: Policy | None) -> Plan:
-    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
+def make(facts: Facts, given: Policy | None, cheaper: answers.Cheaper | None = None) -> Plan:
+    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched.
+
+    cheaper: the host's heavy rules, where an audit of rules knows them; the answer of a busy host names them.
+    """
     policy = policies.complete(given)
     release = _release(facts)
     if facts["host"]["unfinished"]:
@@ -57,9 +64,16 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     place = placement.target(facts["config"], policy, release)
     metrics = host_needs.metrics(settings, policy, facts)
     made = _differing(settings, metrics.settings)
-    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made)
+    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made, cheaper)
     made += _differing(settings, choices.settings)
     values = {item["key"]: item["to"] for item in made}
+    disabled = choices.disabled
+    if disabled is not None and placement.appends(facts["config"], place, release):
+        # The lists of all files are put together: the fragment holds ours only.
+        if made and (
+            rule_selection.KEY in values or placement.holds(facts["config"], place, rule_selection.KEY)
+        ):
+            values[rule_selection.KEY] = disabled.entries
     placement.refuse_overridden(values, facts["config"], place, release)
     needs = host_needs.around(facts, policy, driver, metrics.path, choices.step)
     made += needs.changes + _of_what_runs(facts)
@@ -73,6 +87,7 @@ def make(facts: Facts, given: Policy | None) -> Plan:
         "settings": placement.blocks(values, facts["config"], place, release, driver),
         "changes": made if restart else made + (_proven_again(facts) or _profile_kept(choices.step)),
         "buffers": choices.buffers,
+        "buffers_before": choices.current,
         "seconds_bridged": _bridged(driver, facts, choices),
         "metrics_file": metrics.proof,
         "sysctls": needs.sysctls,
@@ -100,7 +115,23 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         for path in facts["config"]["merge_keys"]
     ]
     found = [release.warning, choices.tight, choices.offer, *metrics.warnings]
-    return [text for text in found if text] + placement.findings(settings) + merged
+    named = choices.disabled.notes if choices.disabled else []
+    return (
+        [text for text in found if text]
+        + placement.findings(settings)
+        + merged
+        + named
+        + _advice(facts, choices)
+    )
+
+
+def _advice(facts: Facts, choices: _Choices) -> list[str]:
+    """What would save most in the rules, where the thread that evaluates them is the bottleneck."""
+    known = facts["syscalls"]
+    audit = known.get("audit") if known else None
+    if audit is None or choices.verdict["bottleneck"] != "consumer":
+        return []
+    return listed_audits.advice(audit)
 
 
 def _replaced(facts: Facts, place: placement.Target, values: dict[str, Any]) -> list[str]:
@@ -150,6 +181,7 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "settings": {},
         "changes": [changes.change("unfinished", what, found, "finished or undone", why)],
         "buffers": None,
+        "buffers_before": None,
         "seconds_bridged": None,
         "metrics_file": None,
         "sysctls": {},
@@ -242,34 +274,91 @@ class _Choices(NamedTuple):
     settings: tuple[Setting, ...]
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
+    disabled: rule_selection.Disabled | None
 
 
 def _choose(
-    facts: Facts, policy: Policy, settings: Settings, driver: str, place: placement.Target, measuring: bool
+    facts: Facts,
+    policy: Policy,
+    settings: Settings,
+    driver: str,
+    place: placement.Target,
+    measuring: bool,
+    cheaper: answers.Cheaper | None,
 ) -> _Choices:
     """Buffers, the step that evidence asks for, and system calls. measuring: as for steps.choose()."""
     current = buffers.in_force(settings, driver)
     case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
     first = steps.choose(case, measuring)
     chosen, tight = _rings(case, place, first)
-    first = steps.within_budget(first, chosen, current)
+    asked, first = first, steps.within_budget(first, chosen, current)
+    if asked.name and not first.name and asked.buffers:
+        # The budget does not allow what was asked for: the buffers stay as they are.
+        kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
+        chosen, tight = _rings(case, place, Step(buffers=kept))
     case = case._replace(verdict=steps.merged(case.verdict, first))
     second, needs = _syscalls(case, settings, first)
+    undone = steps.buffers_without_effect(case) if second.settings and not first.name else None
+    if undone:
+        chosen, tight = _rings(case, place, Step(buffers=undone))
     why = "; ".join(chosen["reasons"])
     keys = settings.release.buffer_keys(driver)
     wanted = [Setting(key, chosen["buf_size_preset"], why) for key in keys["buf_size_preset"]]
     wanted += [Setting(key, chosen["cpus_for_each_buffer"], why) for key in keys["cpus_for_each_buffer"]]
+    verdict = steps.merged(case.verdict, second)
+    taken = second if second.name else first
+    if not needs:
+        verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls, cheaper)
+    disabled, unknown = _disabled(case, settings, place)
+    if disabled is not None:
+        wanted += _disabling(settings, disabled, facts, place)
     return _Choices(
-        steps.merged(case.verdict, second),
-        second if second.name else first,
+        verdict,
+        taken,
         current,
         chosen,
         tight,
         second.offer,
         (*second.settings, *wanted),
         second.syscalls,
-        needs,
+        needs or unknown,
+        disabled,
     )
+
+
+def _disabled(
+    case: Case, settings: Settings, place: placement.Target
+) -> tuple[rule_selection.Disabled | None, Literal["syscalls"] | None]:
+    """What policy disables of this host's rules, and what the plan lacks to say so. None: `rules` is not
+    ours."""
+    if not rule_selection.asked(case.policy):
+        held = placement.holds(case.facts["config"], place, rule_selection.KEY)
+        return (rule_selection.Disabled([], "policy disables no rule any more", []) if held else None), None
+    if not settings.has(rule_selection.KEY):
+        raise PlanError(
+            "falco_tune_disabled_* is set, but Falco %s can't disable rules by its configuration (since "
+            "0.38)" % case.release
+        )
+    known = case.facts["syscalls"]
+    if known is None:
+        return None, "syscalls"
+    if known["reason"]:
+        raise PlanError("falco_tune_disabled_* cannot be applied: %s" % known["reason"])
+    return rule_selection.choose(case.policy, known), None
+
+
+def _disabling(
+    settings: Settings, disabled: rule_selection.Disabled, facts: Facts, place: placement.Target
+) -> list[Setting]:
+    """The setting that disables rules, where it is not in force."""
+    now = settings.value(rule_selection.KEY)
+    if disabled.entries:
+        if rule_selection.in_force(now, disabled.entries):
+            return []
+        return [Setting(rule_selection.KEY, rule_selection.whole(now, disabled.entries), disabled.why)]
+    if now and placement.holds(facts["config"], place, rule_selection.KEY):
+        return [Setting(rule_selection.KEY, [], disabled.why or "policy disables no rule of this host")]
+    return []
 
 
 def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffers, str | None]:

@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Policy
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS, PRIORITIES
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import auditor
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers
 
@@ -218,6 +219,14 @@ def _names(value: Any) -> list[str]:
     return [item.strip() for item in value]
 
 
+def _findings(value: Any) -> list[str]:
+    names = _names(value)
+    known = [kind for kind in auditor.KINDS if kind not in ("syntax", "unknown_event")]
+    if not set(names) <= set(known):
+        raise ValueError("a list of kinds of findings: %s" % ", ".join(known))
+    return names
+
+
 def _base_syscalls(value: Any) -> dict[str, Any]:
     wanted = (
         "a mapping with any of custom_set (a list of system calls, !name excludes one), repair and all "
@@ -300,6 +309,10 @@ OPTIONS = {
     "protected_tags": Option([], _names),
     "protected_priority": Option("critical", _choice("none", *PRIORITIES)),
     "profile_seconds": Option(5.0, _profile_seconds),
+    # Which rules are disabled.
+    "disabled_rules": Option([], _names),
+    "disabled_tags": Option([], _names),
+    "disabled_findings": Option([], _findings),
     # How a change is applied.
     "restart_ok": Option(True, _bool),
     "apply": Option("restart", _choice("restart", "reload")),

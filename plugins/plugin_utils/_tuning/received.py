@@ -126,11 +126,24 @@ def _to(value: object) -> dict[str, Any]:
     return found
 
 
-# Keys that only some attempts have: a step of the system calls keeps what it replaced.
+def _replaced(value: object) -> dict[str, Any]:
+    """What was in force before a step: of buffers, or of the system calls."""
+    given = dictionary(value)
+    rings = {
+        name: found
+        for name in ("buf_size_preset", "cpus_for_each_buffer")
+        if (found := count(given.get(name))) is not None
+    }
+    if rings:
+        return rings
+    return always(table(repair=flag, custom_set=listed(text)))(value) or {}
+
+
+# Keys that only some attempts have: a step of buffers or of the system calls keeps what it replaced.
 _SOMETIMES: dict[str, Check] = {
     "rolled_back": flag,
     "predicted": number,
-    "replaced": lambda value: always(table(repair=flag, custom_set=listed(text)))(value),
+    "replaced": _replaced,
     "profile": lambda value: {
         key(name): number(share) or 0.0 for name, share in list(dictionary(value).items())[:500]
     },

@@ -249,6 +249,10 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
         "release": plan["release"],
         "before": _before(plan["verdict"]),
     }
+    if step["predicted"] is not None:
+        made["predicted"] = step["predicted"]
+    if step["name"] == "buffers" and plan["buffers_before"]:
+        made["replaced"] = {name: plan["buffers_before"][name] for name in step["to"]}  # type: ignore[literal-required]
     # What the system calls were before: a step that has no effect is taken back.
     if plan["syscalls_before"] and "custom_set" in step["to"]:
         made["replaced"] = plan["syscalls_before"]

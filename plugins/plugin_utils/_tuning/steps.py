@@ -15,12 +15,13 @@ verdict.
 from __future__ import annotations
 
 import datetime
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     AskedBuffers,
     Attempt,
+    Before,
     Buffers,
     ChosenBuffers,
     Facts,
@@ -50,6 +51,10 @@ LOSING = ("dropping", "overloaded")
 # by that.
 PROFILES = 2
 DOMINANT = 0.05
+# CPUs that a load needs from which fewer system calls are no restart, unless they save much of the loss: of
+# a load 14 times too large, a third fewer events save 3 % of the loss. Below it they are one of several
+# measures.
+OUT_OF_REACH = 4.0
 # The share of the events Falco could take in when it lost some that it is to be given from now on.
 HEADROOM = 0.9
 
@@ -102,13 +107,20 @@ class Step(NamedTuple):
     syscalls: dict[str, Any] | None = None
     blocked: str | None = None
     offer: str | None = None
+    predicted: float | None = None
     next_step: str | None = None
 
     def shown(self) -> _contracts.Step | None:
         """The part that the plan shows and the host's record keeps."""
         if self.name is None:
             return None
-        return {"name": self.name, "why": self.why, "expected": self.expected, "to": self.to}
+        return {
+            "name": self.name,
+            "why": self.why,
+            "expected": self.expected,
+            "to": self.to,
+            "predicted": self.predicted,
+        }
 
 
 def merged(verdict: Verdict, step: Step) -> Verdict:
@@ -134,13 +146,35 @@ def choose(case: Case, measuring: bool) -> Step:
         kept = {**case.current, "why": "kept: nothing measured asks for a change"}
     step = Step()
     if case.verdict["state"] == "dropping":
-        chooser = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers}.get(
-            case.verdict["bottleneck"]
-        )
-        step = chooser(case) if chooser else step
+        step = _against_losses(case)
+    elif case.verdict["state"] == "unmeasured" and not measuring:
+        # The restart that switches metrics on carries what is certain without them.
+        step = _against(case, case.verdict["bottleneck"])._replace(next_step=None)
     elif case.verdict["state"] == "healthy":
         step = _give_back(case)
     return step if step.buffers else step._replace(buffers=kept)
+
+
+def _against(case: Case, bottleneck: str) -> Step:
+    chooser = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers}.get(bottleneck)
+    return chooser(case) if chooser else Step()
+
+
+def _against_losses(case: Case) -> Step:
+    """The step against the largest part of the loss, or where that is blocked, against another part."""
+    first = _against(case, case.verdict["bottleneck"])
+    if first.name or not first.blocked:
+        return first
+    reasons = [*case.verdict["reasons"], first.blocked]
+    for bottleneck in case.verdict["also"]:
+        if bottleneck == "consumer":
+            return first._replace(next_step="syscalls")
+        # What it is worth is among the reasons; why the larger part stays is said with it.
+        other = case._replace(verdict={**case.verdict, "reasons": reasons})
+        step = _against(other, bottleneck)
+        if step.name:
+            return step._replace(blocked=first.blocked)
+    return first
 
 
 # --- What was tried before
@@ -173,7 +207,7 @@ def failed_before(name: StepName, present: Mapping[str, Any], case: Case) -> str
     was, lost = last["before"], case.verdict["drops_percent"] or 0.0
     if not was or not was["drops_percent"]:
         return None
-    if (case.verdict["rate_per_cpu"] or 0) > COMPARABLE * (was["rate_per_cpu"] or 0):
+    if _busier(case, was):
         return None
     if was["drops_percent"] - lost >= case.policy["tolerance_percent"] / 100.0 * was["drops_percent"]:
         return None
@@ -183,6 +217,13 @@ def failed_before(name: StepName, present: Mapping[str, Any], case: Case) -> str
         was["drops_percent"],
         lost,
     )
+
+
+def _busier(case: Case, was: Before | None) -> bool:
+    """Whether the load is another one than when a step was tried, so that its effect then says nothing."""
+    if was is None or not was["rate_per_cpu"]:
+        return False
+    return (case.verdict["rate_per_cpu"] or 0) > COMPARABLE * was["rate_per_cpu"]
 
 
 def _attempt_text(attempt: Attempt) -> str:
@@ -268,16 +309,27 @@ def _priority(case: Case) -> Step:
     wanted = now.wanted()
     if not wanted:
         return _no_more_priority(now)
-    waiting = min(100.0, capacity.use(facts).waiting or 0)
+    waiting, predicted = min(100.0, capacity.use(facts).waiting or 0), _with_a_cpu(case)
     return Step(
         name="priority",
         why=case.why,
         expected="a Falco that lost 84 %% at nice 0 lost nothing at nice -10 (measured); it may cost the "
         "applications up to "
-        "the %.3g %% of one CPU that Falco waits for now" % waiting,
+        "the %.3g %% of one CPU that Falco waits for now%s" % (waiting, _after_text(predicted)),
         to=dict(wanted),
         unit=dict(wanted),
+        predicted=predicted,
     )
+
+
+def _with_a_cpu(case: Case) -> float | None:
+    """Percent that is lost for want of CPU time once Falco need not wait for it, by the capacity model."""
+    found = case.verdict["capacity"]
+    return None if found is None else round(capacity.lost_after(found, alone=True), 2)
+
+
+def _after_text(predicted: float | None) -> str:
+    return "" if predicted is None else "; the capacity model expects %.3g %% lost, bursts aside" % predicted
 
 
 def _no_more_priority(now: _Priority) -> Step:
@@ -312,10 +364,11 @@ def _quota(case: Case) -> Step:
     return Step(
         name="quota",
         why=case.why,
-        expected="Falco may use a whole CPU instead of %.10g %% of one; the applications lose what it takes"
-        % (case.facts["service"]["limits"]["cpu_quota"] or 0),
+        expected="Falco may use a whole CPU instead of %.10g %% of one; the applications lose what it takes%s"
+        % (case.facts["service"]["limits"]["cpu_quota"] or 0, _after_text(_with_a_cpu(case))),
         to={"CPUQuota": ""},
         unit={"CPUQuota": ""},
+        predicted=_with_a_cpu(case),
     )
 
 
@@ -336,6 +389,9 @@ def _buffers(case: Case) -> Step:
         return Step(blocked=reason, next_step="syscalls")
     now, top = case.current["buf_size_preset"], guide_top(case.driver, case.policy)
     if now >= top:
+        split = _split(case)
+        if split.name:
+            return split
         reason = "preset %d is the upper end of the guide's range for %s already" % (now, case.driver)
         return Step(blocked=reason, next_step="syscalls")
     again = failed_before("buffers", case.current, case)
@@ -359,6 +415,26 @@ def _buffers(case: Case) -> Step:
     )
 
 
+def _split(case: Case) -> Step:
+    """Fewer CPUs for each ring, where one ring loses and cannot be larger within the guide's range."""
+    group = buffers.effective_cpus(case.current["cpus_for_each_buffer"] or 0, _online(case))
+    hot = verdicts.hot_cpus(case.facts, case.current, case.driver)
+    fixed = case.policy["cpus_for_each_buffer"] != "auto"
+    if case.driver != "modern_ebpf" or group < 2 or not hot or fixed:
+        return Step()
+    if failed_before("buffers", case.current, case):
+        return Step()
+    why = "%d CPUs for each buffer: %s" % (group // 2, case.why)
+    asked: AskedBuffers = {**case.current, "cpus_for_each_buffer": group // 2, "why": why}
+    return Step(
+        name="buffers",
+        why=case.why,
+        expected="the busy CPU shares its ring buffer with half as many others",
+        to={"cpus_for_each_buffer": group // 2},
+        buffers=asked,
+    )
+
+
 def _bridged(case: Case, preset: int, rate: float) -> float:
     group = case.current["cpus_for_each_buffer"] or 0
     return buffers.seconds_bridged(case.driver, _online(case), preset, group, rate)
@@ -372,7 +448,10 @@ def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
     """The step once buffers were chosen: the memory budget may not allow what was asked for."""
     if step.name != "buffers":
         return step
-    if chosen["buf_size_preset"] > current["buf_size_preset"]:
+    if chosen["cpus_for_each_buffer"] == step.to.get("cpus_for_each_buffer"):
+        if chosen["buf_size_preset"] == current["buf_size_preset"]:
+            return step
+    elif chosen["buf_size_preset"] > current["buf_size_preset"]:
         return step._replace(to={"buf_size_preset": chosen["buf_size_preset"]})
     return Step(
         blocked="larger buffers are asked for, but the budget of %s (%s) binds"
@@ -424,7 +503,7 @@ def wants_fewer_syscalls(case: Case, first: Step) -> bool:
         first.name is None
         and case.verdict["state"] in LOSING
         and case.verdict["next_step"] in FEWER
-        and case.verdict["bottleneck"] in ("consumer", "buffer")
+        and bool({"consumer", "buffer"} & {case.verdict["bottleneck"], *case.verdict["also"]})
         and case.policy["syscalls"] != "keep"
         and case.release.has("base_syscalls.repair")
     )
@@ -468,6 +547,9 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
     if to in _taken_back(case):
         reason = "system calls were reduced to the same set before, which had no effect and was taken back"
         return Step(blocked=reason, next_step="overloaded", syscalls=made)
+    useless = _out_of_reach(case, made)
+    if useless:
+        return Step(blocked=useless, next_step="overloaded", syscalls=made)
     last: dict[str, Any] = next(
         (item["to"] for item in reversed(_attempts(case)) if item["step"] == "syscalls"), {}
     )
@@ -479,12 +561,69 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
     return Step(
         name="syscalls",
         why="; ".join([case.why, *made["reasons"]]),
-        expected=_expected_of(made),
+        expected=_expected_of(made) + _still_lost(case, made),
+        predicted=_with_fewer(case, made),
         to=to,
         settings=wanted_syscalls(made, current),
         syscalls=made,
         next_step="syscalls",
     )
+
+
+def _ratio(made: dict[str, Any]) -> float | None:
+    """The events after a choice of system calls in those before; None where the volume is unknown."""
+    before, after = made["before"]["events_per_second"], made["after"]["events_per_second"]
+    return after / before if before and after is not None else None
+
+
+def _out_of_reach(case: Case, made: dict[str, Any]) -> str | None:
+    """Why fewer system calls would be a restart for nothing, or None: the load stays too much for one thread,
+    and next to nothing less is lost."""
+    found, ratio = case.verdict["capacity"], _ratio(made)
+    if found is None or ratio is None or case.verdict["bottleneck"] != "consumer":
+        return None
+    now, then = capacity.lost_after(found), capacity.lost_after(found, ratio)
+    saves = now - then >= case.policy["tolerance_percent"] / 100.0 * now
+    if saves or found["factor"] * ratio <= OUT_OF_REACH:
+        return None
+    return (
+        "fewer system calls would save %.3g %% of the events, and the load needs %.3g times a CPU: %.3g %% "
+        "would be lost instead of %.3g %%, which is not worth a restart"
+        % (100 * (1 - ratio), found["factor"], then, now)
+    )
+
+
+def _with_fewer(case: Case, made: dict[str, Any]) -> float | None:
+    """Percent that is lost for want of CPU time with a choice of system calls, by the capacity model."""
+    found, ratio = case.verdict["capacity"], _ratio(made)
+    return None if found is None or ratio is None else round(capacity.lost_after(found, ratio), 2)
+
+
+def _still_lost(case: Case, made: dict[str, Any]) -> str:
+    """What a choice of system calls leaves lost, where it cannot reach the target."""
+    found, ratio = case.verdict["capacity"], _ratio(made)
+    if found is None or ratio is None or case.verdict["bottleneck"] != "consumer":
+        return ""
+    then = capacity.lost_after(found, ratio)
+    if then <= case.policy["accepted_drops_percent"]:
+        return ""
+    return "; it does not suffice: about %.3g %% would still be lost, as the load needs %.3g times a CPU" % (
+        then,
+        found["factor"] * ratio,
+    )
+
+
+def buffers_without_effect(case: Case) -> AskedBuffers | None:
+    """The buffers before a step that had no effect, which the next restart takes back. None without one."""
+    tried = [item for item in _attempts(case) if item["step"] == "buffers"]
+    before: dict[str, Any] = tried[-1].get("replaced", {}) if tried else {}
+    if not before:
+        return None
+    again = failed_before("buffers", case.current, case)
+    if not again:
+        return None
+    asked: dict[str, Any] = {**case.current, **before, "why": "taken back, since %s" % again}
+    return cast(AskedBuffers, asked)
 
 
 def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
@@ -512,9 +651,11 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
 
 
 def _taken_back(case: Case) -> list[dict[str, Any]]:
-    """Sets of system calls that had no effect on this host, and were taken back."""
+    """Sets of system calls that had no effect on this host under such a load, and were taken back."""
     return [
-        item["replaced"] for item in _attempts(case) if item["step"] == "give_back" and "replaced" in item
+        item["replaced"]
+        for item in _attempts(case)
+        if item["step"] == "give_back" and "replaced" in item and not _busier(case, item["before"])
     ]
 
 

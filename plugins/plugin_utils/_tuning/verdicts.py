@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any, Mapping, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Buffers,
     Capacity,
     Facts,
     State,
@@ -26,7 +27,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import capacity, windows
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, capacity, windows
 
 # Kernel events a second and CPU at which Falco's guide expects no trouble, little, and much. It was written
 # when enter events were counted.
@@ -42,8 +43,8 @@ STARVED_WAITING = 10.0
 STARVED_SHARE = 40.0
 # Falco's thread is starved, whether or not anything counts events, once it waits for this share of the time.
 CERTAINLY_STARVED = 40.0
-# CPUs that the load needs on average, from which bursts find no idle time that larger rings could use.
-NEARLY_SATURATED = 0.95
+# Percent of the time. With less idle time, larger rings are only full a little later.
+NO_IDLE = 5.0
 # Percent of the time for which a quota kept Falco off the CPU.
 THROTTLED = 5.0
 # A part of the loss is a bottleneck of its own from this share of it, and from so many percent of all events.
@@ -62,7 +63,7 @@ STEPS = {
     "observe": "wait: run the audit again when Falco has run and written metrics for {seconds:g} s",
     "priority": "give Falco's unit a higher CPU priority (Nice=, CPUWeight=)",
     "quota": "raise or remove CPUQuota= of {unit}",
-    "buffers": "larger ring buffers: the CPU is cool, so the drops come in bursts",
+    "buffers": "larger ring buffers: Falco has idle time, so the drops come in bursts",
     "syscalls": "watch fewer system calls: base_syscalls.repair: true first, then exclusions by measured "
     "volume",
     "outputs": "make the outputs faster or the rules quieter: alerts are lost in a full outputs_queue, not "
@@ -107,7 +108,8 @@ class Finding(NamedTuple):
 
 
 def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
-    """The verdict of one host. policy: its min_observation and accepted_drops_percent are read."""
+    """The verdict of one host. policy: min_observation and accepted_drops_percent are read, and
+    buffer_classes, where it is there."""
     window = facts["metrics"]
     release = releases.known(facts["falco"]["version"])
     settings = None if release is None else Settings(facts["config"]["effective"], release)
@@ -120,7 +122,7 @@ def judge(facts: Facts, policy: Mapping[str, Any]) -> Verdict:
         state, finding = _beside(window)
     else:
         accepted = lost <= policy["accepted_drops_percent"]
-        finding = _bottleneck(facts, window, settings, cpu)
+        finding = _bottleneck(facts, policy, settings, cpu)
         # What fewer system calls and an upgrade can't cure is another state than drops that something may
         # cure.
         state = "acceptable" if accepted else "overloaded" if finding.step == "overloaded" else "dropping"
@@ -147,6 +149,7 @@ def _verdict(facts: Facts, cpu: capacity.Use, state: State, finding: Finding) ->
         "bottleneck": finding.bottleneck,
         "also": list(finding.also),
         "capacity": finding.capacity,
+        "answer": None,
         "next_step": finding.step,
         "advice": finding.advice or STEPS[finding.step].format(**finding.words),
         "reasons": list(finding.reasons),
@@ -203,7 +206,14 @@ def _unmeasured(
     if window["voided"]:
         if window["basis"] == windows.UNCOUNTED and settings:
             return "unmeasured", _no_counters(window["voided"], policy, settings)
-        return "unmeasured", _no_window(window["voided"], policy, settings)
+        found = _no_window(window["voided"], policy, settings)
+        if found.step != "measure":
+            return "unmeasured", found
+        # Who has the CPU is visible without metrics: the restart that switches them on can cure that, too.
+        known = _throttled(facts, window, cpu) or _starved(cpu)
+        if known:
+            found = found._replace(bottleneck=known.bottleneck, reasons=(*found.reasons, *known.reasons))
+        return "unmeasured", found
     seconds, least = window["seconds"] or 0, policy["min_observation"]
     if window["basis"] != "counters":
         # Alerts come only in bad seconds: they prove drops, and say nothing of the rest.
@@ -300,10 +310,13 @@ def _kinds(window: Window) -> tuple[str, ...]:
     return ("lost by kind: " + ", ".join("%s %d" % item for item in shown),) if shown else ()
 
 
-def _bottleneck(facts: Facts, window: Window, settings: Settings | None, cpu: capacity.Use) -> Finding:
+def _bottleneck(
+    facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: capacity.Use
+) -> Finding:
+    window = facts["metrics"]
     return (
         _in_the_kernel(window)
-        or _by_capacity(facts, settings, cpu)
+        or _by_capacity(facts, policy, settings, cpu)
         or _throttled(facts, window, cpu)
         or _starved(cpu)
         or Finding("unknown", "look", ("Falco's CPU time is unknown: %s" % cpu.look,))
@@ -367,14 +380,43 @@ def _waited(on: float, waiting: float, look: str) -> str:
 BOTTLENECK_OF = {"bursts": "buffer", "quota": "cpu_quota", "waiting": "starved", "overload": "consumer"}
 
 
-def _by_capacity(facts: Facts, settings: Settings | None, cpu: capacity.Use) -> Finding | None:
+def _room(facts: Facts, policy: Mapping[str, Any], settings: Settings | None) -> float | None:
+    """Events that rings at the upper end of the guide's range hold beyond the present ones, at most: a burst
+    is called too long for them only where that is certain."""
+    driver, online = facts["driver"]["kind"], facts["cpus"]["online"]
+    if settings is None or driver not in settings.release.drivers or not online:
+        return None
+    now = buffers.in_force(settings, driver)
+    classes = policy.get("buffer_classes", buffers.DEFAULT_CLASSES)
+    group, top = now["cpus_for_each_buffer"], max(item[driver] for item in classes)
+    there, most = (
+        buffers.layout(driver, online, preset, group)["bytes_total"]
+        for preset in (now["buf_size_preset"], max(top, now["buf_size_preset"]))
+    )
+    rings = buffers.count(driver, online, group) if hot_cpus(facts, now, driver) else 1
+    return (most - there) / rings / float(buffers.LEAST_BYTES_PER_EVENT)
+
+
+def hot_cpus(facts: Facts, now: Buffers, driver: str) -> set[int]:
+    """The CPUs of the one ring that lost most of the events, where per-CPU counters tell. now: buffers in
+    force."""
+    window, online = facts["metrics"], facts["cpus"]["online"]
+    if not window["losing_cpus"] or not online:
+        return set()
+    group = now["cpus_for_each_buffer"]
+    return buffers.hot_ring(driver, online, group, window["drops"] or 0, window["losing_cpus"]["worst"])
+
+
+def _by_capacity(
+    facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: capacity.Use
+) -> Finding | None:
     """The bottleneck is what most lost events are put down to."""
-    found = capacity.of(facts, cpu)
+    found = capacity.of(facts, cpu, _room(facts, policy, settings))
     if found is None:
         return None
     order = _ordered(facts, found, cpu)
     first, also = order[0], tuple(order[1:])
-    why = (_arithmetic(found), *_parts(found, first, also))
+    why = (_arithmetic(found), *_parts(found, first, also), *_hot(facts, settings))
     on, waiting = (
         (found["on"], found["waiting"]) if cpu.on is None else (cpu.on, min(100.0, cpu.waiting or 0.0))
     )
@@ -416,16 +458,30 @@ def _ordered(facts: Facts, found: Capacity, cpu: capacity.Use) -> list[str]:
         first = "cpu_quota"
     elif waits(cpu):
         first = "starved"
-    elif found["factor"] >= NEARLY_SATURATED:
+    elif found["idle"] < NO_IDLE:
         first = "consumer"
     else:
         return bottlenecks
-    return [first, *(name for name in bottlenecks if name != first)]
+    # Larger rings bridge some of what waiting makes; a quota throttles again in the next tenth of a second.
+    rest = [name for name in bottlenecks if name != first]
+    return [first, *(rest if first == "starved" else rest[1:])]
+
+
+def _hot(facts: Facts, settings: Settings | None) -> tuple[str, ...]:
+    """One ring that loses, in one sentence."""
+    driver = facts["driver"]["kind"]
+    if settings is None or driver not in settings.release.drivers:
+        return ()
+    cpus = hot_cpus(facts, buffers.in_force(settings, driver), driver)
+    if not cpus:
+        return ()
+    names = "CPU %d" % min(cpus) if len(cpus) == 1 else "CPUs %d to %d" % (min(cpus), max(cpus))
+    return ("%s lost most of the events: their ring buffer is full while the others have room" % names,)
 
 
 def _arithmetic(found: Capacity) -> str:
     """Demand, capacity and the factor, in one sentence."""
-    text = "demand: %s events/s; capacity: %s events/s on a whole CPU; the load needs %s of a CPU" % (
+    text = "demand: %s events/s; capacity: %s events/s on a whole CPU; the load needs %s" % (
         _short(found["demand"]),
         _short(found["capacity"]),
         _times(found["factor"]),
@@ -438,7 +494,7 @@ def _arithmetic(found: Capacity) -> str:
 
 
 def _times(factor: float) -> str:
-    return "%.3g times" % factor if factor >= 1 else "%.0f %%" % (100 * factor)
+    return "%.3g CPUs" % factor if factor >= 1 else "%.0f %% of a CPU" % (100 * factor)
 
 
 def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...]:
@@ -446,6 +502,8 @@ def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...
     if not also:
         return ()
     lost, over = found["lost"], found["factor_alone"]
+    if first == "starved" and lost["waiting"] < LEAST_PART:
+        return ("lost in bursts while the thread waits for a CPU",)
     said = {
         "starved": "starved (%s %%)" % _short(lost["waiting"]),
         "cpu_quota": "throttled (%s %%)" % _short(lost["quota"]),
@@ -458,10 +516,13 @@ def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...
 
 def _consumer(settings: Settings | None, found: Capacity) -> Finding:
     """One thread reads all events and has no CPU time left: only fewer or cheaper events help."""
+    if found["factor_alone"] > 1:
+        much = "it takes %.3g times fewer or cheaper events to lose none" % found["factor_alone"]
+    else:
+        much = "its bursts are longer than the largest rings hold, so it takes fewer or cheaper events"
     why = (
         "Falco used %s %% of a CPU and one thread reads all events: larger buffers would only be full a "
-        "little later, and it takes %.3g times fewer or cheaper events to lose none"
-        % (_short(found["on"]), max(1.0, found["factor_alone"]))
+        "little later, and %s" % (_short(found["on"]), much)
     )
     if settings:
         lean = settings.value("base_syscalls.repair") or settings.value("base_syscalls.custom_set")

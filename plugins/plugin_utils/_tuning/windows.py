@@ -40,6 +40,8 @@ The keys of a window; every one of them is always there:
                         without hot reloads
     losing              the intervals between snapshots that lost most (_contracts.Losing); None without
                         losses or where only two snapshots are known
+    losing_cpus         the CPUs whose events were lost (_contracts.LosingCpus); None where
+                        metrics.kernel_event_counters_per_cpu_enabled is off
     snapshot            the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts
                         alone
 """
@@ -53,6 +55,7 @@ from typing import Any, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     KernelCost,
     Losing,
+    LosingCpus,
     SinceStart,
     Window,
 )
@@ -86,6 +89,7 @@ EMPTY: Window = {
     "memory": {},
     "since_start": None,
     "losing": None,
+    "losing_cpus": None,
     "snapshot": None,
 }
 USERSPACE = (
@@ -147,6 +151,7 @@ def window(pair: Any, release: Release | None = None, cpus: int | None = None) -
         if "first" in pair and "last" in pair:
             result.update(_counted(_trusted(pair["first"]), last, cpus), basis="counters")
             result["losing"] = _losing(pair.get("intervals"), result)
+            result["losing_cpus"] = _losing_cpus(pair.get("cpus"), result["drops"])
         elif pair.get("alerts"):
             result.update(_alerted(pair["alerts"], cpus), basis="drop alerts")
         else:
@@ -442,6 +447,24 @@ def _losing(intervals: Any, counted: dict[str, Any]) -> Losing | None:
         and found["seconds"] <= counted["seconds"] + 0.001
     )
     return found if fits else None
+
+
+def _losing_cpus(cpus: Any, drops: int) -> LosingCpus | None:
+    """The CPUs that lost most; None where they are not told, or do not fit the window."""
+    if not isinstance(cpus, dict) or not isinstance(cpus.get("worst"), list):
+        return None
+    count = _count(cpus, "count")
+    worst: list[list[int]] = []
+    for item in cpus["worst"][:MOST_INTERVALS]:
+        fields = dict(zip(("cpu", "drops"), item)) if isinstance(item, list) else {}
+        cpu, lost = _count(fields, "cpu"), _count(fields, "drops")
+        if cpu is None or cpu >= MOST_CPUS or not lost:
+            return None
+        worst.append([cpu, lost])
+    # Read one after the other under load, they can be some events ahead of the sum.
+    if not count or len(worst) > count or sum(lost for _cpu, lost in worst) > 1.1 * drops:
+        return None
+    return {"count": count, "worst": worst}
 
 
 def _alerted(alerts: Any, cpus: int | None) -> dict[str, Any]:

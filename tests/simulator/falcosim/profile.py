@@ -81,12 +81,13 @@ DEFAULT_CATEGORIES = {
 class Profile:
     """The file that FALCO_SIM names."""
 
-    def __init__(self):
-        data = {}
+    def __init__(self, data=None):
+        """data: what the file would hold; the file is not read then."""
         path = os.environ.get("FALCO_SIM")
-        if path:
+        if data is None and path:
             with open(path, encoding="utf-8") as stream:
                 data = json.load(stream)
+        data = data or {}
         self.release = Release(str(data.get("release") or os.environ.get("FALCO_SIM_RELEASE") or "0.44.1"))
         self.cpus = int(data.get("cpus") or os.cpu_count() or 1)
         self.page_size = int(data.get("page_size") or os.sysconf("SC_PAGE_SIZE"))

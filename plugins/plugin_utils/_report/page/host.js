@@ -42,7 +42,7 @@ function theHost(index) {
     make("h1", { tabindex: "-1" }, foreign(COLUMNS.name[index] || "(no name)")),
     make("p.sub", {}, badge(state), ...identity(host)),
     ...[rolloutCard(COLUMNS.name[index]), verdictCard(host, state), trialCard(host), make("div.columns", {}, measuredCard(host), lossesCard(host), make("div", {}, costCard(host), settingsCard(host))),
-      planCard(host), sightCard(host), syscallsCard(host), driftCard(host), make("div.columns", {}, changeCard(host), beforeCard(host)), historyCard(host), rawCard(host)].filter(Boolean),
+      planCard(host), sightCard(host), syscallsCard(host), rulesCard(host), driftCard(host), make("div.columns", {}, changeCard(host), beforeCard(host)), historyCard(host), rawCard(host)].filter(Boolean),
   );
 }
 
@@ -74,6 +74,8 @@ function verdictCard(host, state) {
   box.append(make("h2", {}, shapeOf(state), title));
   if (isThere(verdict.advice)) box.append(put(make("p.lead.lines"), verdict.advice, 2000, true));
   if (isThere(host.reason)) box.append(put(make("p.lines"), host.reason, 4000, true));
+  const answer = verdict.answer || {};
+  if (isThere(answer.text)) box.append(put(make("p.lines"), "Answer: " + answer.text, 2000, true));
   const reasons = isList(verdict.reasons);
   if (reasons.length) box.append(make("h3", {}, "Why"), make("ul", {}, reasons.map((reason) => put(make("li.lines"), reason, 2000, true))));
   return box;

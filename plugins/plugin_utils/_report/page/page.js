@@ -105,6 +105,7 @@ function start() {
   drawBreaches();
   drawStates();
   drawRules();
+  drawWeights();
   drawPercentiles();
   drawCounts("steps", "step", STEPS, "No host needs a next step.");
   drawCounts("bottlenecks", "bottleneck", BOTTLENECKS, "No host has a bottleneck.");

@@ -300,3 +300,26 @@ def test_snapshots_without_kernel_counters_are_told_from_none(tmp_path):
     # One with counters is a measurement.
     path.write_text(uncounted(1) + uncounted(2, **{"scap.n_evts": 7}))
     assert "uncounted" not in snapshots.gather({"metrics_file": str(path)})
+
+
+def counted(at, events, drops, **more):
+    return json.dumps({"hostname": "h", "output_fields": dict({
+        "evt.source": "syscall", "evt.time": at * 10 ** 9, "falco.start_ts": 5, "falco.reload_ts": 5, "falco.version": "0.44.1",
+        "falco.num_evts": events, "scap.n_evts": events, "scap.n_drops": drops}, **more), "rule": "Falco internal: metrics snapshot",
+        "sample": at}).encode()
+
+
+def test_the_intervals_that_lost_most_and_the_cpus_that_did():
+    counts = [(100, 1000, 0), (130, 2000, 0), (160, 9000, 4000), (190, 10000, 4000), (220, 30000, 9000)]
+    lines = [counted(at, events, drops, **{"scap.n_evts_cpu_0": events, "scap.n_drops_cpu_0": drops - drops // 4,
+                                        "scap.n_evts_cpu_1": 5, "scap.n_drops_cpu_1": drops // 4, "scap.n_drops_cpu_2": 7})
+             for at, events, drops in counts]
+    found = snapshots.two_snapshots(reversed(lines), "metrics_file", 100)
+    assert found["intervals"] == {"count": 4, "losing": 2, "worst": [
+        {"ns": 30 * 10 ** 9, "events": 20000, "drops": 5000}, {"ns": 30 * 10 ** 9, "events": 7000, "drops": 4000}]}
+    assert found["cpus"] == {"count": 2, "worst": [[0, 6750], [1, 2250]]}
+
+
+def test_without_counters_of_cpus_none_are_told():
+    lines = [counted(at, 1000 * at, at) for at in (100, 200)]
+    assert snapshots.two_snapshots(reversed(lines), "metrics_file", 60)["cpus"] is None

@@ -304,8 +304,8 @@ def test_every_key_is_there_however_little_came():
 
 def test_the_window_is_the_one_of_the_contract():
     host = assembled(judged("a", "healthy", window=dict(windows.EMPTY)))["hosts"][0]
-    assert {*host["window"], "snapshot", "losing"} == set(windows.EMPTY)
-    assert all(host["window"][name] == value for name, value in windows.EMPTY.items() if name not in ("snapshot", "losing"))
+    assert {*host["window"], "snapshot", "losing", "losing_cpus"} == set(windows.EMPTY)
+    assert all(host["window"][name] == value for name, value in windows.EMPTY.items() if name not in ("snapshot", "losing", "losing_cpus"))
 
 
 def test_there_is_one_list_of_each_kind_of_state():

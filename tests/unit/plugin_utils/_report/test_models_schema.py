@@ -75,7 +75,7 @@ def test_words_are_those_of_the_code():
 
 
 def test_the_window_is_the_one_of_the_metrics():
-    assert {*SCHEMA["$defs"]["window"]["properties"], "snapshot", "losing"} == set(windows.EMPTY)
+    assert {*SCHEMA["$defs"]["window"]["properties"], "snapshot", "losing", "losing_cpus"} == set(windows.EMPTY)
 
 
 def test_a_fleet_is_valid():

@@ -1,0 +1,151 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What came of tuning a host once nothing is left to try: solved, improved, accepted or too busy. Pure.
+
+Too busy names the factor that is missing and what it would take.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Sequence
+
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Answer, Attempt, Capacity
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import LOSING, Case, Step
+
+# Rules and system calls that one answer names.
+MOST_NAMES = 10
+KINDS = ("solved", "improved", "accepted", "too_busy")
+WORDS = {"solved": "solved", "improved": "improved", "accepted": "accepted", "too_busy": "too busy for Falco"}
+
+
+class Cheaper(NamedTuple):
+    """The rules that cost most, and the share of Falco's work that goes with them."""
+
+    rules: Sequence[str]
+    saves: float  # 0 to 1
+
+
+def answer(
+    case: Case, step: Step, syscalls: dict[str, Any] | None, cheaper: Cheaper | None = None
+) -> Answer | None:
+    """The answer for one host; None for one that never lost events, is not measured, or has a step to take.
+
+    case: with the verdict as the steps left it. step: the one that is taken. syscalls: what
+    syscall_set.choose() returned, where it was asked. cheaper: heavy rules, where they are known.
+    """
+    verdict = case.verdict
+    record = case.facts["host"]["record"]
+    attempts = record["attempts"] if record else []
+    before = _lost_first(attempts)
+    kind = _kind(case, step, before)
+    if kind is None:
+        return None
+    found = verdict["capacity"]
+    takes = [] if kind in ("solved", "accepted") else _takes(case, cheaper)
+    factor = found["factor_alone"] if found and kind == "too_busy" else None
+    made: Answer = {
+        "kind": kind,
+        "factor": factor,
+        "text": "",
+        "tried": [_tried(item) for item in attempts],
+        "takes": takes,
+        "gave_up": _gave_up(attempts, syscalls),
+    }
+    made["text"] = _text(made, before, verdict["drops_percent"], found)
+    return made
+
+
+def _lost_first(attempts: list[Attempt]) -> float | None:
+    """Percent lost before the first step that evidence asked for."""
+    for item in attempts:
+        was = item["before"]
+        if was and was["state"] in LOSING and was["drops_percent"]:
+            return was["drops_percent"]
+    return None
+
+
+def _kind(
+    case: Case, step: Step, before: float | None
+) -> Literal["solved", "improved", "accepted", "too_busy"] | None:
+    verdict, lost = case.verdict, case.verdict["drops_percent"] or 0.0
+    if verdict["state"] == "healthy":
+        return "solved" if before is not None else None
+    if verdict["state"] == "acceptable":
+        return "accepted"
+    if verdict["state"] not in LOSING or step.name:
+        return None
+    found = verdict["capacity"]
+    if found and verdict["bottleneck"] == "consumer":
+        return "too_busy"
+    if verdict["next_step"] == "overloaded":
+        return "too_busy"
+    less = before is not None and before - lost >= case.policy["tolerance_percent"] / 100.0 * before
+    return "improved" if less else None
+
+
+def _tried(attempt: Attempt) -> str:
+    values = ", ".join("%s %s" % item for item in sorted(attempt["to"].items()))
+    text = "%s (%s)" % (attempt["step"], values)
+    if attempt.get("rolled_back"):
+        return text + ", rolled back"
+    predicted = attempt.get("predicted")
+    return text if predicted is None else "%s, %.3g %% predicted" % (text, predicted)
+
+
+def _takes(case: Case, cheaper: Cheaper | None) -> list[str]:
+    """What would end the loss, the smallest demand first."""
+    verdict, found = case.verdict, case.verdict["capacity"]
+    bottlenecks = [verdict["bottleneck"], *verdict["also"]]
+    takes = []
+    if "starved" in bottlenecks:
+        takes.append("a whole CPU: a higher priority, or fewer neighbours")
+    if "cpu_quota" in bottlenecks:
+        takes.append("no CPU quota (falco_tune_unthrottle)")
+    factor = found["factor_alone"] if found else 1.0
+    if factor <= 1.0:
+        return takes
+    if cheaper and cheaper.rules:
+        names = ", ".join(cheaper.rules[:MOST_NAMES])
+        enough = "" if factor * (1 - cheaper.saves) <= 1 else ", which does not suffice alone"
+        takes.append("without the rules %s: %.0f %% less work%s" % (names, 100 * cheaper.saves, enough))
+    if case.release.enter_events:
+        enough = "" if factor <= verdicts.ENTER_EVENTS else ", which does not suffice alone"
+        takes.append("Falco 0.42 or newer: about half the events%s" % enough)
+    if factor <= 2:
+        takes.append(
+            "%.0f %% fewer events, or events that cost Falco as much less" % (100 * (1 - 1 / factor))
+        )
+    else:
+        takes.append("%.3g times fewer events, or rules that cost Falco as much less for each" % factor)
+    return takes
+
+
+def _gave_up(attempts: list[Attempt], syscalls: dict[str, Any] | None) -> list[str]:
+    """What Falco sees less of, by the last choice of system calls that is in force."""
+    if syscalls:
+        found = syscalls["coverage"]
+        rules = [*found["newly"]] or [item["rule"] for item in [*found["blind"], *found["half_blind"]]]
+        return rules[:MOST_NAMES]
+    last = next((item for item in reversed(attempts) if item["step"] in ("syscalls", "give_back")), None)
+    entries = last["to"].get("custom_set") or [] if last else []
+    return [str(entry)[1:] for entry in entries if str(entry).startswith("!")][:MOST_NAMES]
+
+
+def _text(made: Answer, before: float | None, lost: float | None, found: Capacity | None) -> str:
+    parts = [WORDS[made["kind"]]]
+    if made["factor"] and made["factor"] > 1:
+        parts[0] += (
+            ": the load needs %.3g times a whole CPU, and one thread reads all events" % made["factor"]
+        )
+    if lost is not None:
+        was = " (%.3g %% before)" % before if before is not None else ""
+        parts.append("%.3g %% lost%s" % (lost, was))
+    if made["tried"]:
+        parts.append("tried: " + ", ".join(made["tried"]))
+    if made["takes"]:
+        parts.append("it would take: " + "; or ".join(made["takes"]))
+    if made["gave_up"]:
+        parts.append("given up: " + ", ".join(made["gave_up"]))
+    return "; ".join(parts)

@@ -1,0 +1,88 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a review broke, each as one point of the harness: full disk, killed together, a stop that hangs, a sysctl, a clock that is set, an
+edit that was overwritten, an edit that was lost, and the order in which a power cut finds things on disk."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from editors import edit_seed
+from faults import Fault, label
+from host import METRICS
+from power import cut_seed
+from scenes import Scene, run_seed
+from stand_in import MAIN
+
+HOST = {"mounts": (), "restart": False, "before": False, "full": False, "unit": True, "logrotate": True, "sysctl": True, "apply": "restart"}
+
+
+@pytest.fixture
+def base(tmp_path):
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def cache():
+    return {}
+
+
+def number_of(base, cache, start: str, **more) -> int:
+    """The first call of a change whose label starts so."""
+    calls = Scene(1, "change", **{**HOST, **more}).reference(base, cache)["calls"]
+    return next(number for number, entry in enumerate(calls) if label(entry).startswith(start))
+
+
+def outcome(base, cache, start: str, kind: str, **more) -> dict:
+    fault = Fault(number_of(base, cache, start), kind, **more)
+    result = run_seed(1, base, cache, "change", [fault], **HOST)
+    assert result["violations"] == [] and len(result["faults"]) == 1, result
+    return result["answer"]
+
+
+def test_a_disk_that_is_full_from_the_start_on(base, cache):
+    answer = outcome(base, cache, f"worker stat {METRICS}", "full", number=errno.ENOSPC, seconds=300)
+    assert answer["changed"] and any("could not be written" in note for note in answer["evidence"]["notes"]), answer
+
+
+def test_all_processes_killed_at_the_stop(base, cache):
+    assert outcome(base, cache, "worker run systemctl daemon-reload", "kill", victims=None) is None
+
+
+def test_a_stop_of_120_seconds(base, cache):
+    answer = outcome(base, cache, "worker run systemctl stop falco", "stop hangs", seconds=120)
+    assert answer["changed"] or answer["undone"], answer
+
+
+def test_a_sysctl_that_can_not_be_written(base, cache):
+    answer = outcome(base, cache, "worker open proc/sys", "errno", choice=0, seconds=300, number=errno.EROFS)
+    assert answer["changed"] and any("sysctl" in note for note in answer["evidence"]["notes"]), answer
+
+
+@pytest.mark.parametrize("seconds", [-86400, 86400])
+def test_a_clock_that_is_set_while_falco_proves_itself(seconds, base, cache):
+    assert outcome(base, cache, f"worker stat {METRICS}", "clock", seconds=seconds)["changed"]
+
+
+def test_an_edit_while_a_change_waits_for_the_stop(base, cache):
+    full = {**HOST, "full": True}
+    at = number_of(base, cache, "worker run systemctl stop falco", full=True)
+    found = edit_seed(1, base, cache, "change", [(at, MAIN, "in place")], **full)
+    assert found["edits"] == 1 and found["violations"] == [] and found["answer"]["failed"], found
+
+
+def test_a_repair_by_hand_after_all_were_killed(base, cache):
+    full = {**HOST, "full": True}
+    at = number_of(base, cache, "worker run systemctl start falco", full=True)
+    found = edit_seed(1, base, cache, "recovery", [(0, MAIN, "in place")], broken_at=at, **full)
+    assert found["edits"] == 1 and found["violations"] == [], found
+
+
+def test_the_metrics_directory_is_on_disk_before_the_configuration_that_needs_it(base, cache):
+    """All of / is kept, nothing of /var that nobody forced."""
+    between = ("worker mkdir var/log/falco", "worker run systemctl start falco")
+    found = cut_seed(1, base, cache, 0, "change", {"": 1.0, "var": 0.0}, between, **{**HOST, "mounts": ("var",), "before": False})
+    assert found["violations"] == [] and found["mixed"] == 0, found["violations"]

@@ -1,0 +1,89 @@
+# Copyright (c) 2026 falcotune contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What came of tuning a host: the answer of its plan."""
+
+import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import answers, planner, policies
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Case, Step
+from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, SHIPPED, Host, measured
+
+MEASURING = SHIPPED.replace("enabled: false\n  interval: 1h", "enabled: true\n  interval: 30s\n  output_file: /var/log/falco/metrics.jsonl")
+LEAN = MEASURING + "base_syscalls: {repair: true, custom_set: []}\n"
+
+
+def host(on, waiting, drops, text=MEASURING, **changes):
+    use = {"on": 1000.0 * on, "waiting": 1000.0 * waiting, "throttled": None}
+    return Host(age=1000.0, cpu=use, pair=measured(events=100000, drops=drops), files={MAIN: text}, **changes)
+
+
+def answer(paper, **given):
+    return planner.make(paper.facts(), given)["verdict"]["answer"]
+
+
+def tried(step="priority", to=None, lost=84.0, **more):
+    attempt = {"at": 1.0, "step": step, "to": to or {"Nice": -10}, "release": "0.44.1", "rolled_back": False,
+               "before": {"state": "dropping", "drops_percent": lost, "rate_per_cpu": 12.5, "bottleneck": "starved"}, **more}
+    return {"proven": True, "files": {}, "attempts": [attempt]}
+
+
+def test_a_host_that_never_lost_events_has_no_answer():
+    assert answer(host(0.3, 0.02, 0)) is None
+
+
+def test_a_host_that_tuning_cured_is_solved():
+    found = answer(host(0.6, 0.2, 0, record=tried()))
+    assert found["kind"] == "solved" and found["tried"] == ["priority (Nice -10)"]
+    assert found["text"] == "solved; 0 % lost (84 % before); tried: priority (Nice -10)"
+
+
+def test_a_little_loss_is_accepted():
+    assert answer(host(0.3, 0.02, 500))["kind"] == "accepted"
+
+
+def test_a_host_with_a_step_to_take_has_no_answer_yet():
+    assert answer(host(0.14, 0.867, 84000)) is None
+    assert answer(host(0.3, 0.02, 8000)) is None
+
+
+@pytest.mark.parametrize("text, version, words", [
+    (LEAN, "0.44.1", "13.6 times fewer events, or rules that cost Falco as much less"),
+    (LEAN, "0.41.3", "Falco 0.42 or newer: about half the events, which does not suffice alone")])
+def test_too_busy_says_the_factor_and_what_it_would_take(text, version, words):
+    found = answer(host(0.82, 0.18, 94000, text, cpus=2, version=version), syscalls="keep")
+    assert found["kind"] == "too_busy" and found["factor"] > 8
+    if "13.6" in words:
+        found = answer(host(0.82, 0.0, 94000, text, cpus=2, version=version), syscalls="keep")
+    assert any(words in item for item in found["takes"]), found
+    assert found["text"].startswith("too busy for Falco: the load needs ") and "it would take: " in found["text"]
+
+
+def test_policy_that_forbids_the_cure_is_said_with_it():
+    found = answer(host(0.14, 0.86, 84000), priority=False)
+    assert found is None or "a whole CPU: a higher priority, or fewer neighbours" in found["takes"]
+
+
+def test_heavy_rules_are_named_where_they_are_known():
+    facts = host(0.82, 0.0, 94000, LEAN, cpus=2).facts()
+    plan = planner.make(facts, {})
+    case = Case(facts, policies.complete({}), planner._release(facts), plan["verdict"], "modern_ebpf", plan["buffers"])
+    found = answers.answer(case, Step(), None, answers.Cheaper(["a", "b"], 0.95))
+    assert found["takes"][0] == "without the rules a, b: 95 % less work"
+    made = planner.make(facts, {"syscalls": "keep"}, answers.Cheaper(["a", "b"], 0.95))
+    assert "without the rules a, b: 95 % less work" in made["verdict"]["answer"]["text"]
+    found = answers.answer(case, Step(), None, answers.Cheaper(["a"], 0.3))
+    assert found["takes"][0] == "without the rules a: 30 % less work, which does not suffice alone"
+
+
+def test_better_and_not_well_is_improved():
+    # Larger buffers are at the guide's end, and the rest comes in bursts.
+    text = MEASURING.replace("cpus_for_each_buffer: 2\n    buf_size_preset: 4", "cpus_for_each_buffer: 2\n    buf_size_preset: 7")
+    record = tried("buffers", {"buf_size_preset": 7}, 40.0)
+    found = answer(host(0.3, 0.02, 8000, text, record=record), syscalls="keep")
+    assert found["kind"] == "improved" and "8 % lost (40 % before)" in found["text"]
+
+
+def test_exclusions_in_force_are_what_was_given_up():
+    record = tried("syscalls", {"repair": True, "custom_set": ["!openat"]})
+    found = answer(host(0.6, 0.2, 0, LEAN.replace("custom_set: []", 'custom_set: ["!openat"]'), record=record), quiet_days=0)
+    assert found["gave_up"] == ["openat"] and found["text"].endswith("given up: openat")
