@@ -544,10 +544,17 @@ class Host:
             (os.killpg if leader else os.kill)(pid, signal.SIGKILL)
         while self.processes():
             time.sleep(0.02)
-        # Whatever systemctl of before is still on its way writes where nobody looks.
+        # A systemctl that was still on its way.
+        mine = f"FLEET_HOST_ROOT={self.root}\0".encode()
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if mine in path.read_bytes() + b"\0":
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+            except OSError:
+                pass
         (self.root / "run/systemd").rename(self.root / "run/before-the-boot")
         shutil.rmtree(self.root / "run/before-the-boot", ignore_errors=True)
-        (self.root / "run/systemd/units").mkdir(parents=True)
+        (self.root / "run/systemd/units").mkdir(parents=True, exist_ok=True)
         done = self.systemctl("isolate", "multi-user.target")
         if done.returncode:
             raise RuntimeError(f"{self.name}: {done.stderr.strip()}")
