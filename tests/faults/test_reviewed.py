@@ -81,9 +81,10 @@ def test_a_repair_by_hand_after_all_were_killed(base, cache):
     assert found["edits"] == 1 and found["violations"] == [], found
 
 
-@pytest.mark.parametrize("seed", [125, 137, 210])
+@pytest.mark.parametrize("seed", [125, 137, 210, 258])
 def test_seeds_that_found_faults(seed, base, cache):
-    """A file system that is read-only while a change is undone; an edit while a rollback reads what it takes back."""
+    """A file system that is read-only while a change is undone; an edit while a rollback reads what it takes back; two edits
+    around one rename."""
     assert (run_seed if seed == 125 else edit_seed)(seed, base, cache)["violations"] == []
 
 
