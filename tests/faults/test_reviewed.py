@@ -81,6 +81,13 @@ def test_a_repair_by_hand_after_all_were_killed(base, cache):
     assert found["edits"] == 1 and found["violations"] == [], found
 
 
+@pytest.mark.parametrize("seed", [125, 137, 210, 258])
+def test_seeds_that_found_faults(seed, base, cache):
+    """A file system that is read-only while a change is undone; an edit while a rollback reads what it takes back; two edits
+    around one rename."""
+    assert (run_seed if seed == 125 else edit_seed)(seed, base, cache)["violations"] == []
+
+
 def test_the_metrics_directory_is_on_disk_before_the_configuration_that_needs_it(base, cache):
     """All of / is kept, nothing of /var that nobody forced."""
     between = ("worker mkdir var/log/falco", "worker run systemctl start falco")

@@ -172,18 +172,20 @@ class Change:
                 {key: proved.get(key) for key in ("metrics_file", "scrape_url", "driver", "buffers")}
             )
             self._wanted_of(manifest, records.kept_folder(self.state_dir, number), wanted)
-        for path, (data, meta) in wanted.items():
+        for path, (data, meta, written) in wanted.items():
             item = files.Item(path, data, meta[0] if meta else 0o640)
+            _unmoved(item, written)
             if item.changed:
                 self.items.append(item)
                 self.daemon_reload = self.daemon_reload or path.startswith(self.root + UNITS)
 
     @staticmethod
     def _wanted_of(manifest, folder, wanted):
-        """Add {path: (bytes or None, meta)} of one earlier change; an older one replaces a later one's."""
+        """Add {path: (bytes or None, meta, sha256 that the newest change wrote)} of one earlier change.
+
+        An older one replaces what a later one had found.
+        """
         for entry in manifest["files"]:
-            if entry["path"] not in wanted:
-                _unmoved(entry)
             data = None
             if entry["old"] is not None:
                 try:
@@ -191,7 +193,8 @@ class Change:
                         data = stream.read()
                 except OSError as error:
                     raise Failed("%s; nothing was changed" % _told(error), undone=True)
-            wanted[entry["path"]] = (data, entry["meta"])
+            newest = wanted.get(entry["path"], (None, None, entry["new_sha256"]))[2]
+            wanted[entry["path"]] = (data, entry["meta"], newest)
 
     @property
     def needed(self):
@@ -540,15 +543,14 @@ class Change:
         )
 
 
-def _unmoved(entry):
-    """Raises Failed where somebody else has changed a file that an earlier change wrote."""
-    try:
-        with host.regular(entry["path"]) as stream:
-            now = host.digest(stream.read())
-    except OSError:
-        return
-    if entry["new_sha256"] is not None and now != entry["new_sha256"]:
+def _unmoved(item, written):
+    """Raises Failed where somebody else has changed a file since an earlier change wrote it.
+
+    item: as it was read for this rollback; a later edit is found before the rename. written: sha256 then.
+    """
+    now = host.digest(item.old) if item.old is not None else None
+    if now and written is not None and now != written:
         raise Failed(
             "%s was changed by somebody else since (sha256 %s, written was %s): restore it by hand; nothing "
-            "was changed" % (entry["path"], now[:12], entry["new_sha256"][:12])
+            "was changed" % (item.path, now[:12], written[:12])
         )

@@ -12,9 +12,6 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import att
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, renames
 
-# Attempts to put back a file that somebody else has written in the last moment, while he writes on.
-EXCHANGES = 5
-
 
 class Item:
     """One file of the change.
@@ -281,10 +278,10 @@ def _put(name, target, expected, kept=None):
         if kept:
             os.unlink(name)
         return True
-    left = EXCHANGES
-    while left and digest_of(name) != ours:
+    renames.exchange(name, target)
+    if digest_of(name) != ours:
+        # Its author has written again, into our file: his last word stays.
         renames.exchange(name, target)
-        left -= 1
     return False
 
 
