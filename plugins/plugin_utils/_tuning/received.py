@@ -126,6 +126,7 @@ def _to(value: object) -> dict[str, Any]:
     return found
 
 
+_BUFFERS = ("buf_size_preset", "cpus_for_each_buffer")
 # Keys that only some attempts have: a step of the system calls keeps what it replaced.
 _SOMETIMES: dict[str, Check] = {
     "rolled_back": flag,
@@ -143,6 +144,10 @@ def _attempt(value: object) -> dict[str, Any] | None:
     found, given = _ATTEMPT(value), dictionary(value)
     if found is not None:
         found.update({name: check(given[name]) for name, check in _SOMETIMES.items() if name in given})
+        if found["step"] == "buffers" and "replaced" in found:
+            # A step of the buffers: what of them it replaced.
+            there = dictionary(given["replaced"])
+            found["replaced"] = {name: value for name in _BUFFERS if (value := count(there.get(name)))}
     return found
 
 
