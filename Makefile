@@ -11,7 +11,7 @@ BUILD := $(ROOT)/build
 COLLECTIONS := $(BUILD)/collections
 JOBS ?= 2
 PYTEST_ARGS ?=
-STAGES := lint unit browser conformance parity integration molecule
+STAGES := lint unit faults browser conformance parity integration molecule
 
 # The first of these that runs and that the locked ansible-core supports on a controller.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/python3; do \
@@ -73,6 +73,10 @@ lint: setup ## ruff, mypy, ansible-lint with yamllint, documentation, changelog,
 .PHONY: unit
 unit: setup ## the decisions and the modules, without hosts
 	@$(call pytest,tests/unit,-n $(JOBS))
+
+.PHONY: faults
+faults: setup ## faults, power cuts and edits at any call of a change, on virtual time; FALCOTUNE_FAULTS=1000 runs more
+	@$(call pytest,tests/faults,-n $(JOBS))
 
 .PHONY: browser
 browser: setup ## the HTML report in a headless Chromium, which apt-get installs if root runs this

@@ -327,6 +327,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         groups = {state: self.inventory.add_group("falco_" + state) for state in monitored.STATES}
         sample, percent = self.inventory.add_group("falco_sample"), self.get_option("sample_percent")
         day = int(time.time() // 86400)
+        constructed = any(self.get_option(name) for name in ("compose", "groups", "keyed_groups"))
         known, wanted = set(self.inventory.hosts), self.get_option("hosts")
         if wanted == "known" or (wanted == "auto" and known):
             self._warn("hosts that no earlier inventory source has are left out", sorted(set(hosts) - known))
@@ -341,7 +342,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             if monitored.sampled(name, percent, day):
                 self.inventory.add_child(sample, name)
             self.inventory.set_variable(name, "falco_prometheus", _untemplated(found))
-            self._construct(name)
+            if constructed:
+                self._construct(name)
 
     def _aliases(self):
         """{ansible_host: name} of the hosts of earlier sources, where no other host has the same one."""

@@ -126,6 +126,9 @@ class _Reader:
 
     def scalar(self, event: Any) -> None:
         text, line = event.value, event.start_mark.line + 1
+        if event.tag and event.tag.endswith(","):
+            # Without libyaml, and with it before 0.2.3, [!open, close] has one value, and two for Falco.
+            raise Unreadable("a value that begins with ! stands before a comma: quote it", line)
         if text and not text.isascii() and _HALF_PAIRS.search(text):
             # libyaml refuses these itself.
             raise Unreadable("not YAML: half of a surrogate pair is no character", line)

@@ -32,7 +32,7 @@ class Editor:
         whole = self.host.root / self.path
         if (self.how == "create") == whole.exists() or not whole.parent.is_dir():
             return  # there is nothing to edit, or it is there already: later
-        self.done = True
+        self.done, self.order = True, len(self.host.conductor.trace)
         self.told = "%s %s before %s" % (self.how, self.path, label(entry))
         self.host.conductor.say("EDITOR " + self.told)
         text = f"# {self.mark}\n{read(whole) or '# ' + END}".replace(f"{self.bad}\n", "")
@@ -76,11 +76,13 @@ def edit_seed(seed: int, base: Path, cache: dict, kind: str | None = None, given
             if path == MAIN and how == "delete":
                 how = "rename over"  # no Falco runs without it, whoever has deleted it
             editors.append(Editor(host, at, path, how, f"edit {number} of seed {seed}", scene.bad))
+        found = host.files()
         answer = host.run(scene.faulty())
         host.conductor.watchers.clear()
-        done = [editor for editor in editors if editor.done]
+        done = sorted((editor for editor in editors if editor.done), key=lambda editor: editor.order)
         for position, editor in enumerate(done):
-            if not any(later.path == editor.path for later in done[position + 1:]):
+            his_own = editor.how == "delete" and found[editor.path] is None  # and nobody else ever saw it
+            if not his_own and not any(later.path == editor.path for later in done[position + 1:]):
                 problem = lost(host, editor, answer or {})
                 if problem:
                     violations.append("%s: %s; the answer: %s" % (editor.told, problem, (answer or {}).get("msg")))

@@ -67,7 +67,7 @@ class Host:
             "rollback_to": what.get("rollback_to", "last"), "content": "", "layout": None, "target": "/nonexistent", "main": None,
             "expected": {}, "reload_paths": [], "load_order": [], "host_files": [], "directories": [], "sysctls": {}, "stage": "",
             "evidence": None, "auto_revert": True, "selected": None, "restart": False, "adopt": False, "dry_run": "--dry-run",
-            "version": None, "attempt": None, "before": None,
+            "version": None, "attempt": None, "before": None, "kept_changes": 1,
             "proof": {"healthy_deadline": 20, "min_healthy_time": 1, "metrics_file": "", "scrape_url": "", "driver": "modern_ebpf",
                       "buffers": None, "unit_settings": {}, "drops_at_most": None, "counters": True, "interval": 1.0}}
         if state != "present":

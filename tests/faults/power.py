@@ -14,8 +14,11 @@ from scenes import Scene, Watch, broken_off, seen
 from stand_in import Manager
 
 
-def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | None = None, kept_of=None, **more) -> dict:
-    """{'violations': [(point, text)], 'points', 'mixed' (boots with some old and some new files)} of one scene."""
+def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | None = None, kept_of=None, between=None, **more) -> dict:
+    """{'violations': [(point, text)], 'points', 'mixed' (boots with some old and some new files)} of one scene.
+
+    points: how many. between: labels of two calls; each point from the one to the other instead. kept_of: see Disk.after_cut().
+    """
     scene = Scene(seed, kind, **more)
     new = scene.reference(base, cache)["new"]
     host = scene.host(base)
@@ -34,7 +37,12 @@ def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | N
         disk.record(calls)
         # Where nothing is written in between, one point is like the next.
         places = [number for number, entry in enumerate(calls) if writes(entry)] + [len(calls)]
-        for point in sorted(rng.choices(places, k=points) if points else places):
+        if between:
+            first, last = (next(number for number, entry in enumerate(calls) if label(entry).startswith(start)) for start in between)
+            chosen = [number for number in places if first <= number <= last]
+        else:
+            chosen = sorted(rng.choices(places, k=points))
+        for point in chosen:
             found, lost = disk.after_cut(point, rng, kept_of)
             host.manager.shutdown()
             disk.write(found)
@@ -51,6 +59,6 @@ def cut_seed(seed: int, base: Path, cache: dict, points: int = 10, kind: str | N
             if watch.violations:
                 violations += [(point, text) for text in watch.violations]
                 told += conductor.trace[begin:]
-        return {"violations": violations, "points": points or len(places), "mixed": mixed, "trace": told, "scene": scene.key}
+        return {"violations": violations, "points": len(chosen), "mixed": mixed, "trace": told, "scene": scene.key}
     finally:
         host.close()

@@ -429,8 +429,13 @@ class Manager:
         """StartTransientUnit with PIDs=: those processes outlive the session."""
         words = command.words
         pids = words[words.index("PIDs") + 3:-1]
+        scope = next(word for word in words if word.endswith(".scope"))
         for process in self.conductor.living():
-            process.detached = process.detached or str(process.pid) in pids
+            if str(process.pid) in pids:
+                process.detached = True
+                folder = self.root / "proc" / str(process.pid)
+                folder.mkdir(exist_ok=True)
+                (folder / "cgroup").write_text(f"0::/system.slice/{scope}\n")
         command.end(0, "o \"/org/freedesktop/systemd1/job/1\"")
 
     def _falco(self, command) -> None:

@@ -75,16 +75,17 @@ def test_a_rename_without_its_comparison_is_found(base, mutated):
 
 
 def test_a_file_that_is_not_synced_is_found(base, mutated):
-    lost = {"": 0.0}
+    lost, swap = {"": 0.0}, ("worker exchange", "worker run systemctl start falco")
     scene = {**RESTART, "unit": False, "sysctl": False}
-    assert cut_seed(1, base, {}, 0, "change", lost, **scene)["violations"] == []
+    assert cut_seed(1, base, {}, 0, "change", lost, swap, **scene)["violations"] == []
     mutated(files, "write_staged", "os.fsync(stream.fileno())", "pass")
-    found = cut_seed(1, base, {}, 0, "change", lost, **scene)["violations"]
+    found = cut_seed(1, base, {}, 0, "change", lost, swap, **scene)["violations"]
     assert any("neither the old nor the new file" in text or "Falco does not run" in text for _point, text in found), found
 
 
 def test_an_undo_that_comes_after_the_boot_only_is_found(base, mutated):
     """Without undo.sh at the boot some files are old and some are new then."""
-    scene = {**RESTART, "logrotate": True}
+    scene, swap = {**RESTART, "logrotate": True}, ("worker exchange", "worker run systemctl start falco")
+    assert cut_seed(1, base, {}, 0, "change", {"": 1.0}, swap, **scene)["mixed"] == 0
     mutated(undo_script, "_unit", "return _UNIT", 'return "" and _UNIT')
-    assert cut_seed(1, base, {}, 0, "change", {"": 1.0}, **scene)["mixed"] > 0
+    assert cut_seed(1, base, {}, 0, "change", {"": 1.0}, swap, **scene)["mixed"] > 0

@@ -83,5 +83,6 @@ def test_a_repair_by_hand_after_all_were_killed(base, cache):
 
 def test_the_metrics_directory_is_on_disk_before_the_configuration_that_needs_it(base, cache):
     """All of / is kept, nothing of /var that nobody forced."""
-    found = cut_seed(1, base, cache, 0, "change", {"": 1.0, "var": 0.0}, **{**HOST, "mounts": ("var",)})
+    between = ("worker mkdir var/log/falco", "worker run systemctl start falco")
+    found = cut_seed(1, base, cache, 0, "change", {"": 1.0, "var": 0.0}, between, **{**HOST, "mounts": ("var",), "before": False})
     assert found["violations"] == [] and found["mixed"] == 0, found["violations"]

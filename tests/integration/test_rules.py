@@ -37,7 +37,7 @@ def site(fleet):
 
 def test_an_audit_names_a_rule_without_event_types_and_its_cost(fleet, tmp_path):
     run = play(AUDIT, fleet.inventory, "-e", json.dumps({
-        "falco_audit_rules": True, "falco_tune_profile_seconds": 0, "falco_audit_report_dir": str(tmp_path)}))
+        "falco_audit_rule_costs": True, "falco_tune_profile_seconds": 0, "falco_audit_report_dir": str(tmp_path)}))
     assert run.status == 0, run.output
     report = json.loads((tmp_path / "report.json").read_text())
     rules = {host["name"]: host["rules"] for host in report["hosts"]}

@@ -64,7 +64,7 @@ class Falco:
     def _settings(self, rules, repair, custom_set):
         settings = {
             "engine": {"kind": "modern_ebpf", "modern_ebpf": {
-                "cpus_for_each_buffer": os.cpu_count(), "buf_size_preset": 5, "drop_failed_exit": False}},
+                "cpus_for_each_buffer": os.cpu_count(), "buf_size_preset": 8, "drop_failed_exit": False}},
             "rules_files": [str(path) for path in rules], "rule_matching": "all", "priority": "debug", "load_plugins": [],
             "json_output": True, "json_include_output_property": True, "buffered_outputs": False,
             "stdout_output": {"enabled": False}, "syslog_output": {"enabled": False},

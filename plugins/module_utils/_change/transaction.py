@@ -287,6 +287,7 @@ class Transaction:
                     "the change is proven, but its record in %s could not be written: %s; the next run "
                     "proves it anew" % (self.state_dir, said)
                 )
+                self.disarm()
             self.unit.notes.append(told)
 
     def committed(self):
@@ -537,7 +538,8 @@ def killed(work):
     entry = records.journal(work.state_dir)
     record = records.load(work.state_dir) or {}
     if record.get("token") == work.entry["token"]:
-        Transaction(entry or work.entry).finish(True)
+        if entry:
+            Transaction(entry).finish(True)
         answer = {"changed": True, "failed": False}
         if work.entry["apply"] != "quiet":
             answer["evidence"] = record["evidence"]

@@ -71,14 +71,13 @@ back() {
         if [ -n "$4" ]; then is "$1" "$4"; else [ ! -e "$1" ]; fi || foreign=1
         return 0
     fi
-    changed=1
     if [ -z "$3" ]; then
         rm -f -- "$1"
     elif [ -f "$3" ]; then
         mv -f -- "$3" "$1"
     else
         false
-    fi || left="$left $1"
+    fi && changed=1 || left="$left $1"
 }
 
 # again PATH PREVIOUS: a file that this change removed
@@ -162,8 +161,16 @@ timer)
     if committed; then
         start
     elif pending; then
+        tried=0
         put_back
         start
+        # A file system that is read-only now may be mounted again.
+        while [ -n "$left" ] && [ "$tried" -lt %(tries)d ]; do
+            sleep 20
+            tried=$((tried + 20)) changed= left= foreign=
+            put_back
+            start
+        done
     else
         exit 0
     fi

@@ -126,12 +126,24 @@ def _to(value: object) -> dict[str, Any]:
     return found
 
 
-_BUFFERS = ("buf_size_preset", "cpus_for_each_buffer")
-# Keys that only some attempts have: a step of the system calls keeps what it replaced.
+def _replaced(value: object) -> dict[str, Any]:
+    """What was in force before a step: of buffers, or of the system calls."""
+    given = dictionary(value)
+    rings = {
+        name: found
+        for name in ("buf_size_preset", "cpus_for_each_buffer")
+        if (found := count(given.get(name))) is not None
+    }
+    if rings:
+        return rings
+    return always(table(repair=flag, custom_set=listed(text)))(value) or {}
+
+
+# Keys that only some attempts have: a step of buffers or of the system calls keeps what it replaced.
 _SOMETIMES: dict[str, Check] = {
     "rolled_back": flag,
     "predicted": number,
-    "replaced": lambda value: always(table(repair=flag, custom_set=listed(text)))(value),
+    "replaced": _replaced,
     "profile": lambda value: {
         key(name): number(share) or 0.0 for name, share in list(dictionary(value).items())[:500]
     },
@@ -144,10 +156,8 @@ def _attempt(value: object) -> dict[str, Any] | None:
     found, given = _ATTEMPT(value), dictionary(value)
     if found is not None:
         found.update({name: check(given[name]) for name, check in _SOMETIMES.items() if name in given})
-        if found["step"] == "buffers" and "replaced" in found:
-            # A step of the buffers: what of them it replaced.
-            there = dictionary(given["replaced"])
-            found["replaced"] = {name: value for name in _BUFFERS if (value := count(there.get(name)))}
+        if found["step"] != "buffers" and "repair" not in found.get("replaced", {"repair": False}):
+            del found["replaced"]  # buffers, and the step was another one
     return found
 
 

@@ -78,7 +78,7 @@ def _excluded_by_tune(case: Case, current: Mapping[str, Any]) -> bool:
 def _refused(case: Case, to: Mapping[str, Any]) -> str | None:
     record = case.facts["host"]["record"]
     for item in record["attempts"] if record else []:
-        if item["release"] == str(case.release) and item["to"] == to and item["rolled_back"]:
+        if item["release"] == str(case.release) and item["to"] == to and item.get("rolled_back"):
             return "it was tried before and rolled back"
     return None
 

@@ -67,6 +67,7 @@ def asks(facts: Facts) -> bool:
         in_force(facts)["basis"] == "unknown"
         and releases.known(facts["falco"]["version"]) is not None
         and bool(facts["config"]["effective"])
+        and facts["falco"]["running"]
         and facts["syscalls"] is None
     )
 

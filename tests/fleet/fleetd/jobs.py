@@ -73,16 +73,18 @@ def restart(names, _options):
 def stop(names, _options):
     from fleetd import timers
 
+    failed = []
     for name in names:
         if timers.stop(name):
             continue
-        if name.endswith(".timer"):
-            raise units.Failure("Failed to stop %s: Unit %s not loaded." % (name, name), 5)
         unit_id, fragment, _masked = units.resolve(units.full_name(name))
-        if fragment is None and not states.state_of(unit_id)["supervised"]:
-            raise units.Failure("Failed to stop %s: Unit %s not loaded." % (unit_id, unit_id), 5)
+        if name.endswith(".timer") or fragment is None and not states.state_of(unit_id)["supervised"]:
+            failed.append("Failed to stop %s: Unit %s not loaded." % (unit_id, unit_id))
+            continue
         with Lock(unit_id):
             stop_unit(unit_id)
+    if failed:
+        raise units.Failure("\n".join(failed), 5)
 
 
 def kill(names, options):

@@ -51,9 +51,9 @@ def run(arguments):
     while os.path.exists(_path(name)):
         if time.monotonic() >= until:
             service = _path(name[:-len("timer")] + "service")
-            files.remove(_path(name))
             child = subprocess.Popen(command, start_new_session=True)
             files.write_json(service, {"pid": child.pid})
+            files.remove(_path(name))
             child.wait()
             files.remove(service)
             break

@@ -24,9 +24,9 @@ def documentation(module):
     return yaml.safe_load(re.search(r'DOCUMENTATION = r"""(.*?)"""', text, re.S).group(1))
 
 
-# The hosts' module takes the question for rules, the report's module everything else.
+# The hosts' module takes the question for what rules cost, the report's module everything else.
 DOCUMENTATION = documentation("falco_report")
-DOCUMENTATION["options"]["rules"] = documentation("falco_facts")["options"]["rules"]
+DOCUMENTATION["options"]["rule_costs"] = documentation("falco_facts")["options"]["rules"]
 
 
 @pytest.mark.parametrize("entry", ["main", "report"])
@@ -34,16 +34,17 @@ def test_argument_specs_name_every_variable_with_the_same_default(entry):
     assert {name: option["default"] for name, option in SPECS[entry]["options"].items()} == DEFAULTS
 
 
-# Goes to falco_facts, as its option coverage.
-GATHERS = PREFIX + "rules"
+# Go to falco_facts.
+GATHERS = {PREFIX + "coverage": "coverage", PREFIX + "rules": "rules"}
 
 
 def test_whether_hosts_are_asked_for_rules_is_an_option_of_the_gathering():
     (gather,) = [task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text()) if "falcotune.fleet.falco_facts" in task]
-    assert gather["falcotune.fleet.falco_facts"]["coverage"] == "{{ %s }}" % GATHERS
+    for name, option in GATHERS.items():
+        assert gather["falcotune.fleet.falco_facts"][option] == "{{ %s }}" % name
 
 
-@pytest.mark.parametrize("name", sorted(set(DEFAULTS) - {GATHERS}))
+@pytest.mark.parametrize("name", sorted(set(DEFAULTS) - {PREFIX + "coverage"}))
 def test_the_module_takes_the_same(name):
     short = {"report_dir": "directory"}.get(name[len(PREFIX):], name[len(PREFIX):])
     option, known = SPECS["main"]["options"][name], DOCUMENTATION["options"][short]

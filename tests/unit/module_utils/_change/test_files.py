@@ -86,13 +86,41 @@ def test_a_stage_that_fails_leaves_nothing(place, monkeypatch):
 
 def test_folders_are_made_for_files_and_taken_back(place):
     new = [files.Item(str(place / "etc/falco.service.d/zz.conf"), b"new", 0o644), files.Item(str(place / "etc/none.d/x"), None)]
-    made = files.make_parents(new)
-    assert made == [str(place / "etc/falco.service.d")] and os.path.isdir(made[0])
+    made = files.missing_parents(new)
+    files.make_parents(made)
+    assert files.missing_parents(new) == [] and made == [str(place / "etc/falco.service.d")] and os.path.isdir(made[0])
     files.remove_directories(made)
     assert not os.path.exists(made[0])
     (place / "etc/config.d/kept").write_text("")
     files.remove_directories([str(place / "etc/config.d")])
     assert (place / "etc/config.d/kept").exists()
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_file_that_appears_in_the_last_moment_is_not_lost(place, monkeypatch, exchanges):
+    """Between the comparison and the rename: the exchange takes it out, and it goes back."""
+    staged, path = place / "state/staged", place / "etc/falco.yaml"
+    staged.write_text("new")
+    exchange, seen = files.renames.exchange, []
+
+    def late(one, other):
+        if not seen:
+            path.write_text("theirs")
+        seen.append(one)
+        return exchange(one, other) if exchanges else False
+
+    monkeypatch.setattr(files.renames, "exchange", late)
+    old = files.digest_of(str(path))
+    assert files._put(str(staged), str(path), old) is not exchanges
+    assert (path.read_text() == "theirs") is exchanges, "a host without renameat2 has the comparison alone"
+
+
+def test_a_file_that_somebody_makes_or_replaces_in_the_last_moment_stays(place):
+    (place / "state/staged").write_text("new")
+    (place / "etc/made").write_text("theirs")
+    assert not files._put(str(place / "state/staged"), str(place / "etc/made"), None)
+    assert not files._taken_out(str(place / "etc/made"), files.digest_of(str(place / "state/staged")), str(place / "state/kept"))
+    assert (place / "etc/made").read_text() == "theirs" and not (place / "state/kept.out").exists()
 
 
 def test_sysctls(tmp_path):

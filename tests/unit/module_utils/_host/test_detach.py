@@ -59,32 +59,6 @@ def test_a_worker_is_a_child_of_its_watchdog():
     assert told(body) == ("True", 0)
 
 
-def test_what_a_child_returned_in_time():
-    assert detach.within(30, lambda: {"a": [1, "é"], "large": "x" * 200000}) == {"a": [1, "é"], "large": "x" * 200000}
-
-
-def test_a_child_that_is_late_is_killed_and_what_holds_it_is_told(tmp_path):
-    """A read from a FIFO nobody writes to stands for one from a dead mount."""
-    os.mkfifo(tmp_path / "fifo")
-    before = children()
-    with pytest.raises(detach.Late, match=r"no answer from this host's files and /proc within 0 s.*state S"):
-        detach.within(0.5, lambda: open(tmp_path / "fifo").read())
-    for pid in children() - before:
-        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-
-
-def test_what_a_child_raised_is_told():
-    with pytest.raises(RuntimeError, match="KeyError: 'no such thing'"):
-        detach.within(30, lambda: {}["no such thing"])
-    with pytest.raises(RuntimeError, match="the child was killed"):
-        detach.within(30, lambda: os.kill(os.getpid(), signal.SIGKILL))
-
-
-def children():
-    with open("/proc/self/task/%d/children" % os.getpid()) as stream:
-        return set(map(int, stream.read().split()))
-
-
 @pytest.mark.parametrize("answer, reason", [
     ((0, 'o "/org/freedesktop/systemd1/job/7"', ""), None),
     ((1, "", "Failed to connect to bus: No such file or directory\n"), "Failed to connect to bus: No such file or directory"),
@@ -110,3 +84,29 @@ def test_a_scope_into_which_nothing_was_moved_is_not_believed_and_forgotten(monk
     monkeypatch.setattr(detach, "MOVES", 0)
     assert detach.own_scope("x.scope", [7], str(tmp_path)) == "systemd did not move the processes into x.scope"
     assert asked[-1] == ["systemctl", "reset-failed", "x.scope"]
+
+
+def test_what_a_child_returned_in_time():
+    assert detach.within(30, lambda: {"a": [1, "é"], "large": "x" * 200000}) == {"a": [1, "é"], "large": "x" * 200000}
+
+
+def test_a_child_that_is_late_is_killed_and_what_holds_it_is_told(tmp_path):
+    """A read from a FIFO nobody writes to stands for one from a dead mount."""
+    os.mkfifo(tmp_path / "fifo")
+    before = children()
+    with pytest.raises(detach.Late, match=r"no answer from this host's files and /proc within 0 s.*state S"):
+        detach.within(0.5, lambda: open(tmp_path / "fifo").read())
+    for pid in children() - before:
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def test_what_a_child_raised_is_told():
+    with pytest.raises(RuntimeError, match="KeyError: 'no such thing'"):
+        detach.within(30, lambda: {}["no such thing"])
+    with pytest.raises(RuntimeError, match="the child was killed"):
+        detach.within(30, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def children():
+    with open("/proc/self/task/%d/children" % os.getpid()) as stream:
+        return set(map(int, stream.read().split()))

@@ -168,18 +168,6 @@ def test_what_hangs_is_ended_with_its_children(tmp_path):
     assert status is None and err.startswith("no answer after 1 s from:")
 
 
-def test_a_tool_whose_child_holds_the_pipe_is_left_behind(monkeypatch):
-    """systemctl starts agents that outlive it; nobody waits for those."""
-    monkeypatch.setattr(systemd, "KILLED", 0.2)
-    code = "import subprocess, time; print(subprocess.Popen(['sleep', '30']).pid, flush=True); time.sleep(30)"
-    status, out, err = systemd.run([sys.executable, "-c", code], timeout=2)
-    assert (status, out) == (None, "") and err.startswith("no answer after 2 s from:")
-    found = systemd.begin([sys.executable, "-c", code])
-    assert found.ended(2) == (None, "")
-    found.give_up()
-    assert found.process.poll() is not None
-
-
 @pytest.mark.parametrize("line, runs", [
     ("ExecStart=/usr/bin/falco -c /etc/falco/falco.yaml", True),
     ("ExecStart=-/opt/falco/bin/falco", True),
@@ -222,3 +210,15 @@ def test_it_is_looked_for_where_no_unit_of_the_packages_runs(monkeypatch, packag
     monkeypatch.setattr(systemd, "show", lambda names: [shown[name] for name in names if name in shown])
     monkeypatch.setattr(systemd, "own_units", lambda root: ["shop.service"])
     assert systemd.find(asked)["Id"] == chosen
+
+
+def test_a_tool_whose_child_holds_the_pipe_is_left_behind(monkeypatch):
+    """systemctl starts agents that outlive it; nobody waits for those."""
+    monkeypatch.setattr(systemd, "KILLED", 0.2)
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '30']).pid, flush=True); time.sleep(30)"
+    status, out, err = systemd.run([sys.executable, "-c", code], timeout=2)
+    assert (status, out) == (None, "") and err.startswith("no answer after 2 s from:")
+    found = systemd.begin([sys.executable, "-c", code])
+    assert found.ended(2) == (None, "")
+    found.give_up()
+    assert found.process.poll() is not None

@@ -195,6 +195,11 @@ def test_files_without_keys_change_nothing(text):
     ("a: 2026-01-01", "2026-01-01"), ("a: !!str 5", "5"),
 ])
 def test_unquoted_tags_and_dates_read_as_their_text(text, value):
+    if "," in text and not yaml.__with_libyaml__:
+        # PyYAML's own scanner takes the comma for a part of the tag: said, rather than read otherwise than by Falco.
+        with pytest.raises(configuration.ConfigError, match="f.yaml line 1: a value that begins with ! stands before a comma: quote it"):
+            configuration.load(text, "f.yaml")
+        return
     assert configuration.load(text, "f.yaml")[0]["a"] == value
 
 

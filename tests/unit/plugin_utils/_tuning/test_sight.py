@@ -76,3 +76,9 @@ def test_a_record_that_somebody_wrote_by_hand_never_ends_an_audit(kept):
 def test_rules_that_could_not_be_read_leave_the_record():
     broken = {"rules": [], "selected": [], "profile": None, "reason": "falco -L printed no JSON"}
     assert sight.in_force(facts(broken, record(attempt()), options=REPAIR))["basis"] == "record"
+
+
+def test_only_a_running_falco_with_a_narrowed_selection_is_asked_for_its_rules():
+    assert sight.asks(facts(options=REPAIR)) and not sight.asks(facts())
+    assert not sight.asks(facts(options=REPAIR, running=False)) and not sight.asks(facts(known(), options=REPAIR))
+    assert not sight.asks(facts(record=record(attempt()), options=REPAIR))

@@ -433,7 +433,7 @@ EVERYTHING = dict(KNOWN, rules=KNOWN["rules"] + listed(
     ("debuggers", "notice", ["ptrace"]), ("more", "notice", ["close", "recvfrom", "connect", "sendto", "openat", "open"])))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(honest=HONEST, flood=st.dictionaries(st.sampled_from(CALLS), st.integers(1, 10**7), min_size=1),
        who=st.sampled_from([(1001, "/b"), (0, "/docker/0123"), (1001, "/user.slice/user-1001.slice")]), drops=st.integers(30000, 250000))
 def test_one_noisy_user_or_control_group_never_decides_even_in_every_profile(honest, flood, who, drops):
