@@ -156,6 +156,8 @@ def _attempt(value: object) -> dict[str, Any] | None:
     found, given = _ATTEMPT(value), dictionary(value)
     if found is not None:
         found.update({name: check(given[name]) for name, check in _SOMETIMES.items() if name in given})
+        if found["step"] != "buffers" and "repair" not in found.get("replaced", {"repair": False}):
+            del found["replaced"]  # buffers, and the step was another one
     return found
 
 

@@ -617,7 +617,7 @@ def buffers_without_effect(case: Case) -> AskedBuffers | None:
     """The buffers before a step that had no effect, which the next restart takes back. None without one."""
     tried = [item for item in _attempts(case) if item["step"] == "buffers"]
     before: dict[str, Any] = tried[-1].get("replaced", {}) if tried else {}
-    if not before:
+    if not before or any(name not in case.current for name in before):
         return None
     again = failed_before("buffers", case.current, case)
     if not again:
