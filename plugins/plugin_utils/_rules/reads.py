@@ -71,7 +71,7 @@ def of(tree: object, output: object, macro: MacroTree = lambda name: None) -> Re
             yes = _Kinds(macro, operand).of(tree, 0)[0]
             if yes != KINDS:
                 kinds[operand] = sorted(yes)
-            if not _without(tree, macro, operand, 0)[0]:
+            if not _Without(macro, operand).of(tree, 0)[0]:
                 required.append(operand)
     return {
         "fields": [
@@ -181,22 +181,32 @@ class _Kinds:
         return KINDS, KINDS
 
 
-def _without(tree: object, macro: MacroTree, operand: str, depth: int) -> tuple[bool, bool]:
-    """Whether a tree can be true, and false, where a descriptor has no value."""
-    if isinstance(tree, condition.Not):
-        true, false = _without(tree.item, macro, operand, depth)
-        return false, true
-    if isinstance(tree, (condition.All, condition.Any)):
-        parts = [_without(item, macro, operand, depth) for item in tree.items]
-        every, some = (0, 1) if isinstance(tree, condition.All) else (1, 0)
-        found = {every: all(part[every] for part in parts), some: any(part[some] for part in parts)}
-        return found[0], found[1]
-    if isinstance(tree, condition.Macro) and depth < condition.DEEPEST:
-        return _without(macro(tree.name), macro, operand, depth + 1)
-    if isinstance(tree, condition.Check) and tree.field and tree.operator != "!=":
-        if tree.field.startswith(operand + ".") and tree.field not in OF_EVENT:
-            return False, True
-    return True, True
+class _Without:
+    """Whether conditions can hold where a descriptor has no value. A macro is worked out once, as above."""
+
+    def __init__(self, macro: MacroTree, operand: str) -> None:
+        self.macro, self.operand = macro, operand
+        self.known: dict[str, tuple[bool, bool]] = {}
+
+    def of(self, tree: object, depth: int) -> tuple[bool, bool]:
+        """Whether a tree can be true, and false."""
+        if isinstance(tree, condition.Not):
+            true, false = self.of(tree.item, depth)
+            return false, true
+        if isinstance(tree, (condition.All, condition.Any)):
+            parts = [self.of(item, depth) for item in tree.items]
+            every, some = (0, 1) if isinstance(tree, condition.All) else (1, 0)
+            found = {every: all(part[every] for part in parts), some: any(part[some] for part in parts)}
+            return found[0], found[1]
+        if isinstance(tree, condition.Macro) and depth < condition.DEEPEST:
+            if tree.name not in self.known:
+                self.known[tree.name] = True, True  # a circle does not load
+                self.known[tree.name] = self.of(self.macro(tree.name), depth + 1)
+            return self.known[tree.name]
+        if isinstance(tree, condition.Check) and tree.field and tree.operator != "!=":
+            if tree.field.startswith(self.operand + ".") and tree.field not in OF_EVENT:
+                return False, True
+        return True, True
 
 
 def _kinds_of_check(check: condition.Check, operand: str) -> frozenset[str]:
