@@ -135,7 +135,7 @@ def test_check_mode_says_everything_and_writes_nothing(hosts, inventory, tmp_pat
 
 
 @pytest.mark.parametrize("given, said", [
-    ({"falco_audit_fail_on": ["droping"]}, "did you mean dropping?"), ({"falco_audit_forms": ["pdf"]}, "forms must be one or more of: json"),
+    ({"falco_audit_fail_on": ["droping"]}, "did you mean dropping?"), ({"falco_audit_forms": ["pdf"]}, "must be one or more of: json"),
     ({"falco_audit_retention_days": 0}, "retention_days is"), ({"falco_audit_report_dir": "/proc/nowhere"}, "cannot be written"),
     ({"falco_audit_accepted_hosts_percent": "many"}, "accepted_hosts_percent is"),
 ])

@@ -20,20 +20,23 @@ KINDS = ("solved", "improved", "accepted", "too_busy")
 WORDS = {"solved": "solved", "improved": "improved", "accepted": "accepted", "too_busy": "too busy for Falco"}
 
 
-class Cheaper(NamedTuple):
-    """The rules that cost most, and the share of Falco's work that goes with them."""
+# Rules that cost most, and the share of the thread's work from which they are worth naming.
+MOST_HEAVY = 5
+LEAST_SAVED = 0.1
+
+
+class Heavy(NamedTuple):
+    """The rules that cost most, and the share of the thread's work that goes with them."""
 
     rules: Sequence[str]
-    saves: float  # 0 to 1
+    saves: float  # 0 to 1, an estimate
 
 
-def answer(
-    case: Case, step: Step, syscalls: dict[str, Any] | None, cheaper: Cheaper | None = None
-) -> Answer | None:
+def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | None:
     """The answer for one host; None for one that never lost events, is not measured, or has a step to take.
 
     case: with the verdict as the steps left it. step: the one that is taken. syscalls: what
-    syscall_set.choose() returned, where it was asked. cheaper: heavy rules, where they are known.
+    syscall_set.choose() returned, where it was asked.
     """
     verdict = case.verdict
     record = case.facts["host"]["record"]
@@ -43,7 +46,7 @@ def answer(
     if kind is None:
         return None
     found = verdict["capacity"]
-    takes = [] if kind in ("solved", "accepted") else _takes(case, cheaper)
+    takes = [] if kind in ("solved", "accepted") else _takes(case)
     factor = found["factor_alone"] if found and kind == "too_busy" else None
     made: Answer = {
         "kind": kind,
@@ -94,7 +97,19 @@ def _tried(attempt: Attempt) -> str:
     return text if predicted is None else "%s, %.3g %% predicted" % (text, predicted)
 
 
-def _takes(case: Case, cheaper: Cheaper | None) -> list[str]:
+def _heavy(case: Case) -> Heavy | None:
+    """Heavy rules, where an audit of rules knows their event rates; None where they would save little."""
+    known, found = case.facts["syscalls"], case.verdict["capacity"]
+    audit = known.get("audit") if known else None
+    if not audit or not found or not found["on"]:
+        return None
+    costs = sorted(((weight["percent"] or 0.0, weight["rule"]) for weight in audit["weights"]), reverse=True)
+    heavy = [(percent, rule) for percent, rule in costs[:MOST_HEAVY] if percent > 0]
+    saves = min(1.0, sum(percent for percent, dummy in heavy) / found["on"])
+    return Heavy([rule for dummy, rule in heavy], saves) if saves >= LEAST_SAVED else None
+
+
+def _takes(case: Case) -> list[str]:
     """What would end the loss, the smallest demand first."""
     verdict, found = case.verdict, case.verdict["capacity"]
     bottlenecks = [verdict["bottleneck"], *verdict["also"]]
@@ -106,10 +121,14 @@ def _takes(case: Case, cheaper: Cheaper | None) -> list[str]:
     factor = found["factor_alone"] if found else 1.0
     if factor <= 1.0:
         return takes
-    if cheaper and cheaper.rules:
-        names = ", ".join(cheaper.rules[:MOST_NAMES])
-        enough = "" if factor * (1 - cheaper.saves) <= 1 else ", which does not suffice alone"
-        takes.append("without the rules %s: %.0f %% less work%s" % (names, 100 * cheaper.saves, enough))
+    heavy = _heavy(case)
+    if heavy:
+        names = ", ".join(heavy.rules)
+        enough = "" if factor * (1 - heavy.saves) <= 1 else ", which does not suffice alone"
+        takes.append(
+            "without the rules %s: about %.0f %% less work, by estimate%s"
+            % (names, 100 * heavy.saves, enough)
+        )
     if case.release.enter_events:
         enough = "" if factor <= verdicts.ENTER_EVENTS else ", which does not suffice alone"
         takes.append("Falco 0.42 or newer: about half the events%s" % enough)

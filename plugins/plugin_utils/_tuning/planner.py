@@ -47,11 +47,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps impo
 YOUNG_SECONDS = 20
 
 
-def make(facts: Facts, given: Policy | None, cheaper: answers.Cheaper | None = None) -> Plan:
-    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched.
-
-    cheaper: the host's heavy rules, where an audit of rules knows them; the answer of a busy host names them.
-    """
+def make(facts: Facts, given: Policy | None) -> Plan:
+    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
     policy = policies.complete(given)
     release = _release(facts)
     if facts["host"]["unfinished"]:
@@ -64,7 +61,7 @@ def make(facts: Facts, given: Policy | None, cheaper: answers.Cheaper | None = N
     place = placement.target(facts["config"], policy, release)
     metrics = host_needs.metrics(settings, policy, facts)
     made = _differing(settings, metrics.settings)
-    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made, cheaper)
+    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made)
     made += _differing(settings, choices.settings)
     values = {item["key"]: item["to"] for item in made}
     disabled = choices.disabled
@@ -278,13 +275,7 @@ class _Choices(NamedTuple):
 
 
 def _choose(
-    facts: Facts,
-    policy: Policy,
-    settings: Settings,
-    driver: str,
-    place: placement.Target,
-    measuring: bool,
-    cheaper: answers.Cheaper | None,
+    facts: Facts, policy: Policy, settings: Settings, driver: str, place: placement.Target, measuring: bool
 ) -> _Choices:
     """Buffers, the step that evidence asks for, and system calls. measuring: as for steps.choose()."""
     current = buffers.in_force(settings, driver)
@@ -308,7 +299,7 @@ def _choose(
     verdict = steps.merged(case.verdict, second)
     taken = second if second.name else first
     if not needs:
-        verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls, cheaper)
+        verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls)
     disabled, unknown = _disabled(case, settings, place)
     if disabled is not None:
         wanted += _disabling(settings, disabled, facts, place)

@@ -4,8 +4,7 @@
 """What came of tuning a host: the answer of its plan."""
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import answers, planner, policies
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Case, Step
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, SHIPPED, Host, measured
 
 MEASURING = SHIPPED.replace("enabled: false\n  interval: 1h", "enabled: true\n  interval: 30s\n  output_file: /var/log/falco/metrics.jsonl")
@@ -63,16 +62,26 @@ def test_policy_that_forbids_the_cure_is_said_with_it():
     assert found is None or "a whole CPU: a higher priority, or fewer neighbours" in found["takes"]
 
 
+def audited(facts, **percents):
+    """Facts with an audit of rules: percent of a core that each takes, None where event rates are not known."""
+    weights = [{"rule": name, "percent": percent, "ns": None} for name, percent in percents.items()]
+    known = {"rules": [], "selected": [], "profile": None, "reason": "not asked", "audit": {"weights": weights, "findings": []}}
+    return {**facts, "syscalls": known}
+
+
+def takes(facts):
+    plan = planner.make(facts, {"syscalls": "keep"})
+    return plan["verdict"]["answer"]["takes"]
+
+
 def test_heavy_rules_are_named_where_they_are_known():
     facts = host(0.82, 0.0, 94000, LEAN, cpus=2).facts()
-    plan = planner.make(facts, {})
-    case = Case(facts, policies.complete({}), planner._release(facts), plan["verdict"], "modern_ebpf", plan["buffers"])
-    found = answers.answer(case, Step(), None, answers.Cheaper(["a", "b"], 0.95))
-    assert found["takes"][0] == "without the rules a, b: 95 % less work"
-    made = planner.make(facts, {"syscalls": "keep"}, answers.Cheaper(["a", "b"], 0.95))
-    assert "without the rules a, b: 95 % less work" in made["verdict"]["answer"]["text"]
-    found = answers.answer(case, Step(), None, answers.Cheaper(["a"], 0.3))
-    assert found["takes"][0] == "without the rules a: 30 % less work, which does not suffice alone"
+    on = planner.make(facts, {"syscalls": "keep"})["verdict"]["capacity"]["on"]
+    found = takes(audited(facts, a=0.5 * on, b=0.45 * on, c=None))
+    assert found[0] == "without the rules a, b: about 95 % less work, by estimate"
+    found = takes(audited(facts, a=0.3 * on))
+    assert found[0] == "without the rules a: about 30 % less work, by estimate, which does not suffice alone"
+    assert not any("without the rules" in item for item in takes(audited(facts, a=0.01 * on)) + takes(audited(facts, a=None)))
 
 
 def test_better_and_not_well_is_improved():
