@@ -266,7 +266,8 @@ DEFAULT_MAIN = "/etc/falco/falco.yaml"
 LONG_LIFE = 86400
 # Seconds. The programs that are asked have time limits of their own: systemctl 60, falco --version 30,
 # journalctl 10, and falco -L and its dry run 120 each. A busy host reads its files in less than a second.
-AROUND, AROUND_RULES = 120, 360
+AROUND = 120
+AROUND_RULES = 360
 
 
 def version_of(binary, record, environment=None):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
@@ -98,7 +99,7 @@ class Host(NamedTuple):
 
 
 NOTHING_KNOWN = Host()
-NONE_DAMAGED: Mapping[str, int] = {}
+NONE_DAMAGED: Mapping[str, int] = MappingProxyType({})
 
 
 def audit(

@@ -54,6 +54,11 @@ def _short(value: object) -> str | None:
     return text(value, SHORT)
 
 
+def _rings(value: object) -> dict[str, Any] | None:
+    found = dictionary(table(driver=_short, bytes_each=count, count=count)(value))
+    return found if found and None not in found.values() else None
+
+
 _CPU_TIME: dict[str, Check] = {"on": number, "waiting": number, "throttled": number}
 _FALCO = always(
     table(
@@ -68,7 +73,7 @@ _FALCO = always(
         start_ticks=count,
         restarts=count,
         nice=at_most(whole, 19, -20),
-        rings=lambda value: _rings(value),
+        rings=_rings,
         cpu=always(
             table(
                 **_CPU_TIME,
@@ -111,11 +116,6 @@ _KERNEL = always(
 )
 _MEMORY = always(table(total=count, available=count, limit=count, used=count))
 _BEFORE = table(state=_short, drops_percent=number, rate_per_cpu=number, bottleneck=either(_short, "unknown"))
-
-
-def _rings(value: object) -> dict[str, Any] | None:
-    found = dictionary(table(driver=_short, bytes_each=count, count=count)(value))
-    return found if found and None not in found.values() else None
 
 
 def _to(value: object) -> dict[str, Any]:

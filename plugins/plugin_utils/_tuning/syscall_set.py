@@ -603,7 +603,7 @@ def _answer(choice: _Choice, volume: Volume, target: float | None, found: _Found
 
 def _back(before: coverage.Coverage, after: coverage.Coverage) -> coverage.Coverage:
     """What the rules lose before that see more after."""
-    more = coverage.more_lost(after, before)
+    more = coverage.more_lost(before=after, after=before)
     blind, half_blind, wrong_output = (
         [item for item in found if item["rule"] in more]
         for found in (before["blind"], before["half_blind"], before["wrong_output"])

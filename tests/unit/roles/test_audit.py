@@ -35,7 +35,7 @@ def test_argument_specs_name_every_variable_with_the_same_default(entry):
 
 
 # Go to falco_facts.
-GATHERS = {PREFIX + "coverage": "coverage", PREFIX + "rules": "rules"}
+GATHERS = {PREFIX + "coverage": "coverage", PREFIX + "rule_costs": "rules"}
 
 
 def test_whether_hosts_are_asked_for_rules_is_an_option_of_the_gathering():
