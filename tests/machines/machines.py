@@ -403,8 +403,12 @@ class Machines:
         return self.exec(name, "journalctl", "--no-pager", "--output=cat", "--unit", unit or unit_of(self.specs[name])).stdout
 
     def starts(self, name: str) -> int:
-        """How often a Falco has begun to capture on this host: its starts and its hot reloads."""
-        return self.journal(name).count("Opening 'syscall' source")
+        """How often a Falco has begun to capture on this host: its starts and its hot reloads.
+
+        By what it sent to syslog: a change lets systemd put its standard error into the journal too.
+        """
+        lines = self.exec(name, "journalctl", "--no-pager", "--output=cat", "--unit", unit_of(self.specs[name]), "_TRANSPORT=syslog").stdout
+        return lines.count("Opening 'syscall' source")
 
     def profile(self, name: str, **changes) -> None:
         """Change the simulator's profile, for example fault={"blind": True}; it counts from the next start or reload on."""
