@@ -81,11 +81,21 @@ def test_a_repair_by_hand_after_all_were_killed(base, cache):
     assert found["edits"] == 1 and found["violations"] == [], found
 
 
-@pytest.mark.parametrize("seed", [125, 137, 210, 258])
-def test_seeds_that_found_faults(seed, base, cache):
-    """A file system that is read-only while a change is undone; an edit while a rollback reads what it takes back; two edits
-    around one rename."""
-    assert (run_seed if seed == 125 else edit_seed)(seed, base, cache)["violations"] == []
+@pytest.mark.parametrize("run, seed", [
+    # A file system that is read-only while a change is undone; an edit while a rollback reads what it takes back; two edits
+    # around one rename.
+    (run_seed, 125), (edit_seed, 137), (edit_seed, 210), (edit_seed, 258),
+    # A power cut while an old change is folded into the one after it.
+    (cut_seed, 47), (cut_seed, 77),
+    # A file of a rollback is deleted by somebody else, and the rollback stops at another file, or at a deleted one.
+    (edit_seed, 349), (edit_seed, 960),
+    # A file is deleted before the run reads it.
+    (edit_seed, 365),
+    # The new main file is repaired by somebody else before, between and after the renames.
+    (edit_seed, 79), (edit_seed, 531), (edit_seed, 764), (edit_seed, 816),
+])
+def test_seeds_that_found_faults(run, seed, base, cache):
+    assert run(seed, base, cache)["violations"] == []
 
 
 def test_the_metrics_directory_is_on_disk_before_the_configuration_that_needs_it(base, cache):
