@@ -62,6 +62,17 @@ def test_a_sysctl_that_can_not_be_written(base, cache):
     assert answer["changed"] and any("sysctl" in note for note in answer["evidence"]["notes"]), answer
 
 
+def test_a_recovery_that_is_killed_before_it_has_set_its_own_timer(base, cache):
+    """At calls before and after it takes the change over, when all of the change was killed with Falco stopped."""
+    calls = Scene(1, "recovery", **HOST).reference(base, cache)
+    at = next(number for number, entry in enumerate(calls["change"]) if label(entry).startswith("worker move"))
+    first = next(number for number, entry in enumerate(calls["calls"]) if label(entry).startswith("module run systemctl stop falcotune"))
+    for number in range(first - 6, first + 36, 6):
+        fault = Fault(number, "kill", victims=("module",))
+        found = run_seed(1, base, cache, "recovery", [fault], broken_at=at, **HOST)
+        assert found["violations"] == [], (number, found["faults"], found["violations"])
+
+
 @pytest.mark.parametrize("seconds", [-86400, 86400])
 def test_a_clock_that_is_set_while_falco_proves_itself(seconds, base, cache):
     assert outcome(base, cache, f"worker stat {METRICS}", "clock", seconds=seconds)["changed"]
