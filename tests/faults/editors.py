@@ -35,7 +35,9 @@ class Editor:
         self.done, self.order = True, len(self.host.conductor.trace)
         self.told = "%s %s before %s" % (self.how, self.path, label(entry))
         self.host.conductor.say("EDITOR " + self.told)
-        text = f"# {self.mark}\n{read(whole) or '# ' + END}".replace(f"{self.bad}\n", "")
+        # A new key of the main file is its last block, after an empty line: with that line left, the stand-in would take his
+        # file for one that was cut short, and no Falco could run with it.
+        text = f"# {self.mark}\n{read(whole) or '# ' + END}".replace(f"{self.bad}\n", "").rstrip("\n") + "\n"
         if self.how == "delete":
             interposed.REAL["unlink"](whole)
         elif self.how == "rename over":
@@ -83,7 +85,8 @@ def edit_seed(seed: int, base: Path, cache: dict, kind: str | None = None, given
         for position, editor in enumerate(done):
             his_own = editor.how == "delete" and found[editor.path] is None  # and nobody else ever saw it
             if not his_own and not any(later.path == editor.path for later in done[position + 1:]):
-                problem = lost(host, editor, answer or {})
+                alone = not any(other.path == editor.path for other in done if other is not editor)
+                problem = lost(host, editor, answer or {}, alone)
                 if problem:
                     violations.append("%s: %s; the answer: %s" % (editor.told, problem, (answer or {}).get("msg")))
         if answer is None or "crashed" in answer:
@@ -96,8 +99,11 @@ def edit_seed(seed: int, base: Path, cache: dict, kind: str | None = None, given
         host.close()
 
 
-def lost(host, editor: Editor, answer: dict) -> str | None:
-    """Why an edit is lost, or None: its bytes are at their place, or they are kept and the answer names the file."""
+def lost(host, editor: Editor, answer: dict, alone: bool) -> str | None:
+    """Why an edit is lost, or None: its bytes are at their place, or they are kept and the answer names the file.
+
+    alone: whether nobody else edited this file in this run.
+    """
     now = read(host.root / editor.path)
     if editor.how == "delete":
         if now is None:
@@ -110,7 +116,9 @@ def lost(host, editor: Editor, answer: dict) -> str | None:
     told = os.path.basename(editor.path) in str({key: value for key, value in answer.items() if key != "diff"})
     shown = any(item["after_header"].endswith(editor.path) and editor.mark in item["before"] for item in answer.get("diff") or [])
     if editor.how == "delete":
-        return None if told else "the file is back and nobody says so"
+        # He deleted it before the run read it: the run made a new file, and its diff shows that there was none.
+        shown = alone and any(item["after_header"].endswith(editor.path) and not item["before"] for item in answer.get("diff") or [])
+        return None if told or shown else "the file is back and nobody says so"
     if not kept:
         return "its bytes are nowhere"
     return None if told or shown else "its bytes are kept, and nobody says so"

@@ -369,6 +369,9 @@ class Manager:
         words = command.words
         if words[0] == "systemctl" and words[1] in ("start", "stop", "restart") and words[-1] == UNIT:
             getattr(self, words[1])(command)
+        elif words[:2] == ["systemctl", "is-active"] and words[-1] != UNIT:
+            active = any(name in self.timers or name in self.services and self.services[name].alive for name in words[2:])
+            command.end(0 if active else 3)
         elif words[:2] == ["systemctl", "is-active"]:
             state = "activating" if self.state == "auto-restart" else self.state
             command.end(0 if state == "active" else 3, state)
@@ -402,7 +405,8 @@ class Manager:
         options = dict(word[2:].split("=", 1) for word in command.words[1:] if word.startswith("--"))
         rest = [word for word in command.words[1:] if not word.startswith("--")]
         name = options["unit"] + ".timer"
-        if name in self.timers:
+        service = self.services.get(name.replace(".timer", ".service"))
+        if name in self.timers or service and service.alive:
             command.end(1, "", f"Failed to start transient timer unit: Unit {name} was already loaded.")
             return
         self.timers[name] = rest

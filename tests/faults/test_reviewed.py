@@ -62,6 +62,17 @@ def test_a_sysctl_that_can_not_be_written(base, cache):
     assert answer["changed"] and any("sysctl" in note for note in answer["evidence"]["notes"]), answer
 
 
+def test_a_recovery_that_is_killed_before_it_has_set_its_own_timer(base, cache):
+    """At calls before and after it takes the change over, when all of the change was killed with Falco stopped."""
+    calls = Scene(1, "recovery", **HOST).reference(base, cache)
+    at = next(number for number, entry in enumerate(calls["change"]) if label(entry).startswith("worker move"))
+    first = next(number for number, entry in enumerate(calls["calls"]) if label(entry).startswith("module run systemctl stop falcotune"))
+    for number in range(first - 6, first + 36, 6):
+        fault = Fault(number, "kill", victims=("module",))
+        found = run_seed(1, base, cache, "recovery", [fault], broken_at=at, **HOST)
+        assert found["violations"] == [], (number, found["faults"], found["violations"])
+
+
 @pytest.mark.parametrize("seconds", [-86400, 86400])
 def test_a_clock_that_is_set_while_falco_proves_itself(seconds, base, cache):
     assert outcome(base, cache, f"worker stat {METRICS}", "clock", seconds=seconds)["changed"]
@@ -81,11 +92,21 @@ def test_a_repair_by_hand_after_all_were_killed(base, cache):
     assert found["edits"] == 1 and found["violations"] == [], found
 
 
-@pytest.mark.parametrize("seed", [125, 137, 210, 258])
-def test_seeds_that_found_faults(seed, base, cache):
-    """A file system that is read-only while a change is undone; an edit while a rollback reads what it takes back; two edits
-    around one rename."""
-    assert (run_seed if seed == 125 else edit_seed)(seed, base, cache)["violations"] == []
+@pytest.mark.parametrize("run, seed", [
+    # A file system that is read-only while a change is undone; an edit while a rollback reads what it takes back; two edits
+    # around one rename.
+    (run_seed, 125), (edit_seed, 137), (edit_seed, 210), (edit_seed, 258),
+    # A power cut while an old change is folded into the one after it.
+    (cut_seed, 47), (cut_seed, 77),
+    # A file of a rollback is deleted by somebody else, and the rollback stops at another file, or at a deleted one.
+    (edit_seed, 349), (edit_seed, 960),
+    # A file is deleted before the run reads it.
+    (edit_seed, 365),
+    # The new main file is repaired by somebody else before, between and after the renames.
+    (edit_seed, 79), (edit_seed, 531), (edit_seed, 764), (edit_seed, 816),
+])
+def test_seeds_that_found_faults(run, seed, base, cache):
+    assert run(seed, base, cache)["violations"] == []
 
 
 def test_the_metrics_directory_is_on_disk_before_the_configuration_that_needs_it(base, cache):

@@ -23,14 +23,26 @@ def _name(token):
 
 
 def arm(unit, token, command, seconds):
-    """Set the timer. token: of the change or trial, the same for disarm(). Raises Failed."""
+    """Set the timer, where it is not set. token: of the change or trial, the same for disarm(). Raises
+    Failed.
+    """
     timer = ["systemd-run", "--unit=" + _name(token), "--on-active=%ds" % seconds]
     status, out, err = systemd.run(timer + ["--timer-property=AccuracySec=1s"] + command, timeout=20)
-    if status != 0:
+    if status != 0 and not _armed(token):
         raise Failed(
             "systemd-run can't set the timer that starts %s if this run is killed: %s"
             % (unit, (err or out).strip())
         )
+
+
+def _armed(token):
+    """Whether the timer waits, or what it has started is at work."""
+    return systemd.run(["systemctl", "is-active", _name(token) + ".timer", _name(token) + ".service"])[0] == 0
+
+
+def interrupt(token):
+    """Stop what the timer has started. A timer that waits stays."""
+    systemd.run(["systemctl", "stop", _name(token) + ".service"], timeout=20)
 
 
 def disarm(token):

@@ -238,10 +238,15 @@ def swap(entries):
     """Put every staged file in its place. Every file is complete and on disk already.
 
     Raises Failed where a file is not the one that was read: somebody else has changed it meanwhile.
+    Sets 'reached' of each entry: whether its file may be the new one, for a restore() in the same process.
     """
     for entry in entries:
+        entry["reached"] = False
+    for entry in entries:
         target = os.path.realpath(entry["path"])
+        entry["reached"] = True  # before the rename: an error after it leaves the new file there
         if not _swapped_one(entry, target):
+            entry["reached"] = False
             raise Failed(
                 "%s was changed by somebody else while this change was made: it was left as it is; run again"
                 % entry["path"]
@@ -329,7 +334,9 @@ def _restored(entry, state_dir, token):
     now, link = digest_of(target), entry.get("old_link")
     if now == _old_digest(entry):
         return True
-    if now != entry["new_sha256"]:
+    # Without the second test, a file that somebody else has removed looks like one that this change removed.
+    # A journal from before the swap does not have the key: the file is put back then.
+    if now != entry["new_sha256"] or entry.get("reached") is False:
         return False
     if entry["old"] is None:
         folder = stage_folder(os.path.dirname(target), state_dir, token)

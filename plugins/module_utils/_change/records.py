@@ -306,19 +306,26 @@ def unfinished(state_dir):
     return {"phase": "trial", "at": tried.get("at")}
 
 
+def _passing(state_dir):
+    """Paths of what a killed writer left half done, in the folders of the history too: fold_history() writes
+    there.
+    """
+    found = []
+    for folder in [state_dir] + [kept_folder(state_dir, number) for number in history(state_dir)]:
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        found.extend(os.path.join(folder, name) for name in names if PASSING.match(name))
+    return found
+
+
 def sweep(state_dir):
     """Remove what a killed writer left half done.
 
     For whoever holds the lock, once no journal speaks of it any more.
     """
-    try:
-        names = os.listdir(state_dir)
-    except OSError:
-        return
-    for name in names:
-        whole = os.path.join(state_dir, name)
-        if not PASSING.match(name):
-            continue
+    for whole in _passing(state_dir):
         if os.path.isdir(whole) and not os.path.islink(whole):
             shutil.rmtree(whole, ignore_errors=True)
             continue
@@ -330,11 +337,7 @@ def sweep(state_dir):
 
 def untidy(state_dir):
     """Whether sweep() would find anything, and nobody is at work."""
-    try:
-        names = os.listdir(state_dir)
-    except OSError:
-        return False
-    return any(PASSING.match(name) for name in names) and not held(state_dir)
+    return bool(_passing(state_dir)) and not held(state_dir)
 
 
 def staged(state_dir):

@@ -485,7 +485,7 @@ def recover(state_dir):
     entry = records.journal(state_dir)
     if entry:
         # undo.sh may be at work, and come to its end here.
-        dead_man.disarm(entry["token"])
+        _take_over(Transaction(entry))
         entry = records.journal(state_dir)
     if not entry:
         return _already_undone(state_dir)
@@ -501,6 +501,23 @@ def recover(state_dir):
         except Failed as error:
             work.unit.notes.append(str(error))
     return _recovered(work)
+
+
+def _take_over(work):
+    """Stop undo.sh. While Falco may be stopped, a timer that waits stays: this process may be killed before
+    it has set another one.
+    """
+    stopped = work.touched and work.entry["apply"] not in UNINTERRUPTED
+    if not stopped or work.committed() or work.entry["phase"] == "undone":
+        dead_man.disarm(work.entry["token"])
+        return
+    try:
+        # The script waits for this process from here on.
+        undo_script.write(work.entry, [os.getpid()])
+    except Failed:
+        dead_man.disarm(work.entry["token"])
+        return
+    dead_man.interrupt(work.entry["token"])
 
 
 def _already_undone(state_dir):
