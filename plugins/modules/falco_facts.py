@@ -261,7 +261,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._measure import ru
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import rings, snapshots, sources
 
 DEFAULT_MAIN = "/etc/falco/falco.yaml"
-# Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/verdicts.py has the
+# Seconds up to which the totals of a process say enough about now (plugin_utils/_tuning/capacity.py has the
 # same line).
 LONG_LIFE = 86400
 # Seconds. The programs that are asked have time limits of their own: systemctl 60, falco --version 30,

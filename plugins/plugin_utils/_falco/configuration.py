@@ -183,19 +183,25 @@ def _load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]], 
     return (data if isinstance(data, dict) else {}), document.duplicates, document.values
 
 
+_KEY_LINE = re.compile(r"""["']?([A-Za-z_][\w.-]*)["']?\s*:(?:\s|$)""")
+_COMMENT = re.compile(r"(?:^|\s)#")
+
+
 def commented(text: str) -> list[str]:
     """The top-level keys of a file whose blocks hold comments, by the lines of a file in block style."""
     found: list[str] = []
     key, waiting = None, False
     for line in text.split("\n"):
-        begins = re.match(r"""^["']?([A-Za-z_][\w.-]*)["']?\s*:(?:\s|$)""", line)
-        if begins:
-            key, waiting = begins.group(1), False
-        elif line.startswith("#"):
+        if line.startswith("#"):
             waiting = True  # in the block if the block goes on after it
             continue
-        inside = line[:1] in (" ", "\t", "-") and bool(line.strip())
-        if key and (waiting and inside or (begins or inside) and re.search(r"(?:^|\s)#", line)):
+        if not line.strip():
+            continue
+        inside = line[0] in " \t-"
+        begins = None if inside else _KEY_LINE.match(line)
+        if begins:
+            key, waiting = begins.group(1), False
+        if key and (waiting and inside or (begins or inside) and "#" in line and _COMMENT.search(line)):
             found.append(key)
             key = None
     return found

@@ -12,7 +12,7 @@ each event; how often another check holds is assumed (chance()).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import condition, printing, reach
@@ -77,6 +77,17 @@ class Estimator:
         self.events, self.macros = events, macros
         self._sizes: dict[str, int] = {}
 
+    def checks(self, tree: condition.Tree) -> Iterator[condition.Check]:
+        """The checks of a tree and of its macros, each macro once."""
+        waiting, seen = [tree], set()
+        while waiting:
+            for node in condition.walk(waiting.pop()):
+                if isinstance(node, condition.Check):
+                    yield node
+                elif node.name not in seen and (inner := self.macros.get(node.name)) is not None:
+                    seen.add(node.name)
+                    waiting.append(inner)
+
     def size(self, tree: condition.Tree) -> int:
         """Checks of a tree with its macros. Raises TooLarge."""
         total = 0
@@ -96,19 +107,8 @@ class Estimator:
     def types(self, tree: condition.Tree) -> list[frozenset[str]]:
         """The sets of events that the checks of evt.type in a tree name. Events in the same of them cost the
         same."""
-        found: dict[frozenset[str], None] = {}
-        seen: set[str] = set()
-        waiting = [tree]
-        while waiting:
-            for node in condition.walk(waiting.pop()):
-                if isinstance(node, condition.Macro):
-                    inner = self.macros.get(node.name)
-                    if inner is not None and node.name not in seen:
-                        seen.add(node.name)
-                        waiting.append(inner)
-                elif is_type(node):
-                    found[self.events.check(node).yes] = None
-        return list(found)
+        found = (self.events.check(node).yes for node in self.checks(tree) if is_type(node))
+        return list(dict.fromkeys(found))
 
     def whole(self, tree: condition.Tree, event: str) -> Estimate:
         """The Estimate of a rule's tree at one event (kernel name). Raises TooLarge."""

@@ -218,23 +218,14 @@ def _pairs(
 
 def expensive(tree: condition.Tree, estimator: estimates.Estimator, event: str) -> bool:
     """Whether a tree with its macros contains a check that looks at a whole text or at all ancestors."""
-    waiting, seen = [tree], set()
-    while waiting:
-        for node in condition.walk(waiting.pop()):
-            if isinstance(node, condition.Macro):
-                inner = estimator.macros.get(node.name)
-                if inner is not None and node.name not in seen:
-                    seen.add(node.name)
-                    waiting.append(inner)
-            elif (
-                node.operator.split()[0] in costs.EXPENSIVE
-                or node.field in ANCESTORS
-                and node.argument is None
-                or node.field == "fd.name"
-                and event in estimates.SOCKETS
-            ):
-                return True
-    return False
+    return any(
+        node.operator.split()[0] in costs.EXPENSIVE
+        or node.field in ANCESTORS
+        and node.argument is None
+        or node.field == "fd.name"
+        and event in estimates.SOCKETS
+        for node in estimator.checks(tree)
+    )
 
 
 def _cheap_and_strong(tree: condition.Tree, event: str) -> bool:

@@ -9,9 +9,9 @@ Facts are complete: every key is there, so whoever reads them needs no guards.
 
 from __future__ import annotations
 
-import hashlib
 import base64
 import binascii
+import hashlib
 import itertools
 import posixpath
 import zlib
@@ -173,25 +173,25 @@ def _no_config(main: str, reason: str | None) -> Config:
     }
 
 
-def _merged(sources: dict[str, Any], release: Release) -> Merged:
-    """Falco's configuration from the files that the host sent. Raises ConfigError."""
+def _merged(sources: dict[str, Any], release: Release) -> tuple[Merged, dict[str, str]]:
+    """Falco's configuration from the files that the host sent, and their texts. Raises ConfigError."""
     broken = {item["path"]: item["reason"] for item in sources["files"] if "reason" in item}
     if sources["main"] in broken:
         raise configuration.ConfigError(broken[sources["main"]])
-    files = _texts(sources["files"])
-    if sources["main"] not in files:
+    texts = _texts(sources["files"])
+    if sources["main"] not in texts:
         raise configuration.ConfigError("%s: the host did not send it" % sources["main"])
     # A file that can't be read matters only if Falco loads it.
-    names = {**files, **dict.fromkeys(broken, "")}
+    names = {**texts, **dict.fromkeys(broken, "")}
     options = drivers.options_of(sources["arguments"])
     merged = configuration.merge(sources["main"], names, options, sources["environment"], release)
     for path in merged["order"]:
         if path in broken:
             raise configuration.ConfigError(broken[path])
-    return merged
+    return merged, texts
 
 
-def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config:
+def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, release: Release) -> Config:
     """The facts' config part: of the merged configuration, what a decision or a piece of evidence needs."""
     known = {name.rstrip("/") for name in sources["folders"]}
     folders: list[ConfigFolder] = [
@@ -233,9 +233,7 @@ def _config(sources: dict[str, Any], merged: Merged, release: Release) -> Config
             [path, key[:MOST_OF_A_KEY], line] for path, key, line in merged["duplicates"][:MOST_KEYS]
         ],
         "merge_keys": list(itertools.islice(map(_place, _merge_keys(merged["effective"], [])), MOST_KEYS)),
-        "commented": [
-            key for key in configuration.commented(_texts(sources["files"])[sources["main"]]) if key in BLOCKS
-        ],
+        "commented": [key for key in configuration.commented(texts[sources["main"]]) if key in BLOCKS],
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }
@@ -349,8 +347,8 @@ def assemble(gathered: object) -> Facts:
     config = _no_config(sources["main"], None)
     if release is not None:
         try:
-            merged = _merged(sources, release)
-            config = _config(sources, merged, release)
+            merged, texts = _merged(sources, release)
+            config = _config(sources, texts, merged, release)
         except configuration.ConfigError as error:
             merged, config = None, _no_config(sources["main"], str(error))
     else:
