@@ -282,7 +282,6 @@ class Transaction:
                     "removes it" % said
                 )
             else:
-                self.disarm()
                 told = (
                     "the change is proven, but its record in %s could not be written: %s; the next run "
                     "proves it anew" % (self.state_dir, said)
