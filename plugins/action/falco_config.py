@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import HostAction, line
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.host_answers import HostAction, line
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,

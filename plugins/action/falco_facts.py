@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import (
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.host_answers import (
     HostAction,
     TooMuch,
     bounded,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import HostAction, mapping
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.host_answers import HostAction, mapping
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,

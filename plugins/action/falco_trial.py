@@ -14,7 +14,7 @@ import threading
 import time
 
 from ansible.utils.display import Display
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.answers import (
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.host_answers import (
     MAX_ANSWER,
     HostAction,
     TooMuch,

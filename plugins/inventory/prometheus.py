@@ -177,7 +177,7 @@ from ansible.errors import AnsibleParserError
 from ansible.module_utils.urls import ConnectionError, open_url
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import answers, monitored, queries
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import monitored, queries, responses
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import fitted, some, visible
 
 # Bytes of one answer: 50 000 targets have about 20 MB.
@@ -237,8 +237,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         found, at = {}, None
         for name, query in asked.items():
             try:
-                answer = answers.read(self._fetch(query, at), self.get_option("limit"))
-            except answers.AnswerError as error:
+                answer = responses.read(self._fetch(query, at), self.get_option("limit"))
+            except responses.AnswerError as error:
                 raise AnsibleParserError(
                     "%s, query %s: %s" % (self._where(), name, visible(str(error)))
                 ) from None
@@ -266,9 +266,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             with self._response(urlencode(form).encode()) as response:
                 body = self._body(response, deadline)
         except (OSError, HTTPException, ConnectionError) as error:  # the last one is Ansible's
-            raise answers.AnswerError(fitted(str(error), 300)) from None
+            raise responses.AnswerError(fitted(str(error), 300)) from None
         if response.status >= 300:
-            raise answers.AnswerError("HTTP status %d. %s" % (response.status, answers.refusal(body)))
+            raise responses.AnswerError("HTTP status %d. %s" % (response.status, responses.refusal(body)))
         return body
 
     def _response(self, form):
@@ -278,7 +278,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         except HTTPError as error:
             return error
         except ValueError as error:
-            raise answers.AnswerError("the request cannot be made: %s" % fitted(str(error), 300)) from None
+            raise responses.AnswerError("the request cannot be made: %s" % fitted(str(error), 300)) from None
 
     def _open(self, form):
         headers = {str(name): str(value) for name, value in self.get_option("headers").items()}
@@ -311,10 +311,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                 return bytes(data)
             data += block
             if time.monotonic() > deadline:
-                raise answers.AnswerError(
+                raise responses.AnswerError(
                     "the answer took longer than timeout (%d s)" % self.get_option("timeout")
                 )
-        raise answers.AnswerError("the answer has more than %d bytes: narrow selector" % MOST_BYTES)
+        raise responses.AnswerError("the answer has more than %d bytes: narrow selector" % MOST_BYTES)
 
     def _where(self):
         """The URL without a password that may be in it."""

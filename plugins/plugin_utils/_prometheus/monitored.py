@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Monitored, MonitoredState
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import answers, queries
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus.answers import Sample
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import queries, responses
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus.responses import Sample
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import fitted, number_text, some
 
 STATES: tuple[MonitoredState, ...] = ("dropping", "blind", "stale", "healthy", "unknown")
@@ -128,7 +128,7 @@ def _host(
         what = "its last scrape failed" if failed else "it is no target any more, or its Falco has no metrics"
         reason = "Prometheus had metrics of this Falco in the last %s, and has none now: %s"
         return {**known, "state": "stale", "reason": reason % (limits.remember, what)}
-    if not answers.usable(values["age"]):
+    if not responses.usable(values["age"]):
         return {**known, "age": None, "reason": "the time of its last sample makes no sense"}
     if (values["age"] or 0) > limits.stale_seconds:
         reason = "its last sample is %s s old" % number_text(values["age"])
@@ -161,7 +161,7 @@ def _counted(known: Monitored, values: Mapping[str, float | None], limits: Limit
     if samples < FEWEST_SAMPLES or events is None or drops is None:
         reason = "there are fewer than %d samples of its counters in the last %s"
         return {**known, "reason": reason % (FEWEST_SAMPLES, limits.window)}
-    if not answers.usable(events) or not answers.usable(drops) or drops > events * TOLERANCE:
+    if not responses.usable(events) or not responses.usable(drops) or drops > events * TOLERANCE:
         told = (number_text(drops), number_text(events))
         return {**known, "reason": "its counters make no sense: %s of %s events lost" % told}
     found: Monitored = {**known, "events": events, "drops": drops}

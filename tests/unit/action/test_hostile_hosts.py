@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.action import falco_facts, falco_report
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import answers
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import host_answers
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit, html, json_csv, models, openmetrics, terminal
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies, verdicts
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
@@ -102,7 +102,7 @@ def checked(name, text, *more, **arguments):
     (result, entry), cpu, memory = apart(lambda: audited(text, *more, **arguments))
     said = result.get("msg") or entry["reason"] or (result["ansible_facts"]["falco"]["config"]["reason"] or "ok")
     MADE[name] = (cpu, memory, ascii(said)[:100])
-    assert memory <= answers.MEMORY
+    assert memory <= host_answers.MEMORY
     assert not any(part in said for part in BY_GUARD), "only the last resort stopped it: " + said
     json.dumps(result.get("ansible_facts"))
     assert set(result.get("ansible_facts", {})) <= {"falco", "falco_plan"}
@@ -176,18 +176,18 @@ def test_facts_are_made_of_anything(message):
 
 def test_the_last_resort_stops_what_nothing_else_did():
     def hoard():
-        with answers.bounded(memory=64 * MIB):
+        with host_answers.bounded(memory=64 * MIB):
             held = []
             while True:
                 held.append(bytearray(MIB))
 
     def spin():
-        with answers.bounded(cpu=0.1):
+        with host_answers.bounded(cpu=0.1):
             while True:
                 pass
 
     for body, said in ((hoard, "64 MiB of the controller's memory"), (spin, "0.1 s of the controller's CPU time")):
-        with pytest.raises(answers.TooMuch, match=said):
+        with pytest.raises(host_answers.TooMuch, match=said):
             body()
 
 
@@ -202,4 +202,4 @@ def test_a_host_that_costs_too_much_is_failed_by_name():
         return Hoarder("", policy={}).run(task_vars={})
 
     result, _cpu, memory = apart(run)
-    assert result["failed"] and "256 MiB of the controller's memory" in result["msg"] and memory < 2 * answers.MEMORY
+    assert result["failed"] and "256 MiB of the controller's memory" in result["msg"] and memory < 2 * host_answers.MEMORY

@@ -8,7 +8,7 @@ import re
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import monitored, queries
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus.answers import Sample
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus.responses import Sample
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 from hypothesis import given
 from hypothesis import strategies as st

@@ -7,8 +7,8 @@ import json
 import math
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import answers
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus.answers import AnswerError, Sample
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import responses
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus.responses import AnswerError, Sample
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,30 +30,30 @@ def series(value="1", at=1795472281.781, **labels):
 
 def refused(data, most=100):
     with pytest.raises(AnswerError) as error:
-        answers.read(data, most)
+        responses.read(data, most)
     return str(error.value)
 
 
 def test_a_recorded_answer():
-    found = answers.read(RECORDED, 100)
+    found = responses.read(RECORDED, 100)
     assert found.at == 1795472281.781
     assert found.samples[0] == Sample({"instance": "web-01:8765", "job": "falco"}, 1374.9986)
     assert math.isnan(found.samples[1].value) and len(found.samples) == 2
 
 
 def test_an_empty_answer_has_no_time():
-    assert answers.read(body(), 1) == ([], None)
+    assert responses.read(body(), 1) == ([], None)
 
 
 def test_a_recorded_error_says_what_prometheus_says():
     assert refused(RECORDED_ERROR).startswith('bad_data: invalid parameter "query": 1:5: parse error')
-    assert answers.refusal(RECORDED_ERROR) == refused(RECORDED_ERROR)
-    assert answers.refusal(body()) == ""
+    assert responses.refusal(RECORDED_ERROR) == refused(RECORDED_ERROR)
+    assert responses.refusal(body()) == ""
 
 
 def test_as_many_series_as_the_limit_may_be_too_few():
     found = [series(instance=str(number)) for number in range(3)]
-    assert len(answers.read(body(found), 4).samples) == 3
+    assert len(responses.read(body(found), 4).samples) == 3
     assert "raise limit" in refused(body(found), 3)
 
 
@@ -65,7 +65,7 @@ def test_an_answer_that_is_not_whole_is_refused(more):
 
 def test_an_info_is_no_warning():
     noted = {"warnings": ["PromQL info: metric might not be a counter"], "infos": ["PromQL info: y"]}
-    assert len(answers.read(body([series()], **noted), 9).samples) == 1
+    assert len(responses.read(body([series()], **noted), 9).samples) == 1
 
 
 @pytest.mark.parametrize("data", [
@@ -105,6 +105,6 @@ def test_nothing_but_an_answer_error_comes_of_any_json(value):
     for data in (value, {"status": "success", "data": value}, {"status": "success", "data": {"resultType": "vector", "result": value}},
                  {"status": "success", "data": {"resultType": "vector", "result": [value]}}):
         try:
-            answers.read(json.dumps(data).encode(), 100)
+            responses.read(json.dumps(data).encode(), 100)
         except AnswerError:
             pass
