@@ -13,6 +13,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import collector
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
@@ -31,7 +32,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 MAKERS = {
-    "json": json_csv.to_json,
+    "json": json_csv.json_lines,
     "csv": json_csv.to_csv,
     "openmetrics": openmetrics.to_openmetrics,
     "html": html.render,
@@ -73,7 +74,8 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         result["changed"] = False
         try:
-            return dict(result, **self._report(self._arguments(task_vars), task_vars))
+            with collector.paused():
+                return dict(result, **self._report(self._arguments(task_vars), task_vars))
         except (ArgumentError, Wrong, policies.PolicyError, history.HistoryError) as error:
             return dict(result, failed=True, msg=str(error))
 
@@ -314,12 +316,12 @@ def _check_file(path):
 
 
 def _replace(path, text, mode):
-    """Replaced at once: a reader finds the old file or the new one."""
+    """Replaced at once: a reader finds the old file or the new one. text: whole, or its parts in order."""
     try:
         handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".falcotune-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
+                stream.writelines([text] if isinstance(text, str) else text)
                 os.fchmod(stream.fileno(), mode)
             os.replace(name, path)
         except BaseException:

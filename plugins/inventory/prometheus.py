@@ -146,25 +146,23 @@ plugin: falcotune.fleet.prometheus
 url: https://prometheus.example.com:9090
 selector: job="falco"
 
----
 # Groups for the hosts of another inventory, whose names have no domain:
 #   ansible-playbook falcotune.fleet.audit_falco -i inventory.yml -i falco.prometheus.yml --become
 #     --limit 'falco_dropping:falco_blind:falco_stale:falco_unknown:falco_sample'
-plugin: falcotune.fleet.prometheus
-url: https://mimir.example.com/prometheus
-headers:
-  X-Scope-OrgID: production
-name_regex: '([^.:]+).*'
+# plugin: falcotune.fleet.prometheus
+# url: https://mimir.example.com/prometheus
+# headers:
+#   X-Scope-OrgID: production
+# name_regex: '([^.:]+).*'
 
----
 # Groups by a label of the targets, and by Falco's release
-plugin: falcotune.fleet.prometheus
-url: http://127.0.0.1:9090
-keyed_groups:
-  - key: falco_prometheus.labels.datacenter
-    prefix: dc
-  - key: falco_prometheus.release
-    prefix: falco_release
+# plugin: falcotune.fleet.prometheus
+# url: http://127.0.0.1:9090
+# keyed_groups:
+#   - key: falco_prometheus.labels.datacenter
+#     prefix: dc
+#   - key: falco_prometheus.release
+#     prefix: falco_release
 """
 
 import re

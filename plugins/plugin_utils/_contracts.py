@@ -14,7 +14,11 @@ type.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    # ansible-core 2.16 imports plugins with Python 3.10 too, whose typing has no NotRequired.
+    from typing import NotRequired
 
 Json = Any
 """What JSON can hold, where the shape is not the collection's own."""
