@@ -46,6 +46,8 @@ NAMES = {
 }
 OTHERS = ("trial", "rollout")
 COLLECTION = "falcotune.fleet"
+# Where falco_prometheus_info leaves what Prometheus knows.
+MONITORED_ON = "localhost"
 # What the role trial registers the result of a host's trial in.
 TRIED = "falco_trial_result"
 ARGUMENTS = Arguments("falco_report")
@@ -104,8 +106,10 @@ class ActionModule(ActionBase):
                 past.close()
 
     def _written(self, given, task_vars, directory, past, writes):
-        names = [str(name) for name in given["hosts"]]
-        model = self._model(names, given, task_vars, past)
+        monitored = _monitored(given, task_vars["hostvars"])
+        # Hosts that were not visited need not be in this play.
+        names = list(dict.fromkeys([*(str(name) for name in given["hosts"]), *monitored["left"]]))
+        model = self._model(names, given, task_vars, past, monitored)
         if past is not None:
             if writes:
                 past.add(model)
@@ -123,15 +127,18 @@ class ActionModule(ActionBase):
             answer.update(failed=True, msg="; ".join(item["text"] for item in breaches))
         return answer
 
-    def _model(self, names, given, task_vars, past):
+    def _model(self, names, given, task_vars, past, monitored):
         older = past.snapshots(names) if past is not None else {}
         now = time.time()
-        began, entries = self._entries(names, given, task_vars["hostvars"], older)
+        visited = [name for name in names if name not in monitored["left"]]
+        began, entries = self._entries(visited, given, task_vars["hostvars"], older)
+        entries += [audit.monitored(name, known) for name, known in monitored["left"].items()]
         meta = {
             "kind": given["kind"],
             "collection": COLLECTION,
             "made_at": _iso(now),
             "seconds": round(now - min([now, *began]), 1),
+            "monitoring": monitored if monitored["server"] else None,
         }
         policy = {
             "accepted_drops_percent": given["accepted_drops_percent"],
@@ -225,6 +232,21 @@ def _entry(name, gathered, facts, policy, older):
         reason = "the facts have no %s: gather them with falco_facts" % ", ".join(lacking)
         return audit.missing(name, "failed", reason)
     return audit.entry(name, facts["falco"], facts.get("falco_plan"), policy, older)
+
+
+def _monitored(given, hostvars):
+    """What Prometheus knows: {'server', 'problem', 'sample', 'left' {host: what is known of it}}."""
+    facts = {}
+    if given["monitored"]:
+        facts = _untrusted.dictionary(_values(hostvars, MONITORED_ON).get("ansible_facts"))
+    found = _untrusted.dictionary(facts.get(given["monitored"]))
+    left = _untrusted.dictionary(found.get("left"))
+    return {
+        "server": found.get("server"),
+        "problem": found.get("problem"),
+        "sample": _untrusted.sequence(found.get("sample")),
+        "left": {str(name): _untrusted.dictionary(known) for name, known in left.items()},
+    }
 
 
 def _tried(name, values, facts, entry):

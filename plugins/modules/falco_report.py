@@ -41,6 +41,12 @@ options:
         hosts were unreachable or failed.
     type: str
     default: ""
+  monitored:
+    description:
+      - Name of the fact that P(falcotune.fleet.falco_prometheus_info#module) left on localhost. Hosts that
+        were not visited are then in the report, with what Prometheus knows of them and without a verdict.
+    type: str
+    default: ""
   directory:
     description:
       - Directory of the report on the control node. A missing one is made with mode 0700. A relative path

@@ -29,6 +29,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
 
 # The parts of the facts that an entry reads.
 PARTS = ("falco", "service", "driver", "config", "metrics", "cpus", "kernel", "memory", "host")
+# What only a visit finds out.
+NOT_VISITED = (
+    "Falco's CPU time and waiting, its quota, its ring buffers, what its rules see, and whether the host "
+    "differs from its last proven state"
+)
 # The source of a window of windows.between().
 BETWEEN = "between audits"
 Entry = dict[str, Any]
@@ -54,6 +59,7 @@ EMPTY: Entry = {
     "sight": None,
     "rules": None,
     "trial": None,
+    "monitored": None,
     "previous": None,
     "history": [],
     "snapshot": None,
@@ -63,6 +69,15 @@ EMPTY: Entry = {
 def missing(name: str, status: str, reason: object) -> Entry:
     """The entry of a host that brought no facts: status 'unreachable' or 'failed'."""
     return {**EMPTY, "name": name, "status": status, "reason": str(reason), "drift": [], "history": []}
+
+
+def monitored(name: str, known: Mapping[str, Any]) -> Entry:
+    """The entry of a host that was not visited. known: what Prometheus knows of it. It has no verdict."""
+    reason = "Not visited. Prometheus: %s. Unknown without a visit: %s." % (
+        _untrusted.text(known.get("reason"), 500) or "no reason",
+        NOT_VISITED,
+    )
+    return {**missing(name, "monitored", reason), "release": known.get("release"), "monitored": known}
 
 
 def tried(name: str, trial: Mapping[str, Any], found: Entry) -> Entry:

@@ -183,3 +183,59 @@ def test_a_shared_directory_with_the_sticky_bit_will_do(tmp_path):
     (tmp_path / "reports").chmod(0o1777)
     if os.geteuid() == 0:
         assert "failed" not in run(tmp_path, {"web": facts_of()})
+
+
+MONITORED = {"server": "http://prometheus:9090", "problem": None, "hosts": ["web"], "sample": ["web"], "left": {
+    "quiet": {"state": "healthy", "reason": "0.5 % of its events were lost in the last 15m; the limit is 1 %", "release": "0.44.1",
+              "age": 3.0, "events": 1000.0, "drops": 5.0, "drops_percent": 0.5}}}
+
+
+def with_monitored(monitored, **hosts):
+    return {**hosts, "localhost": {"ansible_facts": {"falco_prometheus": monitored}}}
+
+
+def test_a_host_that_was_not_visited_has_what_prometheus_knows_and_no_verdict(tmp_path):
+    result = run(tmp_path, with_monitored(MONITORED, web=facts_of()), hosts=["web"], monitored="falco_prometheus")
+    quiet = {host["name"]: host for host in read(result)["hosts"]}["quiet"]
+    assert quiet["status"] == "monitored" and quiet["verdict"] is None and quiet["window"] is None and quiet["plan"] is None
+    assert quiet["release"] == "0.44.1" and quiet["monitored"] == {"age": 3.0, "events": 1000.0, "drops": 5.0, "drops_percent": 0.5}
+    assert "0.5 % of its events were lost" in quiet["reason"]
+    for unknown in ("waiting", "quota", "ring buffers", "differs from its last proven state"):
+        assert unknown in quiet["reason"]
+    fleet = result["report"]["fleet"]
+    assert fleet["monitored"] == ["quiet"] and fleet["ok"] == 1 and fleet["hosts"] == 2 and not any(
+        fleet["states"][state] for state in ("healthy", "acceptable"))
+    assert "1 was not visited and is healthy by Prometheus" in fleet["headline"]
+    with open(result["report"]["paths"]["openmetrics"], encoding="utf-8") as stream:
+        text = stream.read()
+    assert 'fleet_hosts{status="monitored"} 1' in text and 'host_up{host="quiet"}' not in text
+
+
+def test_a_host_that_was_not_visited_keeps_what_the_last_visit_found(tmp_path):
+    run(tmp_path, {"web": facts_of(), "quiet": facts_of()})
+    run(tmp_path, with_monitored(MONITORED, web=facts_of()), hosts=["web"], monitored="falco_prometheus")
+    result = run(tmp_path, {"web": facts_of(), "quiet": facts_of()})
+    quiet = {host["name"]: host for host in read(result)["hosts"]}["quiet"]
+    assert quiet["previous"]["state"] == quiet["verdict"]["state"] and len(quiet["history"]) == 2
+    assert result["report"]["fleet"]["since_last"]["new"] == result["report"]["fleet"]["since_last"]["gone"] == []
+
+
+def test_a_prometheus_that_is_wrong_about_its_sample_is_told(tmp_path):
+    stopped = facts_of()
+    stopped["ansible_facts"]["falco_plan"]["verdict"] = dict(stopped["ansible_facts"]["falco_plan"]["verdict"], state="blind")
+    result = run(tmp_path, with_monitored(MONITORED, web=stopped), hosts=["web"], monitored="falco_prometheus")
+    assert result["report"]["fleet"]["monitoring"]["contradicted"] == ["web"]
+    assert "Prometheus calls these hosts healthy, and the audit does not (1 of a sample of 1): web" in " ".join(result["summary"])
+
+
+def test_a_prometheus_that_could_not_be_asked_is_told(tmp_path):
+    down = {"server": "http://prometheus:9090", "problem": "query known: refused", "hosts": None, "sample": [], "left": {}}
+    result = run(tmp_path, with_monitored(down, web=facts_of()), hosts=["web"], monitored="falco_prometheus")
+    assert result["report"]["fleet"]["monitoring"]["problem"] == "query known: refused" and result["report"]["fleet"]["ok"] == 1
+    assert "so every host was visited: query known: refused" in " ".join(result["summary"])
+
+
+@pytest.mark.parametrize("fact", [None, "x", [], {"left": ["x"], "sample": 5}, {"left": {"quiet": "x"}, "server": 7}])
+def test_a_fact_that_is_none_of_ours_harms_nothing(tmp_path, fact):
+    result = run(tmp_path, with_monitored(fact, web=facts_of()), hosts=["web"], monitored="falco_prometheus")
+    assert result["report"]["fleet"]["ok"] == 1

@@ -27,9 +27,13 @@ def documentation(module):
 # The hosts' module takes the question for what rules cost, the report's module everything else.
 DOCUMENTATION = documentation("falco_report")
 DOCUMENTATION["options"]["rule_costs"] = documentation("falco_facts")["options"]["rules"]
+# And falco_prometheus_info takes these.
+ASKS = {PREFIX + "prometheus_url": "url", PREFIX + "prometheus_options": "options"}
+DOCUMENTATION["options"].update({name[len(PREFIX):]: documentation("falco_prometheus_info")["options"][option]
+                                 for name, option in ASKS.items()})
 
 
-@pytest.mark.parametrize("entry", ["main", "report"])
+@pytest.mark.parametrize("entry", ["main", "ask", "visit", "report"])
 def test_argument_specs_name_every_variable_with_the_same_default(entry):
     assert {name: option["default"] for name, option in SPECS[entry]["options"].items()} == DEFAULTS
 
@@ -39,7 +43,7 @@ GATHERS = {PREFIX + "coverage": "coverage", PREFIX + "rule_costs": "rules"}
 
 
 def test_whether_hosts_are_asked_for_rules_is_an_option_of_the_gathering():
-    (gather,) = [task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text()) if "falcotune.fleet.falco_facts" in task]
+    (gather,) = [task for task in yaml.safe_load((ROLE / "tasks/gather.yml").read_text()) if "falcotune.fleet.falco_facts" in task]
     for name, option in GATHERS.items():
         assert gather["falcotune.fleet.falco_facts"][option] == "{{ %s }}" % name
 
