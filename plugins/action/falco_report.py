@@ -25,9 +25,10 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
     json_csv,
     models,
     openmetrics,
+    parts,
     terminal,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some, value_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 MAKERS = {
@@ -76,7 +77,7 @@ class ActionModule(ActionBase):
         result["changed"] = False
         try:
             return dict(result, **self._report(self._arguments(task_vars), task_vars))
-        except (ArgumentError, Wrong, policies.PolicyError, history.HistoryError) as error:
+        except (ArgumentError, Wrong, policies.PolicyError, history.HistoryError, parts.PartError) as error:
             return dict(result, failed=True, msg=str(error))
 
     def _arguments(self, task_vars):
@@ -89,6 +90,7 @@ class ActionModule(ActionBase):
         models.fail_on(asked.get("fail_on", []))
         _check_rollout(asked.get("kind", "audit"), asked.get("rollout"))
         given = ARGUMENTS.check(asked)
+        _check_part(given)
         if given["hosts"] is None:
             given["hosts"] = task_vars.get("ansible_play_hosts_all") or []
         return given
@@ -96,48 +98,77 @@ class ActionModule(ActionBase):
     def _report(self, given, task_vars):
         directory = os.path.abspath(os.path.expanduser(given["directory"]))
         writes = not self._task.check_mode
+        merged = _merged(given, directory) if given["merge"] else None
         if writes:
             _make(directory)
-        past = _history(given, directory, writes)
+        # A part is compared with earlier audits, and the merged audit is what is kept.
+        past = _history(given, directory, writes and not given["part"])
         try:
-            return self._written(given, task_vars, directory, past, writes)
+            if given["part"]:
+                return self._part(given, task_vars, directory, past, writes)
+            return self._written(given, task_vars, directory, past, writes, merged)
         finally:
             if past is not None:
                 past.close()
 
-    def _written(self, given, task_vars, directory, past, writes):
-        monitored = _monitored(given, task_vars["hostvars"])
-        # Hosts that were not visited need not be in this play.
-        names = list(dict.fromkeys([*(str(name) for name in given["hosts"]), *monitored["left"]]))
-        model = self._model(names, given, task_vars, past, monitored)
+    def _part(self, given, task_vars, directory, past, writes):
+        """This job's hosts go into a file. They have no exit status and no report of their own."""
+        began, entries, policy, meta = self._audited(given, task_vars, past)
+        text = parts.to_part(given["id"], given["part"], entries, policy, meta, began)
+        path = os.path.join(directory, parts.file_name(given["id"], given["part"]))
+        if writes:
+            _replace(path, text, 0o600)
+        fleet = models.assemble(entries, {**policy, "fail_on": []}, meta)["fleet"]
+        paths = {"part": path} if writes else {}
+        told = "Part %s of audit %s. Merge the parts with falcotune.fleet.merge_audits."
+        return {
+            "report": {"paths": paths, "fleet": fleet},
+            "summary": [fleet["headline"], told % (given["part"], given["id"])],
+            "stats": _stats(given, fleet, paths),
+        }
+
+    def _written(self, given, task_vars, directory, past, writes, merged):
+        files, whole = merged or ([], self._audited(given, task_vars, past)[1:])
+        entries, policy, meta = whole
+        last = past.last() if past is not None else None
+        model = models.assemble(entries, policy, meta, last, given["rollout"])
         if past is not None:
             if writes:
                 past.add(model)
-            series = past.series(names)
+            series = past.series([host["name"] for host in model["hosts"]])
             for host in model["hosts"]:
                 host["history"] = series.get(host["name"]) or []
         public = models.public(model)
         paths = self._write(given, directory, public) if writes else {}
+        if writes:
+            for path in files:
+                os.unlink(path)
         answer = {
             "report": {"paths": paths, "fleet": public["fleet"]},
             "summary": terminal.to_terminal(public).splitlines(),
+            "stats": _stats(given, public["fleet"], paths),
         }
         breaches = public["fleet"]["breaches"]
         if breaches:
             answer.update(failed=True, msg="; ".join(item["text"] for item in breaches))
         return answer
 
-    def _model(self, names, given, task_vars, past, monitored):
+    def _audited(self, given, task_vars, past):
+        """(when the first host was examined, the entries of all hosts, policy, meta)."""
+        monitored = _monitored(given, task_vars["hostvars"])
+        # Hosts that were not visited need not be in this play.
+        names = list(dict.fromkeys([*(str(name) for name in given["hosts"]), *monitored["left"]]))
         older = past.snapshots(names) if past is not None else {}
         now = time.time()
         visited = [name for name in names if name not in monitored["left"]]
         began, entries = self._entries(visited, given, task_vars["hostvars"], older)
         entries += [audit.monitored(name, known) for name, known in monitored["left"].items()]
+        first = min([now, *began])
         meta = {
             "kind": given["kind"],
             "collection": COLLECTION,
             "made_at": _iso(now),
-            "seconds": round(now - min([now, *began]), 1),
+            "seconds": round(now - first, 1),
             "monitoring": monitored if monitored["server"] else None,
         }
         policy = {
@@ -146,9 +177,7 @@ class ActionModule(ActionBase):
             "min_observation_seconds": given["min_observation"],
             "fail_on": given["fail_on"],
         }
-        return models.assemble(
-            entries, policy, meta, past.last() if past is not None else None, given["rollout"]
-        )
+        return first, entries, policy, meta
 
     def _entries(self, names, given, hostvars, older):
         """(Unix times at which hosts were examined, one entry a host)."""
@@ -205,6 +234,87 @@ def _check_rollout(kind, rollout):
         "kind is %r and rollout is %s: expected the record of a rollout, a dict with its batches, with kind "
         "rollout and with no other" % (kind, "a %s" % type(rollout).__name__ if rollout else "not given")
     )
+
+
+def _check_part(given):
+    """Names of an audit and of its parts become names of files."""
+    if given["part"] and given["merge"]:
+        raise Wrong("part and merge are both given: expected a part to write, or parts to merge")
+    if (given["part"] or given["merge"]) and given["kind"] in OTHERS:
+        raise Wrong("kind is %r: only audits have parts" % given["kind"])
+    if given["part"]:
+        parts.named("falco_audit_part", given["part"])
+    if given["part"] or given["id"]:
+        parts.named("falco_audit_id", given["id"])
+
+
+def _merged(given, directory):
+    """(paths of the parts, the whole audit)."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise Wrong("the parts in %s cannot be read: %s" % (directory, error.strerror)) from None
+    audit_id = given["id"]
+    if not audit_id:
+        known = parts.audits_of(names)
+        if len(known) > 1:
+            raise Wrong(
+                "%s has parts of %d audits (%s): set falco_audit_id" % (directory, len(known), some(known))
+            )
+        audit_id = known[0] if known else ""
+    prefix = parts.file_name(audit_id, "").partition(".jsonl")[0]
+    paths = [
+        os.path.join(directory, name)
+        for name in names
+        if audit_id and name.startswith(prefix) and name.endswith(".jsonl") and "-" not in name[len(prefix) :]
+    ]
+    if len(paths) > parts.MOST_PARTS:
+        raise Wrong("%s has %d parts: expected at most %d" % (directory, len(paths), parts.MOST_PARTS))
+    found = []
+    for path in paths:
+        try:
+            found.append(parts.read(_read(path), audit_id, given["kind"]))
+        except parts.PartError as error:
+            raise Wrong("%s: %s. Nothing was written" % (path, error)) from None
+    return paths, parts.fold(found, given["parts"], {"kind": given["kind"], "collection": COLLECTION})
+
+
+def _read(path):
+    """The text of a part. Raises PartError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise parts.PartError("it is not a regular file")
+            data = stream.read(parts.MOST_BYTES + 1)
+    except OSError as error:
+        raise parts.PartError("it cannot be read: %s" % error.strerror) from None
+    if len(data) > parts.MOST_BYTES:
+        raise parts.PartError("it has more than %d bytes" % parts.MOST_BYTES)
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        raise parts.PartError("it is not ASCII, as a part is") from None
+
+
+def _stats(given, fleet, paths):
+    """What the next job of a workflow gets as extra variables: counts and paths, and no lists of hosts."""
+    found = {
+        "kind": given["kind"],
+        "headline": fleet["headline"][:1000],
+        "hosts": fleet["hosts"],
+        "ok": fleet["ok"],
+        **{name: len(fleet[name]) for name in ("unreachable", "failed", "monitored", "drifting")},
+        "restart_required": len(fleet["restart_required"]),
+        "states": fleet["states"],
+        "breaches": [
+            {"rule": item["rule"], "hosts": len(item["hosts"]), "text": item["text"]}
+            for item in fleet["breaches"]
+        ],
+        "paths": paths,
+    }
+    return {"falco_audit": found, **({"falco_audit_id": given["id"]} if given["part"] else {})}
 
 
 def _history(given, directory, writes):

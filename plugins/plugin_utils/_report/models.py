@@ -264,7 +264,7 @@ def _monitoring(hosts: Iterable[Host], given: dict[str, Any] | None) -> Monitori
     return {
         "server": given["server"],
         "problem": given["problem"],
-        "sample": given["sample"],
+        "sample": sorted(sample),
         "contradicted": _names(wrong),
     }
 

@@ -6,6 +6,7 @@
 import csv
 import json
 import os
+import signal
 import stat
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -239,3 +240,111 @@ def test_a_prometheus_that_could_not_be_asked_is_told(tmp_path):
 def test_a_fact_that_is_none_of_ours_harms_nothing(tmp_path, fact):
     result = run(tmp_path, with_monitored(fact, web=facts_of()), hosts=["web"], monitored="falco_prometheus")
     assert result["report"]["fleet"]["ok"] == 1
+
+
+def at(monkeypatch, seconds):
+    monkeypatch.setattr(falco_report.time, "time", lambda: float(seconds))
+
+
+def forms_of(result):
+    found = {}
+    for form, path in result["report"]["paths"].items():
+        with open(path, encoding="utf-8", newline="") as stream:
+            found[form] = stream.read()
+    return found
+
+
+NAMES = ["web-%02d" % number for number in range(10)]
+
+
+def gathered(names, began):
+    return {name: {**facts_of(), "seen": {"began": began}} for name in names} | {
+        "gone": {"seen": {"unreachable": True, "msg": "no route", "began": began}}}
+
+
+def test_parts_of_several_jobs_are_merged_into_the_report_of_one(tmp_path, monkeypatch):
+    whole, slices = tmp_path / "whole", tmp_path / "slices"
+    hosts = gathered(NAMES, 1000000990.0)
+    policy = {"gathered": "seen", "fail_on": ["unreachable"]}
+    for folder in (whole, slices):
+        at(monkeypatch, 999000000)
+        run(folder, hosts, **policy)
+    at(monkeypatch, 1000001000)
+    one = run(whole, hosts, **policy)
+    for offset in range(3):
+        names_of_slice = list(hosts)[offset::3]
+        at(monkeypatch, 1000000998 + offset)
+        result = run(slices, {name: hosts[name] for name in names_of_slice}, part=str(offset), id="4711", **policy)
+        assert not result.get("failed") and set(result["report"]["paths"]) == {"part"} and result["stats"]["falco_audit_id"] == "4711"
+    assert len([name for name in names(slices) if name.startswith("part-4711-")]) == 3
+    at(monkeypatch, 1000009999)
+    merged = run(slices, {}, hosts=[], merge=True, id="4711", parts=3)
+    assert merged["failed"] is one["failed"] is True and merged["msg"] == one["msg"]
+    assert forms_of(merged) == forms_of(one) and merged["summary"] == one["summary"] and names(slices) == names(whole)
+    assert read(merged)["fleet"]["since_last"]["at"] == "2001-08-28T12:00:00Z" and len(read(merged)["hosts"][3]["history"]) == 2
+
+
+def test_the_next_job_gets_numbers_and_paths_within_eight_kilobytes(tmp_path):
+    hosts = gathered(["host-%04d.%s" % (number, "x" * 100) for number in range(50)], 5.0)
+    rules = ["blind", "dropping", "unmeasured", "unreachable", "failed", "worse", "drift", "restart_required", "blind_rules"]
+    stats = run(tmp_path, hosts, gathered="seen", fail_on=rules)["stats"]
+    assert len(json.dumps(stats)) < 8192 and stats["falco_audit"]["hosts"] == 51 and stats["falco_audit"]["unreachable"] == 1
+    assert {item["rule"] for item in stats["falco_audit"]["breaches"]} >= {"unreachable"} and stats["falco_audit"]["paths"]["json"]
+    assert "falco_audit_id" not in stats
+
+
+def test_a_part_that_is_not_whole_stops_the_merge_before_anything_is_written(tmp_path):
+    path = run(tmp_path, {"web": facts_of()}, part="1", id="4711")["report"]["paths"]["part"]
+    run(tmp_path, {"db": facts_of()}, part="2", id="4711")
+    with open(path, "r+b") as stream:
+        stream.truncate(2000)
+    result = run(tmp_path, {}, hosts=[], merge=True)
+    assert result["failed"] and path in result["msg"] and "Nothing was written" in result["msg"]
+    assert names(tmp_path) == ["part-4711-1.jsonl", "part-4711-2.jsonl"]
+
+
+def test_parts_of_two_audits_are_not_mixed(tmp_path):
+    run(tmp_path, {"web": facts_of()}, part="1", id="4711")
+    run(tmp_path, {"db": facts_of()}, part="1", id="4711-b")
+    assert "parts of 2 audits (4711, 4711-b): set falco_audit_id" in run(tmp_path, {}, hosts=[], merge=True)["msg"]
+    result = run(tmp_path, {}, hosts=[], merge=True, id="4711")
+    assert [host["name"] for host in read(result)["hosts"]] == ["web"]
+    assert "part-4711-b-1.jsonl" in names(tmp_path) and "part-4711-1.jsonl" not in names(tmp_path)
+
+
+def test_a_missing_part_is_told(tmp_path):
+    run(tmp_path, {"web": facts_of()}, part="1", id="4711")
+    assert "falco_audit_parts is 2" in run(tmp_path, {}, hosts=[], merge=True, parts=2)["msg"]
+    assert "there are no parts" in run(tmp_path, {}, hosts=[], merge=True, id="4712")["msg"]
+
+
+def test_a_part_that_is_a_link_or_a_fifo_is_not_read(tmp_path):
+    run(tmp_path, {"web": facts_of()}, part="1", id="4711")
+    os.mkfifo(tmp_path / "reports" / "part-4711-2.jsonl")
+    assert "not a regular file" in run(tmp_path, {}, hosts=[], merge=True)["msg"]
+    (tmp_path / "reports" / "part-4711-2.jsonl").unlink()
+    (tmp_path / "reports" / "part-4711-2.jsonl").symlink_to(tmp_path / "reports" / "part-4711-1.jsonl")
+    assert "cannot be read" in run(tmp_path, {}, hosts=[], merge=True)["msg"]
+
+
+@pytest.mark.parametrize("given, told", [
+    ({"part": "../x", "id": "1"}, "falco_audit_part"),
+    ({"part": "1", "id": ""}, "falco_audit_id"), ({"part": "1", "id": "a/b"}, "falco_audit_id"),
+    ({"part": "1", "id": "1", "merge": True}, "both given"), ({"part": "1", "id": "1", "kind": "trial"}, "only audits have parts")])
+def test_wrong_parts_are_told_before_anything_is_written(tmp_path, given, told):
+    result = run(tmp_path, {"web": facts_of()}, **given)
+    assert result["failed"] and told in result["msg"] and not (tmp_path / "reports").exists()
+
+
+def test_a_writer_that_is_killed_leaves_no_part_of_a_part(tmp_path):
+    run(tmp_path, {"web": facts_of()}, part="1", id="4711")
+    child = os.fork()
+    if not child:
+        # All is written, and nothing has its name yet.
+        falco_report.os = SimpleNamespace(**{**vars(os), "replace": lambda *dummy: os.kill(os.getpid(), signal.SIGKILL)})
+        run(tmp_path, {"db": facts_of()}, part="2", id="4711")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [name for name in names(tmp_path) if name.startswith("part-")] == ["part-4711-1.jsonl"]
+    assert "falco_audit_parts is 2" in run(tmp_path, {}, hosts=[], merge=True, parts=2)["msg"]
+    assert [host["name"] for host in read(run(tmp_path, {}, hosts=[], merge=True))["hosts"]] == ["web"]

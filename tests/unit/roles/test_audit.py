@@ -33,7 +33,7 @@ DOCUMENTATION["options"].update({name[len(PREFIX):]: documentation("falco_promet
                                  for name, option in ASKS.items()})
 
 
-@pytest.mark.parametrize("entry", ["main", "ask", "visit", "report"])
+@pytest.mark.parametrize("entry", ["main", "ask", "visit", "merge", "report"])
 def test_argument_specs_name_every_variable_with_the_same_default(entry):
     assert {name: option["default"] for name, option in SPECS[entry]["options"].items()} == DEFAULTS
 
@@ -60,6 +60,7 @@ def test_the_rules_are_those_of_the_core():
 
 
 def test_tasks_use_no_other_names():
-    texts = [path.read_text() for path in sorted(ROLE.glob("tasks/*.yml"))] + [(ROOT / "playbooks/audit_falco.yml").read_text()]
+    texts = [path.read_text() for path in (*sorted(ROLE.glob("tasks/*.yml")), ROLE / "vars/main.yml")] + [
+        (ROOT / "playbooks" / name).read_text() for name in ("audit_falco.yml", "merge_audits.yml")]
     used = {name for text in texts for name in re.findall(r"(?<!_)falco_audit_\w+", text)}
     assert used - BESIDE == set(DEFAULTS) and BESIDE <= used
