@@ -26,6 +26,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
     models,
     openmetrics,
     parts,
+    postgresql,
     terminal,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some, value_text
@@ -102,14 +103,15 @@ class ActionModule(ActionBase):
         if writes:
             _make(directory)
         # A part is compared with earlier audits, and the merged audit is what is kept.
-        past = _history(given, directory, writes and not given["part"])
-        try:
+        with _Past(given, directory, writes and not given["part"]) as past:
             if given["part"]:
-                return self._part(given, task_vars, directory, past, writes)
-            return self._written(given, task_vars, directory, past, writes, merged)
-        finally:
-            if past is not None:
-                past.close()
+                found = self._part(given, task_vars, directory, past, writes)
+            else:
+                found = self._written(given, task_vars, directory, past, writes, merged)
+            if past.problem:
+                told = "This audit is not kept, or not compared with earlier ones: %s" % past.problem
+                found.update(warnings=[told], summary=[*found["summary"], told])
+            return found
 
     def _part(self, given, task_vars, directory, past, writes):
         """This job's hosts go into a file. They have no exit status and no report of their own."""
@@ -130,14 +132,13 @@ class ActionModule(ActionBase):
     def _written(self, given, task_vars, directory, past, writes, merged):
         files, whole = merged or ([], self._audited(given, task_vars, past)[1:])
         entries, policy, meta = whole
-        last = past.last() if past is not None else None
+        last = past.ask("last")
         model = models.assemble(entries, policy, meta, last, given["rollout"])
-        if past is not None:
-            if writes:
-                past.add(model)
-            series = past.series([host["name"] for host in model["hosts"]])
-            for host in model["hosts"]:
-                host["history"] = series.get(host["name"]) or []
+        if writes:
+            past.ask("add", model)
+        series = past.ask("series", [host["name"] for host in model["hosts"]])
+        for host in model["hosts"] if series else []:
+            host["history"] = series.get(host["name"]) or []
         public = models.public(model)
         paths = self._write(given, directory, public) if writes else {}
         if writes:
@@ -158,7 +159,7 @@ class ActionModule(ActionBase):
         monitored = _monitored(given, task_vars["hostvars"])
         # Hosts that were not visited need not be in this play.
         names = list(dict.fromkeys([*(str(name) for name in given["hosts"]), *monitored["left"]]))
-        older = past.snapshots(names) if past is not None else {}
+        older = past.ask("snapshots", names) or {}
         now = time.time()
         visited = [name for name in names if name not in monitored["left"]]
         began, entries = self._entries(visited, given, task_vars["hostvars"], older)
@@ -317,11 +318,56 @@ def _stats(given, fleet, paths):
     return {"falco_audit": found, **({"falco_audit_id": given["id"]} if given["part"] else {})}
 
 
-def _history(given, directory, writes):
-    """The earlier audits, or None where there are none and none are kept."""
-    # A trial or a rollout is not compared with audits, and no audit is compared with it.
-    if given["kind"] in OTHERS or given["history"] == "none":
-        return None
+class _Past:
+    """The earlier audits, where there are any and any are kept. problem: why a server was of no use.
+
+    A file that cannot be used is an error. A server may be gone at any time, and the audit goes on without.
+    """
+
+    def __init__(self, given, directory, writes):
+        self.problem, self.history = None, None
+        # A trial or a rollout is not compared with audits, and no audit is compared with it.
+        if given["kind"] in OTHERS or given["history"] == "none":
+            return
+        if given["history_dsn"]:
+            self._connect(given, writes)
+        else:
+            self.history = _file(given, directory, writes)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if self.history is not None:
+            self.history.close()
+
+    def _connect(self, given, writes):
+        try:
+            self.history = postgresql.Postgres(given["history_dsn"], given["retention_days"], writes=writes)
+        except history.HistoryError as error:
+            self.problem = str(error)
+        else:
+            if not self.history.version:  # a reader of what nobody has written yet
+                self.history.close()
+                self.history = None
+
+    def ask(self, name, *arguments):
+        """What a method of the history returns; None without a history."""
+        if self.history is None:
+            return None
+        try:
+            return getattr(self.history, name)(*arguments)
+        except history.HistoryError as error:
+            if not isinstance(self.history, postgresql.Postgres):
+                raise
+            self.problem = str(error)
+            self.history.close()
+            self.history = None
+            return None
+
+
+def _file(given, directory, writes):
+    """The history in a file; None where there is none and nothing is written."""
     path = os.path.abspath(os.path.expanduser(given["history"] or os.path.join(directory, "history.sqlite")))
     _check_directory(os.path.dirname(path), "falco_audit_history")
     for name in (path, path + "-wal", path + "-shm", path + "-journal"):

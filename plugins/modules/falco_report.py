@@ -95,6 +95,15 @@ options:
     description: The SQLite database. If empty, it is beside the reports. V(none) keeps no history.
     type: str
     default: ""
+  history_dsn:
+    description:
+      - A connection string or URI of libpq. The audits are then kept in the schema C(falcotune) of that
+        PostgreSQL database, which several control nodes can share, and not in a file. The first audit makes
+        the schema.
+      - Needs the Python library psycopg 3 on the control node.
+      - If the server cannot be used, the report is made without earlier audits, and a warning says why.
+    type: str
+    default: ""
   retention_days:
     description: Days after which an audit is removed from the history, 1 to 36500.
     type: int

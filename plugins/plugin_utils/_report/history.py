@@ -49,9 +49,19 @@ _RESULT = (
     *("status", "state", "tier", "drops_percent", "rate_per_cpu", "rate_per_cpu_guide", "seconds"),
     *("falco_cpu_percent", "driver", "release", "preset", "plan"),
 )
-ADD_RESULT = "INSERT INTO results VALUES (%s) ON CONFLICT (host, at, audit) DO UPDATE SET %s" % (
-    ", ".join("?" * (3 + len(_RESULT))),
-    ", ".join("%s = excluded.%s" % (name, name) for name in _RESULT),
+# Tables, how many values a row has, and what is done about a row that is there.
+HOSTS = ("hosts (name)", 1, "DO NOTHING")
+RESULTS = (
+    "results",
+    3 + len(_RESULT),
+    "(host, at, audit) DO UPDATE SET " + ", ".join("%s = excluded.%s" % (name, name) for name in _RESULT),
+)
+# Of two audits that end at once, the one that was made later has the newest counters.
+SNAPSHOTS = (
+    "snapshots",
+    5,
+    "(host) DO UPDATE SET (at, release, cpus, snapshot) ="
+    " (excluded.at, excluded.release, excluded.cpus, excluded.snapshot) WHERE excluded.at >= snapshots.at",
 )
 DAY = 86400
 # execute() of a transaction.
@@ -91,8 +101,9 @@ class Audits:
         """A cursor. The statement is SQLite's; values are for its ? or :name."""
         raise NotImplementedError
 
-    def _each(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """The statement, once for each row."""
+    def _put(self, table: tuple[str, int, str], rows: Iterable[Sequence[Any]]) -> None:
+        """Inserts the rows. table: one of HOSTS, RESULTS, SNAPSHOTS. Of rows with the same first value the
+        last one counts."""
         raise NotImplementedError
 
     def _insert(self, statement: str, values: Sequence[Any]) -> int:
@@ -144,13 +155,9 @@ class Audits:
             known = self._added(run, names)
             numbers = [known[name] for name in names]
             # Two names can become one, where they differ only in what the database cannot hold.
-            self._each(ADD_RESULT, ((n, at, audit, *_result(host)) for n, host in zip(numbers, hosts)))
-            # Of two audits that end at once, the one that was made later has the newest counters.
-            self._each(
-                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET"
-                " (at, release, cpus, snapshot) ="
-                " (excluded.at, excluded.release, excluded.cpus, excluded.snapshot)"
-                " WHERE excluded.at >= snapshots.at",
+            self._put(RESULTS, ((n, at, audit, *_result(host)) for n, host in zip(numbers, hosts)))
+            self._put(
+                SNAPSHOTS,
                 ((n, at, *_snapshot(host)) for n, host in zip(numbers, hosts) if host.get("snapshot")),
             )
             self._prune(run, numbers)
@@ -161,7 +168,7 @@ class Audits:
         known: dict[str | None, int] = dict(run("SELECT name, id FROM hosts").fetchall())
         new = [(name,) for name in dict.fromkeys(names) if name not in known]
         if new:
-            self._each("INSERT INTO hosts (name) VALUES (?) ON CONFLICT DO NOTHING", new)
+            self._put(HOSTS, new)
             known = dict(run("SELECT name, id FROM hosts").fetchall())
         return known
 
@@ -289,8 +296,12 @@ class History(Audits):
     def _execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
         return self.connection.execute(statement, values)
 
-    def _each(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        self.connection.executemany(statement, rows)
+    def _put(self, table: tuple[str, int, str], rows: Iterable[Sequence[Any]]) -> None:
+        name, width, conflict = table
+        marks = ", ".join("?" * width)
+        self.connection.executemany(
+            "INSERT INTO %s VALUES (%s) ON CONFLICT %s" % (name, marks, conflict), rows
+        )
 
     def _insert(self, statement: str, values: Sequence[Any]) -> int:
         return self.connection.execute(statement, values).lastrowid or 0

@@ -16,6 +16,7 @@ from ansible_collections.falcotune.fleet.plugins.action import falco_report
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_rollout, synthetic_trial
+from ansible_collections.falcotune.fleet.tests.fleet.postgresql import PostgreSQL
 from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 
 TRIAL = synthetic_trial.tried([{"name": "a", "status": "ok", "cpus": 8}], 3)[0]["trial"]
@@ -348,3 +349,57 @@ def test_a_writer_that_is_killed_leaves_no_part_of_a_part(tmp_path):
     assert [name for name in names(tmp_path) if name.startswith("part-")] == ["part-4711-1.jsonl"]
     assert "falco_audit_parts is 2" in run(tmp_path, {}, hosts=[], merge=True, parts=2)["msg"]
     assert [host["name"] for host in read(run(tmp_path, {}, hosts=[], merge=True))["hosts"]] == ["web"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    if not PostgreSQL.there():
+        pytest.skip("there is no PostgreSQL or no psycopg: install Debian's package postgresql, and psycopg[binary]")
+    found = PostgreSQL(fsync="off")
+    found.start()
+    yield found
+    found.stop()
+
+
+def test_control_nodes_share_a_history_in_postgresql(tmp_path, server):
+    run(tmp_path / "one", {"web": facts_of()}, history_dsn=server.dsn)
+    result = run(tmp_path / "other", {"web": facts_of()}, history_dsn=server.dsn)
+    host = read(result)["hosts"][0]
+    assert host["previous"]["state"] == host["verdict"]["state"] and len(host["history"]) == 2 and "warnings" not in result
+    assert "history.sqlite" not in names(tmp_path / "other")
+    part = run(tmp_path / "part", {"web": facts_of()}, history_dsn=server.dsn, part="1", id="1")
+    third = run(tmp_path / "third", {"web": facts_of()}, history_dsn=server.dsn)
+    assert "warnings" not in part and len(read(third)["hosts"][0]["history"]) == 3
+
+
+def test_a_database_that_is_gone_in_mid_audit_costs_the_comparison_alone(tmp_path, server, monkeypatch):
+    run(tmp_path, {"web": facts_of()}, history_dsn=server.dsn)
+    look = falco_report.postgresql.Postgres.snapshots
+
+    def look_and_lose(self, *arguments):
+        found = look(self, *arguments)
+        server.halt()
+        return found
+
+    monkeypatch.setattr(falco_report.postgresql.Postgres, "snapshots", look_and_lose)
+    try:
+        result = run(tmp_path, {"web": facts_of()}, history_dsn=server.dsn, fail_on=["blind"])
+    finally:
+        server.start()
+    assert not result.get("failed") and read(result)["fleet"]["ok"] == 1 and read(result)["fleet"]["since_last"]["at"] is None
+    assert "the history in PostgreSQL (host 127.0.0.1" in result["warnings"][0] and result["warnings"][0] in result["summary"]
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://falco:s3cret@127.0.0.1:1/x?connect_timeout=2", "postgres//falco:s3cret@h", "host=h s3cret"])
+@pytest.mark.parametrize("more", [{}, {"part": "1", "id": "1"}])
+def test_a_wrong_dsn_is_a_warning_without_the_password(tmp_path, dsn, more):
+    result = run(tmp_path, {"web": facts_of()}, history_dsn=dsn, **more)
+    assert not result.get("failed") and "This audit is not kept" in result["warnings"][0] and "s3cret" not in json.dumps(result)
+
+
+def test_check_mode_makes_no_schema(tmp_path, server):
+    with falco_report.postgresql.Postgres(server.dsn) as past:
+        past.connection.execute("DROP SCHEMA falcotune CASCADE")
+    assert "warnings" not in run(tmp_path, {"web": facts_of()}, check_mode=True, history_dsn=server.dsn)
+    with falco_report.postgresql.Postgres(server.dsn, writes=False) as past:
+        assert past.version == 0
