@@ -381,6 +381,8 @@ def _entry(name, gathered, facts, policy, older):
         return audit.missing(name, "unreachable", gathered.get("msg") or "no connection")
     if gathered.get("failed"):
         return audit.missing(name, "failed", gathered.get("msg") or "no reason was given")
+    if isinstance(gathered.get("entry"), dict):
+        return audit.whole(name, gathered["entry"])
     if "falco" not in facts:
         return audit.missing(name, "failed", "no facts were gathered")
     lacking = audit.incomplete(facts["falco"])

@@ -19,6 +19,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
     drift,
@@ -128,6 +129,30 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
         "history": [],
         "snapshot": _snapshot(facts, snapshot),
     }
+
+
+def waits(facts: Facts, plan: object, policy: Policy) -> bool:
+    """Whether the entry may change with the counters of the last audit, which only the report knows."""
+    if not facts["metrics"]["snapshot"]:
+        return False
+    verdict = _untrusted.dictionary(plan).get("verdict")
+    return not verdict or (facts["metrics"]["seconds"] or 0) < policy["min_observation"]
+
+
+def slim(found: Entry) -> Entry:
+    """The entry without what is unknown and what the model leaves out, as shape.host() takes it."""
+    kept = {name: part for name, part in found.items() if part is not None and part != []}
+    if "window" in kept:
+        kept["window"] = {key: value for key, value in kept["window"].items() if key in shape.WINDOW}
+    for name in ("window", "verdict", "sight"):
+        if isinstance(kept.get(name), dict):
+            kept[name] = {key: value for key, value in kept[name].items() if value is not None}
+    return kept
+
+
+def whole(name: str, found: Mapping[str, Any]) -> Entry:
+    """The entry of a host from what slim() left of it."""
+    return {**EMPTY, "drift": [], "history": [], **found, "name": name}
 
 
 def _current(facts: Facts, release: Release | None) -> Buffers | None:
