@@ -144,10 +144,16 @@ def slim(found: Entry) -> Entry:
     kept = {name: part for name, part in found.items() if part is not None and part != []}
     if "window" in kept:
         kept["window"] = {key: value for key, value in kept["window"].items() if key in shape.WINDOW}
-    for name in ("window", "verdict", "sight"):
-        if isinstance(kept.get(name), dict):
-            kept[name] = {key: value for key, value in kept[name].items() if value is not None}
-    return kept
+    return {
+        name: _known(part) if name in ("window", "verdict", "sight") else part for name, part in kept.items()
+    }
+
+
+def _known(part: Any) -> Any:
+    """A table of the model without what is unknown in it."""
+    if not isinstance(part, dict):
+        return part
+    return {name: _known(value) for name, value in part.items() if value is not None}
 
 
 def whole(name: str, found: Mapping[str, Any]) -> Entry:
