@@ -72,6 +72,7 @@ lint: setup ## ruff, mypy, ansible-lint with yamllint, documentation, changelog,
 
 .PHONY: unit
 unit: setup ## the decisions and the modules, without hosts
+	@[ -d /usr/lib/postgresql ] || tests/machines/packages postgresql
 	@$(call pytest,tests/unit,-n $(JOBS))
 
 .PHONY: faults
