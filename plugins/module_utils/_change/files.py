@@ -355,9 +355,22 @@ def make_directories(folders, owner):
     for folder in folders:
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o750)
-            os.chown(folder, owner[0], owner[1])
+            _own_directory(folder, owner)
             # On disk before the configuration that needs it: Falco exits where it is missing.
             records.sync_folder(os.path.dirname(folder))
+
+
+def _own_directory(folder, owner):
+    """Give away the directory that was just made, and nothing else: others may write to the one around it
+    (/var/log is syslog's group's in Ubuntu) and put a link in its place. Raises OSError.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(handle).st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "somebody else has made it meanwhile", folder)
+        os.fchown(handle, owner[0], owner[1])
+    finally:
+        os.close(handle)
 
 
 def remove_directories(folders):

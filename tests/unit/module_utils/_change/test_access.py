@@ -17,7 +17,7 @@ def folder(tmp_path):
     """A directory of somebody else's, which every user reaches."""
     path = tmp_path
     while path != path.parent:
-        path.chmod(path.stat().st_mode | 0o001)
+        path.chmod(path.stat().st_mode | 0o011)
         path = path.parent
     made = tmp_path / "log"
     made.mkdir(mode=0o755)
@@ -36,6 +36,13 @@ def folder(tmp_path):
     ({"User": "nobody"}, 0o757, False),
     ({"User": "104"}, 0o755, False),
     ({"User": "no-such-user-here"}, 0o755, False),  # not known here: nothing is claimed
+    ({"User": "nobody", "Group": "root"}, 0o775, False),
+    ({"User": "nobody", "SupplementaryGroups": "daemon root"}, 0o775, False),
+    ({"User": "nobody", "SupplementaryGroups": "daemon"}, 0o775, True),
+    ({"User": "nobody", "Group": "no-such-group-here"}, 0o755, False),
+    ({"User": "root", "Group": "daemon", "CapabilityBoundingSet": ""}, 0o775, True),
+    ({"User": "nobody", "AmbientCapabilities": "cap_sys_ptrace cap_dac_override"}, 0o755, False),
+    ({"User": "nobody", "AmbientCapabilities": "cap_dac_read_search"}, 0o755, True),
 ])
 def test_the_directory_of_a_log_daemon(folder, unit, mode, refused):
     folder.chmod(mode)

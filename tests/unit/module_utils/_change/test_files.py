@@ -192,3 +192,22 @@ def test_a_file_that_changed_since_it_was_read_is_not_replaced(place):
     with pytest.raises(Failed, match="etc/falco.yaml was changed by somebody else while this change was made"):
         files.swap([item.entry(staged, {}) for item in found])
     assert (place / "etc/falco.yaml").read_text() == "theirs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_that_takes_the_place_of_a_new_directory_gives_nothing_away(tmp_path, monkeypatch):
+    """In Ubuntu the group syslog may write to /var/log."""
+    (tmp_path / "etc").mkdir()
+    made = tmp_path / "falco"
+
+    def replaced(path, mode):
+        made.symlink_to(tmp_path / "etc")
+
+    monkeypatch.setattr(files.os, "mkdir", replaced)
+    with pytest.raises(OSError):
+        files.make_directories([str(made)], [65534, 65534])
+    assert (tmp_path / "etc").stat().st_uid == 0
+    made.unlink()
+    monkeypatch.undo()
+    files.make_directories([str(made)], [65534, 65534])
+    assert (made.stat().st_uid, stat.S_IMODE(made.stat().st_mode)) == (65534, 0o750)
