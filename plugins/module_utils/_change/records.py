@@ -88,8 +88,8 @@ def own(state_dir):
         if made:
             os.rmdir(state_dir)
         raise Failed(
-            "falco_tune_state_dir is %s, and %s. Nothing was changed; set it to a directory that root alone can "
-            "move, such as /var/lib/falcotune" % (state_dir, problem),
+            "falco_tune_state_dir is %s, and %s. Nothing was changed; set it to a directory that root alone "
+            "can move, such as /var/lib/falcotune" % (state_dir, problem),
             undone=True,
         )
     if made:

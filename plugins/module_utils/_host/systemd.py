@@ -188,8 +188,8 @@ def own_units(root=""):
 def _runs_as(unit, uids):
     """Whether one of these users, or ours, is whom the unit runs as.
 
-    Anybody may call a process falco, in a unit of this name of a manager of his own, or in a unit that runs what
-    users want, such as cron. uids: as own_units() tells them.
+    Anybody may call a process falco, in a unit of this name of a manager of his own, or in a unit that runs
+    what users want, such as cron. uids: as own_units() tells them.
     """
     user = unit.get("User") or "root"
     try:

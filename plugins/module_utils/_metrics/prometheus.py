@@ -154,7 +154,7 @@ def _opener(url):
 
 
 @contextlib.contextmanager
-def _at_most(seconds):
+def in_all(seconds):
     """socket.timeout after so many seconds in all: the time-out of a socket begins anew with each byte."""
 
     def over(_number, _frame):
@@ -182,7 +182,7 @@ def scrape(url, max_bytes, timeout):
         return None, "%s is not on this host's loopback" % url
     data = b""
     try:
-        with _at_most(timeout), _opener(url).open(url, timeout=timeout) as answer:
+        with in_all(timeout), _opener(url).open(url, timeout=timeout) as answer:
             while len(data) <= max_bytes:
                 block = answer.read1(tail.BLOCK)
                 if not block:
