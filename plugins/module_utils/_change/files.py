@@ -237,11 +237,10 @@ def swapped(entries):
 def swap(entries):
     """Put every staged file in its place. Every file is complete and on disk already.
 
-    Raises Failed where a file is not the one that was read: somebody else has changed it meanwhile.
-    Sets 'reached' of each entry: whether its file may be the new one, for a restore() in the same process.
+    The renames themselves are on disk after sync() only: Falco need not wait for that. Raises Failed where a
+    file is not the one that was read: somebody else has changed it meanwhile. Sets 'reached' of an entry
+    once its file may be the new one.
     """
-    for entry in entries:
-        entry["reached"] = False
     for entry in entries:
         target = os.path.realpath(entry["path"])
         entry["reached"] = True  # before the rename: an error after it leaves the new file there
@@ -251,7 +250,18 @@ def swap(entries):
                 "%s was changed by somebody else while this change was made: it was left as it is; run again"
                 % entry["path"]
             )
-        records.sync_folder(os.path.dirname(target))
+
+
+def unreached(entries):
+    """None of these has been swapped yet, for a restore() in the same process."""
+    for entry in entries:
+        entry["reached"] = False
+
+
+def sync(entries):
+    """Make renames survive a power cut."""
+    for folder in sorted({os.path.dirname(os.path.realpath(entry["path"])) for entry in entries}):
+        records.sync_folder(folder)
 
 
 def _swapped_one(entry, target):
