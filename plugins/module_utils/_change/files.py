@@ -354,7 +354,11 @@ def _restored(entry, state_dir, token):
     else:
         if not link or not os.path.exists(link):
             link = os.path.join(stage_folder(os.path.dirname(target), state_dir, token), "restore")
-            write_staged(link, base64.b64decode(entry["old"]), entry["old_meta"][0], entry["old_meta"][1:])
+            # The new file has what the old one had.
+            extended = attributes.of_new(target) if now is None else attributes.of(target)
+            write_staged(
+                link, base64.b64decode(entry["old"]), entry["old_meta"][0], entry["old_meta"][1:], extended
+            )
         done = _put(link, target, now)
     records.sync_folder(os.path.dirname(target))
     return done
