@@ -217,8 +217,9 @@ class Transaction:
     def disarm(self):
         if self.entry["apply"] not in UNINTERRUPTED:
             dead_man.disarm(self.entry["token"])
-            self.unit.drop_dropin()
             undo_script.remove(self.entry)
+            # Systemd reads its units again, and forgets that of the script.
+            self.unit.drop_dropin()
 
     def run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
