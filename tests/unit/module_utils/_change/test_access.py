@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Falco may write as its unit runs it: judged by the kernel, so as root only, and by the unit's sandbox."""
 
+import grp
 import os
 
 import pytest
@@ -50,6 +51,23 @@ def test_the_directory_of_a_log_daemon(folder, unit, mode, refused):
     if unit.get("User") == "104" and access.account(unit) is None:
         pytest.skip("uid 104 has no name here")
     assert access.denied(unit, wanted) == (wanted if refused else [])
+
+
+@pytest.mark.parametrize("unit, uid, group, more", [
+    ({}, 0, "root", ()),
+    ({"User": "nobody"}, 65534, "nogroup", ()),
+    ({"User": "65534"}, 65534, "nogroup", ()),
+    ({"User": "nobody", "Group": "adm"}, 65534, "adm", ()),
+    ({"User": "nobody", "Group": "4", "SupplementaryGroups": "tty 6"}, 65534, "adm", ("tty", "disk")),
+    ({"Group": "adm"}, 0, "adm", ()),
+])
+def test_whom_the_processes_of_a_unit_belong_to(unit, uid, group, more):
+    try:
+        wanted, others = grp.getgrnam(group).gr_gid, [grp.getgrnam(name).gr_gid for name in more]
+    except KeyError:
+        pytest.skip("this host has other groups")
+    found = access.account(unit)
+    assert (found.uid, found.gid) == (uid, wanted) and set(found.groups) >= {wanted, *others}
 
 
 @as_root
