@@ -75,7 +75,7 @@ def test_a_rename_without_its_comparison_is_found(base, mutated):
 
 
 def test_a_file_that_is_not_synced_is_found(base, mutated):
-    lost, swap = {"": 0.0}, ("worker exchange", "worker run systemctl start falco")
+    lost, swap = {"": 0.0}, ("worker exchange", "worker run systemctl stop falcotune")
     scene = {**RESTART, "unit": False, "sysctl": False}
     assert cut_seed(1, base, {}, 0, "change", lost, swap, **scene)["violations"] == []
     mutated(files, "write_staged", "os.fsync(stream.fileno())", "pass")

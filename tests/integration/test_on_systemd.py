@@ -27,6 +27,8 @@ STATE = "/var/lib/falcotune"
 SIMULATOR = HERE.parent / "simulator" / "falco"
 POLICY = {"falco_tune_metrics_interval": "1s", "falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 60,
           "falco_tune_buf_size_preset": 6}
+# Of systemd-run: the unit's processes are a session of this PAM service.
+SESSION = ("--property=PAMName=falcotune", "--property=User=root")
 # A script that its interpreter reads, so that the process's command line is Falco's.
 FALCO = """#!%s
 import os, runpy, sys
@@ -127,6 +129,22 @@ def bus(machine):
     machine.run("systemctl", "stop", "dbus.socket", "dbus")
 
 
+@pytest.fixture
+def logind(machine, bus):
+    """systemd-logind, which ends what a session leaves behind, and a PAM service whose sessions it knows.
+
+    As for a user who becomes root with sudo: of root's own sessions nothing is ended by default.
+    """
+    machine.write("/etc/systemd/logind.conf.d/90-ends.conf", "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=nobody\n")
+    machine.write("/etc/pam.d/falcotune", "account required pam_permit.so\nsession required pam_systemd.so class=user\n")
+    if machine.run("systemctl", "restart", "systemd-logind").returncode:
+        pytest.skip("no systemd-logind here")
+    if machine.run("systemd-run", "--wait", *SESSION, "grep", "-q", "session-", "/proc/self/cgroup").returncode:
+        pytest.skip("no session of systemd-logind here: pam_systemd is missing")
+    yield
+    machine.run("systemctl", "stop", "systemd-logind")
+
+
 def _begun(machine, phases=("stopping", "stopped", "swapped", "started"), **policy):
     """A change in a session that can be ended, in one of these phases."""
     machine.module("falco_config", machine.request(**policy), unit="session")
@@ -144,6 +162,23 @@ def test_a_change_outlives_its_session(machine, bus):
     wait_for(lambda: machine.left() == "", 20, "nothing left")
     assert machine.runs() and machine.inside(FRAGMENT).exists()
     assert machine.kept("record.json")["evidence"]["notes"] == []
+
+
+def test_a_change_outlives_a_logout_with_kill_user_processes(machine, logind):
+    """The process that opened a session of systemd-logind closes it, as sshd does when the connection ends."""
+    machine.install(startup_seconds=4)
+    machine.write("/root/in.json", json.dumps(["falco_config", machine.request(), ""]))
+    words = f"setsid sleep 600 & PYTHONPATH={COLLECTIONS} {sys.executable} /root/run.py </root/in.json >/root/out.json"
+    machine.run("systemctl", "reset-failed", "session")
+    done = machine.run("systemd-run", "--unit=session", *SESSION, "sh", "-c", words)
+    assert done.returncode == 0, done.stdout
+    wait_for(lambda: machine.kept("journal.json").get("phase") in ("stopping", "stopped", "swapped", "started"), 60, "the stop")
+    assert machine.run("loginctl", "list-sessions", "--no-legend").stdout.strip() and machine.run("pgrep", "-x", "sleep").stdout
+    machine.run("systemctl", "stop", "session")  # its processes are in the session's scope, and logind ends that
+    wait_for(lambda: not machine.run("pgrep", "-x", "sleep").stdout, 60, "the end of what the session left behind")
+    wait_for(lambda: machine.kept("record.json") and not machine.kept("journal.json"), 60, "the end of the change")
+    wait_for(lambda: machine.left() == "", 20, "nothing left")
+    assert machine.runs() and machine.inside(FRAGMENT).exists()
 
 
 def test_without_d_bus_the_end_of_the_session_is_undone_by_the_timer(machine):

@@ -27,6 +27,7 @@ def machines(machines_of):
     hosts = {f"killed-{phase}": {} for phase in PHASES}
     hosts.update({
         "cut": {}, "rebooted": {}, "full": {}, "twice": {},
+        "unplugged": {"hostvars": {"falco_tune_min_healthy_time": 15, "falco_tune_healthy_deadline": 60}},
         "dies": {"fault": {"die_after": 20, "when": CHANGED},
                  "hostvars": {"falco_tune_min_healthy_time": 25, "falco_tune_healthy_deadline": 60}},
         "blind": {"fault": {"blind": True, "when": CHANGED}},
@@ -124,6 +125,23 @@ def test_a_host_that_reboots_in_the_middle_is_finished_or_undone_by_the_next_run
     whole(machines, "rebooted", 6)
     proven(machines, "rebooted")
     converged(machines, "rebooted")
+
+
+def test_a_host_that_loses_power_in_the_middle_has_its_old_files_before_falco_starts(machines):
+    """Without Ansible: systemd runs undo.sh in the boot transaction, before Falco's unit."""
+    process = begun(machines, "unplugged")
+    reaches(machines, "unplugged", "swapped")
+    token = kept(machines, "unplugged", "journal.json")["token"]
+    machines.power_off("unplugged")
+    process.communicate(timeout=120)
+    machines.power_on("unplugged")
+    whole(machines, "unplugged", None)
+    assert kept(machines, "unplugged", "undone.json")["token"] == token
+    lines = machines.exec("unplugged", "journalctl", "--boot", "--output=cat", "_PID=1", "+", "SYSLOG_IDENTIFIER=sh").stdout.splitlines()
+    undone, started = (next(number for number, line in enumerate(lines) if text in line) for text in (
+        "a change of falco-modern-bpf.service was broken off; its files are put back", "Started falco-modern-bpf.service"))
+    assert undone < started, lines
+    assert machines.exec("unplugged", "find", "/etc/systemd", "/run/systemd/system", "-name", "*falcotune-*").stdout == ""
 
 
 @pytest.mark.parametrize("name, said", [("dies", "Falco started and died"), ("blind", "no snapshot shows that it counts events")])

@@ -8,7 +8,9 @@ and capabilities are judged by the kernel, in a child process that becomes what 
 unit hides or makes read-only are compared by name (systemd.exec, "Sandboxing").
 """
 
+import collections
 import ctypes
+import grp
 import os
 import pwd
 
@@ -19,25 +21,38 @@ _HOMES = ("/home", "/root", "/run/user")
 _SYSTEM = {"yes": ("/usr", "/boot", "/efi"), "full": ("/usr", "/boot", "/efi", "/etc"), "strict": ("/",)}
 
 
+# Whom a unit's processes belong to: a name, and the numbers of the user, the group and the groups beside it.
+Account = collections.namedtuple("Account", "name uid gid groups")
+
+
 def account(unit):
-    """pwd entry of the unit's User=, root's where it has none; None where the host does not know it."""
-    name = unit.get("User") or "root"
+    """The Account by the unit's User=, Group= and SupplementaryGroups=, root's where it has none; None where
+    the host does not know one of them.
+    """
+    name, group = unit.get("User") or "root", unit.get("Group")
     try:
-        return pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        user = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        gid = _gid(group) if group else user.pw_gid
+        more = [_gid(word) for word in (unit.get("SupplementaryGroups") or "").split()]
     except KeyError:
         return None
+    return Account(user.pw_name, user.pw_uid, gid, os.getgrouplist(user.pw_name, gid) + more)
+
+
+def _gid(group):
+    return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
 
 
 def become(user, bounding=None):
     """Make this process, a child, what the unit runs as.
 
-    bounding: names of the capabilities that root keeps, as systemctl shows CapabilityBoundingSet=; None keeps
-    all. Raises OSError.
+    user: an Account. bounding: names of the capabilities that root keeps, as systemctl shows
+    CapabilityBoundingSet=; None keeps all. Raises OSError.
     """
-    if user.pw_uid != 0:
-        os.initgroups(user.pw_name, user.pw_gid)
-        os.setgid(user.pw_gid)
-        os.setuid(user.pw_uid)
+    os.setgroups(user.groups)
+    os.setgid(user.gid)
+    if user.uid != 0:
+        os.setuid(user.uid)
     elif bounding is not None:
         _drop([number for number, name in _OVERRIDES if name not in bounding])
 
@@ -64,7 +79,11 @@ def denied(unit, wanted):
     tell.
     """
     user = account(unit)
-    if os.geteuid() != 0 or user is None:
+    # access(2) does not ask for the capabilities of a user who is not root.
+    overrides = (
+        user and user.uid != 0 and "cap_dac_override" in (unit.get("AmbientCapabilities") or "").split()
+    )
+    if os.geteuid() != 0 or user is None or overrides:
         return []
     reader, writer = os.pipe()
     child = os.fork()

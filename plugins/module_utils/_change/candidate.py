@@ -36,9 +36,8 @@ def dry_run(
 
     load_order: [{'path', 'strategy'}] after the main file. replaced: {path: bytes} that differ from the disk.
     expected: {'bytes_each': of a ring buffer or None, 'selected': names of system calls or None}.
-    where: the directory in which the private copy is made. user: pwd entry of Falco's user, None for this
-    process's. Returns the buffer size in bytes that Falco
-    printed, or None.
+    where: the directory in which the private copy is made. user: the access.Account of Falco's user, None for
+    this process's. Returns the buffer size in bytes that Falco printed, or None.
     """
     folder = tempfile.mkdtemp(dir=where, prefix="candidate-")
     copies = _Copies(folder, replaced, metrics_file)
@@ -108,8 +107,8 @@ def _list_files(main, copy, listed):
 def _give(folder, user):
     """Make the copies the user's own."""
     for name in os.listdir(folder):
-        os.chown(os.path.join(folder, name), user.pw_uid, user.pw_gid)
-    os.chown(folder, user.pw_uid, user.pw_gid)
+        os.chown(os.path.join(folder, name), user.uid, user.gid)
+    os.chown(folder, user.uid, user.gid)
 
 
 def _ask(arguments, environment, copies, expected, user):

@@ -7,7 +7,6 @@ What falco_config does, without Ansible around it.
 """
 
 import os
-import pwd
 import re
 import tempfile
 import time
@@ -126,9 +125,9 @@ class Change:
         self.daemon_reload = any(item.path.startswith(self.root + UNITS) for item in self.items)
 
     def _user(self):
-        """pwd entry of the user that Falco runs as; None for root and for one that is not known here."""
+        """The access.Account that Falco runs as; None for root and for one that is not known here."""
         user = access.account(self.unit) if os.geteuid() == 0 else None
-        return user if user and user.pw_uid != 0 else None
+        return user if user and user.uid != 0 else None
 
     def _readable(self, target):
         """A new fragment for a Falco that is not root's belongs to whom the main file belongs to."""
@@ -503,13 +502,10 @@ class Change:
 
     def _owner(self):
         """[uid, gid] that Falco runs as."""
-        try:
-            owner = pwd.getpwnam(self.unit.get("User") or "root")
-        except KeyError:
-            owner = None
+        owner = access.account(self.unit)
         if owner is None or os.getuid() != 0:
             return [os.getuid(), os.getgid()]
-        return [owner.pw_uid, owner.pw_gid]
+        return [owner.uid, owner.gid]
 
     def look_again(self, recoveries):
         """What a second look finds of the change that was proven; what fails is rolled back where policy

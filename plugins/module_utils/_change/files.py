@@ -237,11 +237,10 @@ def swapped(entries):
 def swap(entries):
     """Put every staged file in its place. Every file is complete and on disk already.
 
-    Raises Failed where a file is not the one that was read: somebody else has changed it meanwhile.
-    Sets 'reached' of each entry: whether its file may be the new one, for a restore() in the same process.
+    The renames themselves are on disk after sync() only: Falco need not wait for that. Raises Failed where a
+    file is not the one that was read: somebody else has changed it meanwhile. Sets 'reached' of an entry
+    once its file may be the new one.
     """
-    for entry in entries:
-        entry["reached"] = False
     for entry in entries:
         target = os.path.realpath(entry["path"])
         entry["reached"] = True  # before the rename: an error after it leaves the new file there
@@ -251,7 +250,18 @@ def swap(entries):
                 "%s was changed by somebody else while this change was made: it was left as it is; run again"
                 % entry["path"]
             )
-        records.sync_folder(os.path.dirname(target))
+
+
+def unreached(entries):
+    """None of these has been swapped yet, for a restore() in the same process."""
+    for entry in entries:
+        entry["reached"] = False
+
+
+def sync(entries):
+    """Make renames survive a power cut."""
+    for folder in sorted({os.path.dirname(os.path.realpath(entry["path"])) for entry in entries}):
+        records.sync_folder(folder)
 
 
 def _swapped_one(entry, target):
@@ -344,7 +354,11 @@ def _restored(entry, state_dir, token):
     else:
         if not link or not os.path.exists(link):
             link = os.path.join(stage_folder(os.path.dirname(target), state_dir, token), "restore")
-            write_staged(link, base64.b64decode(entry["old"]), entry["old_meta"][0], entry["old_meta"][1:])
+            # The new file has what the old one had.
+            extended = attributes.of_new(target) if now is None else attributes.of(target)
+            write_staged(
+                link, base64.b64decode(entry["old"]), entry["old_meta"][0], entry["old_meta"][1:], extended
+            )
         done = _put(link, target, now)
     records.sync_folder(os.path.dirname(target))
     return done
@@ -355,9 +369,22 @@ def make_directories(folders, owner):
     for folder in folders:
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o750)
-            os.chown(folder, owner[0], owner[1])
+            _own_directory(folder, owner)
             # On disk before the configuration that needs it: Falco exits where it is missing.
             records.sync_folder(os.path.dirname(folder))
+
+
+def _own_directory(folder, owner):
+    """Give away the directory that was just made, and nothing else: others may write to the one around it
+    (/var/log is syslog's group's in Ubuntu) and put a link in its place. Raises OSError.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(handle).st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "somebody else has made it meanwhile", folder)
+        os.fchown(handle, owner[0], owner[1])
+    finally:
+        os.close(handle)
 
 
 def remove_directories(folders):

@@ -25,7 +25,7 @@ import tempfile
 import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
-from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host, programs
 
 RECORD, JOURNAL, TRIAL = "record.json", "journal.json", "trial.json"
 UNDO, UNDONE = "undo.sh", "undone.json"
@@ -74,13 +74,26 @@ class Locked(Exception):
 def own(state_dir):
     """Make the directory, or see that the one that is there is ours. Raises Failed or OSError.
 
-    One that is there keeps its mode: somebody may have named /etc or /opt.
+    One that is there keeps its mode: somebody may have named /etc or /opt. Root runs undo.sh by this path, so
+    nobody else may change what is behind it.
     """
     try:
         os.makedirs(state_dir, 0o700)
-        return
+        made = True
     except FileExistsError:
-        pass
+        made = False
+    folders = [os.path.dirname(path) for path in (os.path.abspath(state_dir), os.path.realpath(state_dir))]
+    problem = programs.others_may_change(folders[0]) or programs.others_may_change(folders[1])
+    if problem:
+        if made:
+            os.rmdir(state_dir)
+        raise Failed(
+            "falco_tune_state_dir is %s, and %s. Nothing was changed; set it to a directory that root alone "
+            "can move, such as /var/lib/falcotune" % (state_dir, problem),
+            undone=True,
+        )
+    if made:
+        return
     found, names = os.stat(state_dir), set(os.listdir(state_dir))
     mode = stat.S_IMODE(found.st_mode)
     others = mode & stat.S_IWOTH or mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())

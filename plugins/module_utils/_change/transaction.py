@@ -136,10 +136,20 @@ class Transaction:
 
     # -- steps
 
-    def swap(self):
-        """Renames, then what systemd must know. The stage folders keep the previous files until the end."""
-        files.swap(self.entry["files"])
+    def of_unit(self, entry):
+        """Whether systemd reads this file, and not Falco."""
+        return entry["path"].startswith(self.root + "/etc/systemd/")
+
+    def swap_unit(self):
+        """The unit's drop-in, before the stop: systemd takes up to a second to reload, and the running Falco
+        does not see it.
+        """
+        files.swap([entry for entry in self.entry["files"] if self.of_unit(entry)])
         self.reload_systemd()
+
+    def swap(self):
+        """The other renames. The stage folders keep the previous files until the end."""
+        files.swap([entry for entry in self.entry["files"] if not self.of_unit(entry)])
 
     def restore(self):
         """The previous files, whatever was swapped so far; the files of a third party stay."""
@@ -207,8 +217,9 @@ class Transaction:
     def disarm(self):
         if self.entry["apply"] not in UNINTERRUPTED:
             dead_man.disarm(self.entry["token"])
-            self.unit.drop_dropin()
             undo_script.remove(self.entry)
+            # Systemd reads its units again, and forgets that of the script.
+            self.unit.drop_dropin()
 
     def run(self):
         """{'changed', 'evidence' …} after success, {'failed', 'msg', 'undone' …} after an undo.
@@ -232,6 +243,8 @@ class Transaction:
                 self.unit.write_dropin()
             self.unit.settle()
             self.note("stopping")
+            files.unreached(self.entry["files"])
+            self.swap_unit()
             if self.entry["apply"] == "restart":
                 self.unit.stop()
                 self.note_if_possible("stopped")
@@ -257,6 +270,8 @@ class Transaction:
         self.note("stopping")
         mark, began = self.mark(), time.monotonic()
         files.make_directories(self.entry["made"], self.entry["owner"])
+        files.unreached(self.entry["files"])
+        self.swap_unit()
         self.swap()
         self.note("swapped")
         if self.entry["apply"] == "adopt":
@@ -296,6 +311,7 @@ class Transaction:
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
         before = records.load(self.state_dir) or {}
+        files.sync(self.entry["files"])
         # The change is made from here on: undo.sh looks for its token in the record.
         records.write_record(self.state_dir, self.record(proven, before))
         self.finish(True)
@@ -451,7 +467,8 @@ class Transaction:
     def _stop_again(self):
         """Whether a Falco with the new files must be stopped before they are taken back."""
         if self.entry["apply"] == "restart":
-            return files.swapped(self.entry["files"]) or self.entry["phase"] == "started"
+            of_falco = [entry for entry in self.entry["files"] if not self.of_unit(entry)]
+            return files.swapped(of_falco) or self.entry["phase"] not in ("staged", "kept", "stopping")
         try:
             return not self.unit.runs_as(self.entry["old_pid"])
         except (systemd.ManagerError, IndexError):

@@ -52,9 +52,11 @@ def read(path, limit=1 << 20):
     """Text of a small file, or None where it can't be read."""
     try:
         with regular(path) as stream:
-            return stream.read(limit).decode("utf-8", "replace")
+            data = stream.read(limit)
     except OSError:
         return None
+    # Some files of the kernel have nothing yet, and would wait for more.
+    return None if data is None else data.decode("utf-8", "replace")
 
 
 def cpu_list(text):
@@ -183,6 +185,8 @@ def pack(data):
 
 # A falco.yaml is 64 kB as packaged. What is larger is not read to its end.
 MAX_FILE = 1 << 20
+# Their files have no text of a user's, and some change by being read: /proc/kmsg loses its messages.
+OF_KERNEL = ("/proc/", "/sys/", "/dev/")
 
 
 def fetch(path):
@@ -191,6 +195,8 @@ def fetch(path):
 
     data: the text, packed.
     """
+    if os.path.realpath(path).startswith(OF_KERNEL):
+        return {"path": path, "reason": "%s is a file of the kernel: expected a Falco configuration" % path}
     try:
         with regular(path) as stream:
             data = stream.read(MAX_FILE + 1)

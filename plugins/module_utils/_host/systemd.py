@@ -27,7 +27,8 @@ PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecStart,FragmentPath,Nice,CPUWeight,"
     "CPUQuotaPerSecUSec,MemoryMax,MemoryHigh,MemoryLimit,MemoryCurrent,PrivateTmp,ProtectSystem,"
     "ReadWritePaths,User,Group,ControlGroup,Result,Environment,StandardOutput,StandardError,NeedDaemonReload,"
-    "CapabilityBoundingSet,ReadOnlyPaths,InaccessiblePaths,ProtectHome"
+    "CapabilityBoundingSet,AmbientCapabilities,SupplementaryGroups,ReadOnlyPaths,InaccessiblePaths,"
+    "ProtectHome"
 )
 
 
@@ -161,21 +162,41 @@ def show(units):
 
 
 def own_units(root=""):
-    """Names of units that are not of Falco's packages and run a program named falco, the running ones first.
+    """{name: uids} of units that are not of Falco's packages and run a program named falco, the running ones
+    first.
 
-    By the cgroup of each such process, and by ExecStart= of the files in /etc/systemd/system.
+    By the cgroup of each such process, whose uids those are, and by ExecStart= of the files in
+    /etc/systemd/system, with None.
     """
-    found = []
+    found = {}
     for path in glob.glob(root + "/proc/[0-9]*/comm"):
         if (host.read(path, 64) or "").strip() == "falco":
-            group = host.read(os.path.join(os.path.dirname(path), "cgroup"), 1 << 16) or ""
-            found.extend(
-                re.findall(r"^(?:0:|1:name=systemd):(?:/[\w.@-]+)*/([\w.@:\\-]+\.service)$", group, re.M)
-            )
+            folder = os.path.dirname(path)
+            group = host.read(os.path.join(folder, "cgroup"), 1 << 16) or ""
+            uids = re.search(r"^Uid:\t(\d+)", host.read(os.path.join(folder, "status"), 1 << 16) or "", re.M)
+            for name in re.findall(
+                r"^(?:0:|1:name=systemd):(?:/[\w.@-]+)*/([\w.@:\\-]+\.service)$", group, re.M
+            ):
+                found.setdefault(name, set()).add(int(uids.group(1)) if uids else None)
     for path in sorted(glob.glob(root + "/etc/systemd/system/*.service")):
         if EXEC_FALCO.search(host.read(path, 1 << 16) or ""):
-            found.append(os.path.basename(path))
-    return [name for number, name in enumerate(found) if name not in UNITS and name not in found[:number]]
+            # A link is an alias, and systemd shows the unit under its own name.
+            found[os.path.basename(os.path.realpath(path))] = None
+    return {name: uids for name, uids in found.items() if name not in UNITS}
+
+
+def _runs_as(unit, uids):
+    """Whether one of these users, or ours, is whom the unit runs as.
+
+    Anybody may call a process falco, in a unit of this name of a manager of his own, or in a unit that runs
+    what users want, such as cron. uids: as own_units() tells them.
+    """
+    user = unit.get("User") or "root"
+    try:
+        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+    except KeyError:
+        uid = os.geteuid()
+    return uids is None or uid in uids or os.geteuid() in uids
 
 
 def find(name=None, root=""):
@@ -187,7 +208,9 @@ def find(name=None, root=""):
     shown = show([name] if name else UNITS)
     if not name and not any(unit.get("ActiveState") == "active" for unit in shown):
         own = own_units(root)
-        shown += show(own) if own else []
+        shown += (
+            [unit for unit in show(list(own)) if _runs_as(unit, own.get(unit.get("Id"), ()))] if own else []
+        )
     units = [unit for unit in shown if unit.get("LoadState") == "loaded"]
     seen, unique = set(), []
     for unit in units:

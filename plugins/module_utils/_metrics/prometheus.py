@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import time
 
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import tail
@@ -154,7 +155,7 @@ def _opener(url):
 
 
 @contextlib.contextmanager
-def _at_most(seconds):
+def in_all(seconds):
     """socket.timeout after so many seconds in all: the time-out of a socket begins anew with each byte."""
 
     def over(_number, _frame):
@@ -165,12 +166,15 @@ def _at_most(seconds):
     except ValueError:  # not in the main thread
         yield
         return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # A task's own timeout is an alarm too: it goes on afterwards.
+    outer, began = signal.setitimer(signal.ITIMER_REAL, seconds)[0], time.monotonic()
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - began), 0.001))
 
 
 def scrape(url, max_bytes, timeout):
@@ -182,7 +186,7 @@ def scrape(url, max_bytes, timeout):
         return None, "%s is not on this host's loopback" % url
     data = b""
     try:
-        with _at_most(timeout), _opener(url).open(url, timeout=timeout) as answer:
+        with in_all(timeout), _opener(url).open(url, timeout=timeout) as answer:
             while len(data) <= max_bytes:
                 block = answer.read1(tail.BLOCK)
                 if not block:

@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 
 from ansible.module_utils.urls import ConnectionError, open_url
+from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.prometheus import in_all
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import monitored, queries, responses
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus.responses import Sample
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import fitted, visible
@@ -107,10 +108,9 @@ class Server:
         form = {"query": query, "limit": self.options["limit"], "timeout": "%ds" % self.options["timeout"]}
         if at is not None:
             form["time"] = "%.3f" % at
-        deadline = time.monotonic() + self.options["timeout"]
         try:
-            with self._response(urlencode(form).encode()) as response:
-                body = self._body(response, deadline)
+            with in_all(self.options["timeout"]), self._response(urlencode(form).encode()) as response:
+                body = self._body(response)
         except (OSError, HTTPException, ConnectionError) as error:  # the last one is Ansible's
             raise responses.AnswerError(fitted(str(error), 300)) from None
         if response.status >= 300:
@@ -149,16 +149,13 @@ class Server:
             use_netrc=False,
         )
 
-    def _body(self, response: Any, deadline: float) -> bytes:
-        """All bytes of an answer, within its bounds of size and time."""
+    @staticmethod
+    def _body(response: Any) -> bytes:
+        """All bytes of an answer, within its bound."""
         data = bytearray()
         while len(data) <= MOST_BYTES:
             block = response.read1(BLOCK)
             if not block:
                 return bytes(data)
             data += block
-            if time.monotonic() > deadline:
-                raise responses.AnswerError(
-                    "the answer took longer than timeout (%d s)" % self.options["timeout"]
-                )
         raise responses.AnswerError("the answer has more than %d bytes: narrow selector" % MOST_BYTES)

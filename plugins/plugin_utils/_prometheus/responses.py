@@ -13,6 +13,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import fitted, several
 
 MOST_LABELS = 100
+# Values of a series: its labels, its time and its value. A few targets may have more labels.
+VALUES = 40
 # Characters of a label's value: those of a label that names a host, and no cost for a regular expression.
 MOST_TEXT = 500
 WIDTH = 300
@@ -42,6 +44,13 @@ def read(body: bytes, most: int) -> Answer:
     Raises AnswerError where the answer is an error, is not what the HTTP API of Prometheus describes, or is
     not whole.
     """
+    values = sum(body.count(mark) for mark in (b",", b"[", b"{"))
+    if values > VALUES * (most + 1):
+        # Each takes some hundred bytes of memory once it is parsed: two gigabytes for 64 MiB of {}.
+        raise AnswerError(
+            "the answer holds about %d values, and at most %d are read: raise limit, or narrow selector"
+            % (values, VALUES * (most + 1))
+        )
     data = _data(body)
     found = data.get("result")
     if data.get("resultType") != "vector" or not isinstance(found, list):

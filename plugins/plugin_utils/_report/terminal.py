@@ -148,10 +148,7 @@ def _sight_lines(hosts: Sequence[Host], width: int) -> list[str]:
         lines += wrapped(text, width, "")
     unknown = [name for name, seen in known if seen["basis"] == "unknown"]
     if unknown:
-        text = "What rules see is unknown, as their system calls are narrowed (%d): %s" % (
-            len(unknown),
-            some(unknown),
-        )
+        text = "What rules see is unknown (%d): %s" % (len(unknown), some(unknown))
         lines += wrapped(text, width, "")
     return lines
 

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Falco may write as its unit runs it: judged by the kernel, so as root only, and by the unit's sandbox."""
 
+import grp
 import os
 
 import pytest
@@ -17,7 +18,7 @@ def folder(tmp_path):
     """A directory of somebody else's, which every user reaches."""
     path = tmp_path
     while path != path.parent:
-        path.chmod(path.stat().st_mode | 0o001)
+        path.chmod(path.stat().st_mode | 0o011)
         path = path.parent
     made = tmp_path / "log"
     made.mkdir(mode=0o755)
@@ -36,6 +37,13 @@ def folder(tmp_path):
     ({"User": "nobody"}, 0o757, False),
     ({"User": "104"}, 0o755, False),
     ({"User": "no-such-user-here"}, 0o755, False),  # not known here: nothing is claimed
+    ({"User": "nobody", "Group": "root"}, 0o775, False),
+    ({"User": "nobody", "SupplementaryGroups": "daemon root"}, 0o775, False),
+    ({"User": "nobody", "SupplementaryGroups": "daemon"}, 0o775, True),
+    ({"User": "nobody", "Group": "no-such-group-here"}, 0o755, False),
+    ({"User": "root", "Group": "daemon", "CapabilityBoundingSet": ""}, 0o775, True),
+    ({"User": "nobody", "AmbientCapabilities": "cap_sys_ptrace cap_dac_override"}, 0o755, False),
+    ({"User": "nobody", "AmbientCapabilities": "cap_dac_read_search"}, 0o755, True),
 ])
 def test_the_directory_of_a_log_daemon(folder, unit, mode, refused):
     folder.chmod(mode)
@@ -43,6 +51,23 @@ def test_the_directory_of_a_log_daemon(folder, unit, mode, refused):
     if unit.get("User") == "104" and access.account(unit) is None:
         pytest.skip("uid 104 has no name here")
     assert access.denied(unit, wanted) == (wanted if refused else [])
+
+
+@pytest.mark.parametrize("unit, uid, group, more", [
+    ({}, 0, "root", ()),
+    ({"User": "nobody"}, 65534, "nogroup", ()),
+    ({"User": "65534"}, 65534, "nogroup", ()),
+    ({"User": "nobody", "Group": "adm"}, 65534, "adm", ()),
+    ({"User": "nobody", "Group": "4", "SupplementaryGroups": "tty 6"}, 65534, "adm", ("tty", "disk")),
+    ({"Group": "adm"}, 0, "adm", ()),
+])
+def test_whom_the_processes_of_a_unit_belong_to(unit, uid, group, more):
+    try:
+        wanted, others = grp.getgrnam(group).gr_gid, [grp.getgrnam(name).gr_gid for name in more]
+    except KeyError:
+        pytest.skip("this host has other groups")
+    found = access.account(unit)
+    assert (found.uid, found.gid) == (uid, wanted) and set(found.groups) >= {wanted, *others}
 
 
 @as_root

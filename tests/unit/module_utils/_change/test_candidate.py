@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.module_utils._change import candidate
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import access, candidate
 
 @pytest.mark.parametrize("stdout, stderr, text", [
     ("", "date: Loading\ndate: Error: bad preset\nmore\n", "Error: bad preset"),
@@ -155,3 +155,23 @@ def test_a_missing_file_of_the_load_order_is_an_error(asks):
     os.unlink(asks.site)
     with pytest.raises(OSError):
         asks()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_dry_run_is_done_as_the_user_of_the_unit(tmp_path):
+    """A file that only root can read would end Falco at its start, and not in a dry run of root's."""
+    for path in (tmp_path, *tmp_path.parents):
+        path.chmod(path.stat().st_mode | 0o001)
+    (tmp_path / "falco").write_text('#!/bin/sh\nwhile [ "$1" != -c ]; do shift; done\n'
+                                    'echo "Error: $(id -u) $(id -G) $(head -c 4 "$2") $(cat %s/secret 2>&1)" >&2\nexit 1\n' % tmp_path)
+    (tmp_path / "falco").chmod(0o755)
+    (tmp_path / "falco.yaml").write_text("json_output: true\n")
+    (tmp_path / "secret").write_text("secret\n")
+    for name in ("falco.yaml", "secret"):
+        (tmp_path / name).chmod(0o600)
+    user = access.Account("nobody", 65534, 65533, [65533, 4])
+    with pytest.raises(candidate.Refused) as error:
+        candidate.dry_run([str(tmp_path / "falco")], {}, "--dry-run", str(tmp_path / "falco.yaml"), [], {},
+                          {"bytes_each": None, "selected": None}, "", str(tmp_path), user)
+    assert "Error: 65534 65533 4 json " in str(error.value) and "secret: Permission denied" in str(error.value)
+    assert sorted(os.listdir(tmp_path)) == ["falco", "falco.yaml", "secret"]

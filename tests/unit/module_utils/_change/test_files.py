@@ -192,3 +192,54 @@ def test_a_file_that_changed_since_it_was_read_is_not_replaced(place):
     with pytest.raises(Failed, match="etc/falco.yaml was changed by somebody else while this change was made"):
         files.swap([item.entry(staged, {}) for item in found])
     assert (place / "etc/falco.yaml").read_text() == "theirs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_that_takes_the_place_of_a_new_directory_gives_nothing_away(tmp_path, monkeypatch):
+    """In Ubuntu the group syslog may write to /var/log."""
+    (tmp_path / "etc").mkdir()
+    made = tmp_path / "falco"
+
+    def replaced(path, mode):
+        made.symlink_to(tmp_path / "etc")
+
+    monkeypatch.setattr(files.os, "mkdir", replaced)
+    with pytest.raises(OSError):
+        files.make_directories([str(made)], [65534, 65534])
+    assert (tmp_path / "etc").stat().st_uid == 0
+    made.unlink()
+    monkeypatch.undo()
+    files.make_directories([str(made)], [65534, 65534])
+    assert (made.stat().st_uid, stat.S_IMODE(made.stat().st_mode)) == (65534, 0o750)
+
+
+ETC, CONF = (b"system_u:object_r:%s:s0\0" % name for name in (b"etc_t", b"falco_conf_t"))
+
+
+@pytest.fixture
+def labelled(place):
+    """The same with SELinux labels, which a file system keeps where no policy runs. They are of another place in the state directory."""
+    try:
+        for path in (place / "state", *(place / "state").rglob("*")):
+            os.setxattr(path, "security.selinux", b"system_u:object_r:var_lib_t:s0\0")
+        for path in [place / "etc", *(place / "etc").rglob("*")]:
+            os.setxattr(path, "security.selinux", CONF if path.name == "falco.yaml" else ETC)
+    except OSError as error:
+        pytest.skip("no SELinux labels here: %s" % error.strerror)
+    return place
+
+
+@pytest.mark.parametrize("links", ["links", "copies", "none"])
+def test_labels_are_kept_and_a_new_file_has_its_places(labelled, links, monkeypatch):
+    def label(name):
+        return os.getxattr(labelled / name, "security.selinux")
+
+    if links == "copies":
+        monkeypatch.setattr(files.os, "link", lambda *dummy: (_ for _ in ()).throw(OSError("no links")))
+    entries = swapped(labelled, links=links != "none")
+    assert content(labelled)["etc/falco.yaml"] == content(labelled)["etc/config.d/zz.yaml"].replace("made", "new") == "new"
+    assert (label("etc/falco.yaml"), label("srv/linked.yaml"), label("etc/config.d/zz.yaml")) == (CONF, ETC, ETC)
+    assert files.restore(entries, str(labelled / "state"), "token") == []
+    assert content(labelled)["etc/falco.yaml"] == "old etc/falco.yaml"
+    assert (label("etc/falco.yaml"), label("srv/linked.yaml")) == (CONF, ETC)
+    assert label("etc/gone.yaml") == (CONF if links == "none" else ETC)  # a neighbour's, where nothing else is left

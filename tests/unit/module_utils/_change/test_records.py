@@ -369,3 +369,35 @@ def test_a_fold_that_was_broken_off_is_finished(tmp_path, monkeypatch):
     records.fold_history(str(tmp_path), 1)
     entry, = records.manifest(str(tmp_path), 2)["files"]
     assert open(os.path.join(records.kept_folder(str(tmp_path), 2), entry["old"]), "rb").read() == b"a0"
+
+
+@pytest.mark.parametrize("mode, owner, said", [
+    (0o777, 0, "can be written by others"),
+    (0o755, 65534, "belongs to uid 65534: expected root"),
+    (0o1777, 0, None),  # as /tmp: nobody else moves what is in it
+    (0o755, 0, None),
+])
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_keeps_nothing_where_others_may_put_another_directory(tmp_path, mode, owner, said, there):
+    """It runs undo.sh by this path."""
+    home = tmp_path / "home"
+    home.mkdir()
+    if there:
+        (home / "falcotune").mkdir(mode=0o700)
+    os.chown(home, owner, 0)
+    home.chmod(mode)
+    if not said:
+        return records.own(str(home / "falcotune"))
+    with pytest.raises(Failed, match=said):
+        records.own(str(home / "falcotune"))
+    assert (home / "falcotune").exists() == there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_nor_behind_a_link_to_such_a_place(tmp_path):
+    (tmp_path / "home/falcotune").mkdir(parents=True, mode=0o700)
+    (tmp_path / "home").chmod(0o777)
+    (tmp_path / "falcotune").symlink_to(tmp_path / "home/falcotune")
+    with pytest.raises(Failed, match="can be written by others"):
+        records.own(str(tmp_path / "falcotune"))

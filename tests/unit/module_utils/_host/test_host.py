@@ -134,3 +134,26 @@ def test_read_is_bounded(tmp_path):
     assert host.read(str(tmp_path / "x"), 2) == "ab"
     assert host.read(str(tmp_path / "x")) == "abc\ufffd"
     assert host.read(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/dev/null", "/sys/kernel/uevent_seqnum", "/proc/self/status"])
+def test_a_file_of_the_kernel_is_no_configuration(tmp_path, path):
+    """Whoever may write to falco.yaml names it there, and reading /proc/kmsg takes the messages from the log."""
+    (tmp_path / "falco.yaml").symlink_to(path)
+    for name in (path, str(tmp_path / "falco.yaml")):
+        assert "is a file of the kernel: expected a Falco configuration" in host.fetch(name)["reason"]
+
+
+def test_a_file_of_the_kernel_that_has_nothing_yet_is_not_waited_for(monkeypatch):
+    class Empty:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *dummy):
+            pass
+
+        def read(self, dummy):
+            return None  # of a raw stream: EAGAIN
+
+    monkeypatch.setattr(host, "regular", lambda path: Empty())
+    assert host.read("/proc/kmsg") is None

@@ -181,7 +181,14 @@ def test_what_hangs_is_ended_with_its_children(tmp_path):
 def test_a_unit_of_the_sites_own_is_known_by_what_it_starts(tmp_path, line, runs):
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system/shop.service").write_text("[Service]\n%s\n" % line)
-    assert systemd.own_units(str(tmp_path)) == (["shop.service"] if runs else [])
+    assert systemd.own_units(str(tmp_path)) == ({"shop.service": None} if runs else {})
+
+
+def test_a_unit_of_the_sites_own_is_known_by_its_own_name(tmp_path):
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "shop.service").write_text("[Service]\nExecStart=/usr/bin/falco\n")
+    (tmp_path / "etc/systemd/system/alias.service").symlink_to(tmp_path / "shop.service")
+    assert systemd.own_units(str(tmp_path)) == {"shop.service": None}
 
 
 @pytest.mark.parametrize("cgroup, names", [
@@ -196,7 +203,25 @@ def test_a_unit_of_the_sites_own_is_known_by_its_process(tmp_path, cgroup, names
         (tmp_path / "proc" / pid).mkdir(parents=True)
         (tmp_path / "proc" / pid / "comm").write_text(comm + "\n")
         (tmp_path / "proc" / pid / "cgroup").write_text(cgroup if pid == "8" else "0::/system.slice/falcoctl.service\n")
-    assert systemd.own_units(str(tmp_path)) == names
+        (tmp_path / "proc" / pid / "status").write_text("Name:\tfalco\nUid:\t104\t104\t104\t104\n")
+    assert systemd.own_units(str(tmp_path)) == dict.fromkeys(names, {104})
+
+
+@pytest.mark.parametrize("user, uids, chosen", [
+    ("", {0}, "shop.service"),
+    ("0", {1000, 0}, "shop.service"),
+    ("nobody", {65534}, "shop.service"),
+    ("", {1000}, MODERN),  # a user's own sshd.service, or his process below cron.service
+    ("nobody", {1000}, MODERN),
+    ("no-such-user-here", {1000}, MODERN),
+    ("", None, "shop.service"),  # its ExecStart says so
+])
+def test_a_process_of_another_user_does_not_name_a_unit(monkeypatch, user, uids, chosen):
+    shown = {MODERN: unit(MODERN), "shop.service": dict(unit("shop.service", active="active", pid="8"), User=user)}
+    monkeypatch.setattr(systemd, "show", lambda names: [shown[name] for name in names if name in shown])
+    monkeypatch.setattr(systemd, "own_units", lambda root: {"shop.service": uids})
+    monkeypatch.setattr(systemd.os, "geteuid", lambda: 0)
+    assert systemd.find()["Id"] == chosen
 
 
 @pytest.mark.parametrize("packages, asked, chosen", [
@@ -208,7 +233,7 @@ def test_it_is_looked_for_where_no_unit_of_the_packages_runs(monkeypatch, packag
     """F06: who starts the package's unit then gets two Falcos."""
     shown = {**{item["Id"]: item for item in packages}, "shop.service": unit("shop.service", active="active", pid="8")}
     monkeypatch.setattr(systemd, "show", lambda names: [shown[name] for name in names if name in shown])
-    monkeypatch.setattr(systemd, "own_units", lambda root: ["shop.service"])
+    monkeypatch.setattr(systemd, "own_units", lambda root: {"shop.service": None})
     assert systemd.find(asked)["Id"] == chosen
 
 

@@ -41,6 +41,13 @@ def test_a_recorded_answer():
     assert math.isnan(found.samples[1].value) and len(found.samples) == 2
 
 
+@pytest.mark.parametrize("item", ["{}", "[]", "1", '"ab"'])
+def test_an_answer_of_more_values_than_its_series_have_is_not_parsed(monkeypatch, item):
+    monkeypatch.setattr(responses.json, "loads", None)
+    data = '{"status":"success","data":{"resultType":"vector","result":[%s]}}' % ",".join([item] * 5000)
+    assert "and at most 4040 are read" in refused(data.encode(), 100)
+
+
 def test_an_empty_answer_has_no_time():
     assert responses.read(body(), 1) == ([], None)
 
