@@ -15,7 +15,7 @@ from pathlib import Path
 from hosts import Fleet
 from playbooks import TUNE, play
 
-REFUSES = {"refuse": "no device", "when": {"metrics.enabled": True}}
+REFUSES = {"refuse": "no device", "when": {"metrics.resource_utilization_enabled": True}}
 
 # A Falco for a host that needs no change: it reports its version and does nothing else.
 LIGHT = """\
@@ -73,8 +73,8 @@ def blind(folder: Path, pairs: int) -> Iterator[str]:
     found = []
     try:
         # Start and stop as recorded (restart-gap: 2.3 to 2.6 s from SIGTERM to the first event).
-        fleet.start({"hosts": {"host": {"startup_seconds": 1.8, "load": {"events_per_second": rate}, "hostvars": {
-            "falco_tune_metrics_interval": "200ms", "falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 30}}}})
+        fleet.start({"hosts": {"host": {"startup_seconds": 1.8, "load": {"events_per_second": rate}, "measures": "200ms", "hostvars": {
+            "falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 30}}}})
         host = fleet.hosts[0]
         play(TUNE, fleet.inventory)
         fragment = host.root / "etc/falco/config.d/zz-falcotune.yaml"
@@ -129,7 +129,7 @@ def describe(folder: Path, hosts: int, changing: int, failing: int) -> dict:
     several = [name for name in names if "binary" not in names[name]]
     for name in [several[len(several) // 4], several[len(several) // 2], several[len(several) // 2 + 1]][:failing]:
         names[name]["fault"] = REFUSES
-    return {"defaults": {"startup_seconds": 1.6, "cpus": 4, "memory": "8G", "load": {"events_per_second": 200}}, "hosts": names}
+    return {"defaults": {"startup_seconds": 1.6, "cpus": 4, "memory": "8G", "measures": "1s", "load": {"events_per_second": 200}}, "hosts": names}
 
 
 def fleet_of_300(folder: Path, hosts: int, changing: int, failing: int, forks: int) -> Iterator[str]:
