@@ -129,7 +129,8 @@ def describe(folder: Path, hosts: int, changing: int, failing: int) -> dict:
     several = [name for name in names if "binary" not in names[name]]
     for name in [several[len(several) // 4], several[len(several) // 2], several[len(several) // 2 + 1]][:failing]:
         names[name]["fault"] = REFUSES
-    return {"defaults": {"startup_seconds": 1.6, "cpus": 4, "memory": "8G", "measures": "1s", "load": {"events_per_second": 200}}, "hosts": names}
+    return {"defaults": {"startup_seconds": 1.6, "cpus": 4, "memory": "8G", "measures": "1s",
+                         "load": {"events_per_second": 200}}, "hosts": names}
 
 
 def fleet_of_300(folder: Path, hosts: int, changing: int, failing: int, forks: int) -> Iterator[str]:

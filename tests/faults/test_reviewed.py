@@ -114,3 +114,13 @@ def test_the_metrics_directory_is_on_disk_before_the_configuration_that_needs_it
     between = ("worker mkdir var/log/falco", "worker run systemctl start falco")
     found = cut_seed(1, base, cache, 0, "change", {"": 1.0, "var": 0.0}, between, **{**HOST, "mounts": ("var",), "before": False})
     assert found["violations"] == [] and found["mixed"] == 0, found["violations"]
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["reload_ts", "before-0.41"])
+def test_what_falco_counts_before_its_hot_reload_proves_nothing(tells, base, cache):
+    """The old configuration counts for four more seconds; the new one is blind."""
+    more = {**HOST, "before": True, "unit": False, "apply": "reload", "reloads_after": 4.0, "tells_reloads": tells}
+    answer = run_seed(1, base, cache, "undo", [], **more, bad="blind: true")
+    assert answer["violations"] == [] and answer["answer"]["undone"], answer["answer"]
+    answer = run_seed(1, base, cache, "change", [], **more)
+    assert answer["violations"] == [] and answer["answer"]["evidence"]["seconds_to_evidence"] > 4, answer["answer"]

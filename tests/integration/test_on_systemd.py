@@ -46,8 +46,8 @@ class Machine(SystemdHost):
 
     def install(self, fault=None, user=None, lines="", **more):
         """A new Falco, which runs. more: of the simulator's profile. lines: of a drop-in's [Service]."""
-        spec = {**MACHINE, "driver": "modern_ebpf", "startup_seconds": 0.3, "restart_seconds": 2, "measures": "1s", "fault": fault, "cpus": 2,
-                **more}
+        spec = {**MACHINE, "driver": "modern_ebpf", "startup_seconds": 0.3, "restart_seconds": 2, "measures": "1s", "fault": fault,
+                "cpus": 2, **more}
         self.run("systemctl", "stop", UNIT)
         self.run("sh", "-c", f"rm -rf {STATE} /etc/falco /var/log/falco /etc/systemd/system/{UNIT}.d /etc/systemd/system/*falcotune* "
                  "/etc/systemd/system/*.wants/falcotune*")

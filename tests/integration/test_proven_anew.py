@@ -18,7 +18,8 @@ ROTATE = "etc/logrotate.d/falcotune"
 
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
-    return fleet_of({"edited": {}, "rotate": {}, "silent": {}}, hostvars={"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 12})
+    return fleet_of({"edited": {}, "rotate": {}, "silent": {}},
+                    hostvars={"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 12})
 
 
 @pytest.fixture(scope="module")

@@ -203,14 +203,17 @@ class Change:
 
     @property
     def apply_mode(self):
-        """restart, reload (Falco's own, where policy allows it), or quiet: Falco and its unit don't read it.
+        """restart, reload (Falco's own, where policy allows it and Falco's metrics tell whether it took
+        place), or quiet: Falco and its unit don't read it.
 
         adopt is quiet, and proves the Falco that runs.
         """
         quiet = tuple(self.root + folder for folder in QUIET)
         if not self.request["restart"] and all(item.path.startswith(quiet) for item in self.items):
             return "adopt" if self.request["adopt"] else "quiet"
-        return self.request["apply"] if not self.daemon_reload and self.process else "restart"
+        proof = self.request["proof"]
+        shown = proof["metrics_file"] and proof.get("counters", True)
+        return self.request["apply"] if shown and not self.daemon_reload and self.process else "restart"
 
     def hashes(self):
         """Every file that Falco reads or that is ours, as it is once this is done: {path: sha256}."""

@@ -162,8 +162,11 @@ class Transaction:
             systemd.run(["systemctl", "daemon-reload"])
 
     def prove(self, began, mark):
+        reloaded = self.entry["apply"] == "reload"
         try:
-            proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
+            proven = evidence.Proof(
+                self.proof, self.entry["unit"], mark, began, self.swapped_at, reloaded
+            ).wait()
         except evidence.TooEarly:
             self.unit.notes.append(
                 "Falco was started by somebody else before all files were in place; it was restarted"

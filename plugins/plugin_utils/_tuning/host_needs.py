@@ -132,10 +132,10 @@ def _interval(settings: Settings, policy: Policy, driver: Driver) -> _Rhythm:
     in_force = bool(settings.value("metrics.enabled")) and now == wanted
     if wanted < SAFE_INTERVAL and driver["kind"] != "kmod" and not keep and not in_force:
         raise PlanError(
-            "falco_tune_metrics_interval is %s, but Falco runs %s (%s): expected 10s or longer. The timer of a "
-            "shorter interval can interrupt the loading of Falco's BPF programs, and Falco then does not start "
-            "on a busy host (Resource temporarily unavailable). Set 10s or longer; a shorter interval that is "
-            "in force on the host already is kept"
+            "falco_tune_metrics_interval is %s, but Falco runs %s (%s): expected 10s or longer. The timer of "
+            "a shorter interval can interrupt the loading of Falco's BPF programs, and Falco then does not "
+            "start on a busy host (Resource temporarily unavailable). Set 10s or longer; a shorter interval "
+            "that is in force on the host already is kept"
             % (policy["metrics_interval"], driver["kind"], driver["decided_by"])
         )
     interval = now if keep else wanted

@@ -540,7 +540,8 @@ def test_trap_24_a_short_interval_is_followed_where_it_is_in_force_or_harmless()
         assert made["settings"]["metrics"]["interval"] == "2s" and change(made, "metrics.interval") is None
         assert [text for text in made["warnings"] if text.startswith("metrics.interval is 2s: below 10s") and "BPF" in text]
     # Kept, whatever policy says, as each snapshot is an alert.
-    assert plan(metrics_host(enabled=True, interval="5s", output_rule=True), metrics_interval="2s")["settings"]["metrics"]["interval"] == "5s"
+    alerts = metrics_host(enabled=True, interval="5s", output_rule=True)
+    assert plan(alerts, metrics_interval="2s")["settings"]["metrics"]["interval"] == "5s"
     # kmod loads no BPF programs.
     kmod = Host(arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: kmod")})
     made = plan(kmod, metrics_interval="2s")
