@@ -10,6 +10,7 @@ broke off.
 
 import base64
 import json
+import math
 import os
 import time
 import traceback
@@ -53,6 +54,7 @@ class Transaction:
         attempt, before, binary, hashes, written    for the record
         proof                       parameters of evidence.Proof
         kept, mark                  once they are known: the folder of the previous files, evidence.Proof.mark
+        blind_from                  time.monotonic() before the interruption
     """
 
     def __init__(self, journal_entry):
@@ -175,9 +177,10 @@ class Transaction:
             mark, began = self.mark(), time.monotonic()
             self.unit.start()
             proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
-        if self.unit.stopped_at:
-            proven["blind_seconds_at_most"] = round(
-                began - self.unit.stopped_at + proven["seconds_to_evidence"], 2
+        if self.unit.stopped_at and proven["basis"] == "counters":
+            # A process that is alive may see nothing yet.
+            proven["blind_seconds_at_most"] = _rounded_up(
+                began - self.unit.stopped_at + proven["seconds_to_evidence"]
             )
         self.set_sysctls(self.entry["sysctls"])
         proven["interruptions"] = self.unit.interruptions
@@ -234,6 +237,8 @@ class Transaction:
             if self.entry.get("runtime_dropin"):
                 self.unit.write_dropin()
             self.unit.settle()
+            # For the watchdog, should the worker be killed.
+            self.entry["blind_from"] = time.monotonic()
             self.note("stopping")
             if self.entry["apply"] == "restart":
                 self.unit.stop()
@@ -422,6 +427,7 @@ class Transaction:
             attempt(self.restore)
         else:
             files.remove_directories(self.entry["made"])
+        began = time.monotonic()
         if interrupted and self.entry["was_running"]:
             attempt(self.unit.start)
             attempt(self.unit.await_process)
@@ -433,8 +439,9 @@ class Transaction:
         self.note_if_possible("undone")
         self.finish(False)
         answer.update(undone=True, touched=interrupted)
-        if interrupted and self.unit.stopped_at:
-            answer["blind_seconds_at_most"] = round(time.monotonic() - self.unit.stopped_at, 2)
+        if interrupted and self.entry.get("blind_from"):
+            sees = max(time.monotonic(), began + unit_control.OPENS)
+            answer["blind_seconds_at_most"] = _rounded_up(sees - self.entry["blind_from"])
         after = (
             "The previous configuration is back and Falco runs with it."
             if touched
@@ -473,6 +480,10 @@ class Transaction:
             self.entry["unit"],
             state,
         )
+
+
+def _rounded_up(seconds):
+    return math.ceil(100 * seconds) / 100.0
 
 
 def _told(error):

@@ -111,3 +111,44 @@ def test_files_that_an_earlier_version_had_swapped_are_put_back(work, tmp_path):
 def test_a_journal_that_is_none_is_no_obstacle(work, tmp_path, text):
     (tmp_path / "journal.json").write_text(text)
     assert transaction.recover(str(tmp_path)) is None
+
+
+class Falco:
+    """Stands in for evidence.Proof and the unit."""
+
+    def __init__(self, monkeypatch, **proven):
+        self.proven = {"basis": "counters", "seconds_to_evidence": 2.344, **proven}
+        monkeypatch.setattr(transaction.evidence, "Proof", lambda *given: self)
+
+    def wait(self):
+        return dict(self.proven)
+
+
+@pytest.mark.parametrize("basis, said", [("counters", 3.35), ("process", None)])
+def test_only_counters_tell_for_how_long_nothing_was_seen_and_the_number_is_rounded_up(basis, said, work, monkeypatch):
+    """A process that is alive has not opened its driver yet: that takes another two seconds and more."""
+    Falco(monkeypatch, basis=basis)
+    monkeypatch.setattr(work, "commit_if_possible", lambda proven: None)
+    work.entry["sysctls"] = {}
+    work.unit.stopped_at = 100.0
+    assert work.prove(101.0, [0, 0])["evidence"].get("blind_seconds_at_most") == said
+
+
+def test_a_second_interruption_does_not_hide_the_first(monkeypatch, work):
+    clock = iter([10.0, 14.0])
+    monkeypatch.setattr(transaction.unit_control.time, "monotonic", lambda: next(clock))
+    work.unit.interrupted()
+    work.unit.interrupted()
+    assert work.unit.stopped_at == 10.0 and work.unit.interruptions == 2
+
+
+def test_an_undo_by_the_watchdog_counts_from_the_stop_by_the_worker(work, monkeypatch):
+    """... and until Falco sees events, which takes longer than for the process to be there."""
+    monkeypatch.setattr(work.unit, "stop", lambda: None)
+    monkeypatch.setattr(work.unit, "start", lambda: None)
+    monkeypatch.setattr(work.unit, "await_process", lambda: None)
+    monkeypatch.setattr(work, "finish", lambda committed: None)
+    monkeypatch.setattr(transaction.time, "monotonic", lambda: 50.0)
+    work.entry.update(phase="started", blind_from=20.0)
+    answer = work.undo(transaction.Failed("the change was killed"))
+    assert answer["undone"] and answer["blind_seconds_at_most"] == 50.0 + transaction.unit_control.OPENS - 20.0
