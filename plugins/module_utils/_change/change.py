@@ -68,6 +68,19 @@ class Change:
 
     # -- what is there and what will be
 
+    def probe(self):
+        """Read what the change reads, and keep nothing of it. On a dead mount this does not end: for a child
+        process, before the host is locked and anything is touched.
+        """
+        try:
+            self.look()
+            records.unfinished(self.state_dir)
+            os.path.exists(self.request["proof"]["metrics_file"] or "/")
+            if self.request["state"] != "proven":
+                self.collect()
+        except (Failed, OSError):
+            pass  # the change itself fails by it, and says so
+
     def look(self):
         """Which unit and process this is about."""
         wanted = self.request["unit"]
