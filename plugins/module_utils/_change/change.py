@@ -509,7 +509,9 @@ class Change:
             "kept_changes": self.request["kept_changes"],
             "attempt": self.request["attempt"],
             "before": self.request["before"],
-            "was_running": self.process is not None,
+            # One that somebody restarts just now has no process, and must have one afterwards.
+            "was_running": self.process is not None
+            or self.unit.get("ActiveState") not in ("inactive", "failed"),
             "old_pid": self.process.pid if self.process else 0,
             "binary": {"identity": records.identity(binary), "version": self.request["version"]},
             "hashes": self.hashes(),

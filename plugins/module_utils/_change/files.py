@@ -234,6 +234,11 @@ def swapped(entries):
     )
 
 
+def all_new(entries):
+    """Whether every file is the one that this change wrote, or gone where it removed it. Raises OSError."""
+    return all(digest_of(os.path.realpath(entry["path"])) == entry["new_sha256"] for entry in entries)
+
+
 def swap(entries):
     """Put every staged file in its place. Every file is complete and on disk already.
 

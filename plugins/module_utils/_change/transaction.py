@@ -107,7 +107,7 @@ class Transaction:
         self.note("staged")
         os.makedirs(folder, 0o700)
         # What proved the state that is left now would prove it again after a rollback.
-        before = records.load(self.state_dir) or {}
+        before = records.load(self.state_dir, required=True) or {}
         manifest = {
             "at": time.time(),
             "written": before.get("written"),
@@ -303,7 +303,7 @@ class Transaction:
 
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
-        before = records.load(self.state_dir) or {}
+        before = records.load(self.state_dir, required=True) or {}
         # The change is made from here on: undo.sh looks for its token in the record.
         records.write_record(self.state_dir, self.record(proven, before))
         self.finish(True)
@@ -341,8 +341,9 @@ class Transaction:
         """Old changes go, as policy says; where they can't, the next change tries again."""
         try:
             records.fold_history(self.state_dir, self.entry.get("kept_changes") or records.MOST_CHANGES)
-        except OSError as error:
-            self.unit.notes.append("old changes could not be removed: %s" % error.strerror)
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            self.unit.notes.append("old changes could not be removed: %s" % said)
 
     def record(self, proven, before):
         """The record of this change. before: the one that it replaces, {} without one."""
@@ -408,7 +409,8 @@ class Transaction:
     def undo(self, error):
         """Back to the previous state. Every path ends with a start of what is on disk, whatever fails."""
         reason = _told(error)
-        answer = {"changed": False, "failed": True, "notes": self.unit.notes, "log": self.unit.log_lines()}
+        answer = {"changed": False, "failed": True, "notes": self.unit.notes}
+        failed_at = time.time()
         touched = self.touched
         interrupted = touched and self.entry["apply"] not in UNINTERRUPTED
         failed = []
@@ -431,6 +433,8 @@ class Transaction:
         if interrupted and self.entry["was_running"]:
             attempt(self.unit.start)
             attempt(self.unit.await_process)
+        # Only now: a journal that takes its time must not keep Falco away.
+        answer["log"] = self.unit.log_lines(failed_at)
         if touched:
             self.set_sysctls(self.entry["old_sysctls"])
         if failed:
@@ -503,7 +507,8 @@ def recover(state_dir):
     if not entry:
         return _already_undone(state_dir)
     work = Transaction(entry)
-    committed = work.committed()
+    # One that can't be read now is not one of another change: recover() raises OSError.
+    committed = (records.load(state_dir, required=True) or {}).get("token") == entry["token"]
     if committed or entry.get("phase") == "undone":
         work.finish(committed)
         return None
@@ -548,7 +553,7 @@ def _already_undone(state_dir):
 
 def _recovered(work):
     entry = work.entry
-    if entry.get("phase") == "started":
+    if entry.get("phase") == "started" and files.all_new(entry["files"]):
         try:
             work.prove(time.monotonic(), entry.get("mark") or [0, 0])
             return "an earlier change was broken off after Falco's start; it has now proven itself and stays"
@@ -565,8 +570,18 @@ def _recovered(work):
 
 def killed(work):
     """The answer for a worker that was killed: its change is undone, unless its record is written."""
-    entry = records.journal(work.state_dir)
-    record = records.load(work.state_dir) or {}
+    try:
+        entry = records.journal(work.state_dir)
+        record = records.load(work.state_dir, required=True) or {}
+    except (Failed, OSError) as error:
+        # undo.sh and its timer are still there.
+        return {
+            "changed": False,
+            "failed": True,
+            "undone": False,
+            "msg": "the change was killed, and %s. Its timer puts the previous files back and starts Falco; "
+            "run again" % str(error).rstrip("."),
+        }
     if record.get("token") == work.entry["token"]:
         if entry:
             Transaction(entry).finish(True)

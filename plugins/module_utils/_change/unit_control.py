@@ -197,8 +197,8 @@ class Unit:
         found = re.findall(r"(?:Runtime error|Error): .*", out) if status == 0 else []
         return found[-1].strip() if found else None
 
-    def log_lines(self):
-        """The last lines that the unit wrote to the journal."""
+    def log_lines(self, until):
+        """The last lines that the unit wrote to the journal. until: Unix time."""
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=20", "--unit=" + self.name]
-        status, out, dummy = systemd.run(command, timeout=20)
+        status, out, dummy = systemd.run(command + ["--until=@%.3f" % until], timeout=20)
         return out.strip().splitlines()[-20:] if status == 0 else []
