@@ -25,7 +25,7 @@ import interposed
 # Virtual seconds that a call takes; the exact number is of no importance, that time goes on is.
 COST = {"fsync": 0.004, "command": 0.01, "fork": 0.002}
 CALL = 0.0002
-PATIENCE = 60  # real seconds for a process to come to its next call
+PATIENCE = 300  # real seconds for a process to come to its next call
 MOST_CALLS = 60000
 PR_SET_CHILD_SUBREAPER = 36
 
