@@ -192,3 +192,16 @@ def test_a_file_that_changed_since_it_was_read_is_not_replaced(place):
     with pytest.raises(Failed, match="etc/falco.yaml was changed by somebody else while this change was made"):
         files.swap([item.entry(staged, {}) for item in found])
     assert (place / "etc/falco.yaml").read_text() == "theirs"
+
+
+def test_a_bind_mount_is_found_before_the_stop_and_not_by_the_rename(tmp_path, monkeypatch):
+    """It has the device of the directory that holds the state, and a rename into it fails with EXDEV."""
+    for name in ("falco/config.d", "state"):
+        (tmp_path / name).mkdir(parents=True)
+    mounts = {str(tmp_path / "falco/config.d"): "/config.d", str(tmp_path / "falco"): "/", str(tmp_path / "state"): "/"}
+    monkeypatch.setattr(files.host, "mount_of", mounts.get)
+    with pytest.raises(Failed, match="is on a file system or bind mount of its own.*set falco_tune_state_dir to a directory on that mount"):
+        files.stage_folder(str(tmp_path / "falco/config.d"), str(tmp_path / "state"), "token-1")
+    mounts[str(tmp_path / "falco")] = "/config.d"
+    assert files.stage_folder(str(tmp_path / "falco/config.d"), str(tmp_path / "state"), "token-1") == str(
+        tmp_path / "falco/.falcotune-token-1")

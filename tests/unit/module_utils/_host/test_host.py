@@ -134,3 +134,14 @@ def test_read_is_bounded(tmp_path):
     assert host.read(str(tmp_path / "x"), 2) == "ab"
     assert host.read(str(tmp_path / "x")) == "abc\ufffd"
     assert host.read(str(tmp_path)) is None
+
+
+def test_a_path_is_below_its_nearest_mount_point(tmp_path, monkeypatch):
+    lines = ("22 1 8:1 / / rw - ext4 /dev/sda1 rw", "30 22 8:1 /srv/falco /etc/falco rw - ext4 /dev/sda1 rw",
+             "31 22 8:1 /srv/x /etc/with\\040blank rw - ext4 /dev/sda1 rw", "cut short")
+    monkeypatch.setattr(host, "read", lambda path, limit: "\n".join(lines))
+    monkeypatch.setattr(host.os.path, "realpath", lambda path: path)
+    assert [host.mount_of(path) for path in ("/etc/falco", "/etc/falco/config.d", "/etc/falcon", "/etc/with blank/a", "/")] == [
+        "/etc/falco", "/etc/falco", "/", "/etc/with blank", "/"]
+    monkeypatch.setattr(host, "read", lambda path, limit: None)
+    assert host.mount_of("/etc/falco") is None
