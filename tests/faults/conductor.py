@@ -10,6 +10,7 @@ fails and who is killed; it logs every call. With the same seed the same happens
 from __future__ import annotations
 
 import ctypes
+import gc
 import heapq
 import os
 import pickle
@@ -181,6 +182,7 @@ class Conductor:
         """A process of the collection: body() → its answer. → its number."""
         self.number += 1
         number = self.number
+        gc.freeze()
         pid = interposed.REAL["fork"]()
         if pid == 0:
             self._child(body, number)
@@ -189,6 +191,7 @@ class Conductor:
         return process.number
 
     def _child(self, body, number: int) -> None:
+        gc.disable()  # it would touch, and so copy, all pages that this process shares with its parent
         try:
             self.listening.close()
             for process in self.processes.values():

@@ -221,13 +221,13 @@ def packaged_config(root: Path | str, release: str, port: int) -> dict:
 def measuring(config: dict, interval: str | None) -> dict:
     """The configuration with metrics that somebody has switched on at this interval: a plan makes none that is shorter than 10 s.
 
-    They go to no file yet (output_rule is on, as packaged: Falco exits where they go nowhere), and one counter is missing: a first
-    tune has something to change.
+    Nobody can read them: they are alerts (output_rule is on, as packaged; without any output Falco exits) on standard output, which
+    the unit sends to /dev/null. One counter is missing: a first tune has something to change.
     """
     if not interval:
         return config
     on = {"enabled": True, "interval": interval, "resource_utilization_enabled": False}
-    return {**config, "metrics": {**config["metrics"], **on}}
+    return {**config, "metrics": {**config["metrics"], **on}, "syslog_output": {"enabled": False}}
 
 
 COMMENTS = {
