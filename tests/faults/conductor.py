@@ -50,7 +50,7 @@ class Process:
 
 SCRIPT = r"""
 exec 8>&1 9<&0 >/dev/null 2>&1 </dev/null
-ask() { printf '%s\n' "$*" >&8; read -r status text <&9 || exit 9; [ -z "$text" ] || printf '%%s\n' "$text"; return "$status"; }
+ask() { printf '%s\n' "$*" >&8; read -r status text <&9 || exit 9; [ -z "$text" ] || printf '%s\n' "$text"; return "$status"; }
 systemctl() { ask systemctl "$@"; }
 sleep() { ask sleep "$@"; }
 sync() { ask sync; }
