@@ -76,7 +76,10 @@ def _proof(evidence):
         text += ", rings of %s (%s)" % (bytes_text(rings["bytes_each"]), rings["source"])
     if evidence.get("adopted"):
         return text + "; it was not interrupted"
-    return text + "; no event was seen for at most %s s" % evidence.get("blind_seconds_at_most")
+    blind = evidence.get("blind_seconds_at_most")
+    if blind is None:
+        return text + "; nothing tells when it saw events again"
+    return text + "; no event was seen for at most %s s" % blind
 
 
 def _measured(plan):

@@ -159,7 +159,11 @@ changes:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.falcotune.fleet.plugins.module_utils._change import change, records, transaction
 from ansible_collections.falcotune.fleet.plugins.module_utils._change.failure import Failed
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach
 from ansible_collections.falcotune.fleet.plugins.module_utils._measure import trial
+
+# Seconds for a first read of what the change reads; systemctl has 60 of them.
+PROBE = 90
 
 # What an earlier run may have left: a change, or a trial.
 RECOVERIES = (transaction.recover, trial.recover)
@@ -213,6 +217,12 @@ def main():
     )
     if module.params["request"] is None:
         module.fail_json(msg="request is missing: falco_config runs with its action plugin, which makes it")
+    try:
+        detach.within(PROBE, change.Change(module.params["request"]).probe)
+    except detach.Late as error:
+        module.fail_json(msg="%s. Nothing was changed" % error, undone=True, touched=False)
+    except OSError as error:
+        module.fail_json(msg="no process could be started: %s. Nothing was changed" % error.strerror)
     try:
         answer = apply(change.Change(module.params["request"]), module.check_mode)
     except Failed as error:

@@ -278,7 +278,7 @@ def hold(module, state_dir):
         module.fail_json(
             msg="%s: %s; run with become, or set falco_tune_state_dir" % (state_dir, error.strerror)
         )
-    if records.read_json(os.path.join(state_dir, records.JOURNAL)):
+    if os.path.lexists(os.path.join(state_dir, records.JOURNAL)):
         module.fail_json(
             msg="an earlier change of this host was broken off (%s/journal.json): run tune_falco.yml, which "
             "finishes or undoes it" % state_dir

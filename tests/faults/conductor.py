@@ -10,6 +10,7 @@ fails and who is killed; it logs every call. With the same seed the same happens
 from __future__ import annotations
 
 import ctypes
+import gc
 import heapq
 import os
 import pickle
@@ -25,7 +26,7 @@ import interposed
 # Virtual seconds that a call takes; the exact number is of no importance, that time goes on is.
 COST = {"fsync": 0.004, "command": 0.01, "fork": 0.002}
 CALL = 0.0002
-PATIENCE = 60  # real seconds for a process to come to its next call
+PATIENCE = 300  # real seconds for a process to come to its next call
 MOST_CALLS = 60000
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -49,7 +50,7 @@ class Process:
 
 SCRIPT = r"""
 exec 8>&1 9<&0 >/dev/null 2>&1 </dev/null
-ask() { printf '%s\n' "$*" >&8; read -r status text <&9 || exit 9; [ -z "$text" ] || printf '%%s\n' "$text"; return "$status"; }
+ask() { printf '%s\n' "$*" >&8; read -r status text <&9 || exit 9; [ -z "$text" ] || printf '%s\n' "$text"; return "$status"; }
 systemctl() { ask systemctl "$@"; }
 sleep() { ask sleep "$@"; }
 sync() { ask sync; }
@@ -181,6 +182,7 @@ class Conductor:
         """A process of the collection: body() → its answer. → its number."""
         self.number += 1
         number = self.number
+        gc.freeze()
         pid = interposed.REAL["fork"]()
         if pid == 0:
             self._child(body, number)
@@ -189,6 +191,7 @@ class Conductor:
         return process.number
 
     def _child(self, body, number: int) -> None:
+        gc.disable()  # it would touch, and so copy, all pages that this process shares with its parent
         try:
             self.listening.close()
             for process in self.processes.values():

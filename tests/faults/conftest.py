@@ -13,3 +13,14 @@ _PLACE = Path(_FOLDER.name) / "ansible_collections" / "falcotune"
 _PLACE.mkdir(parents=True)
 (_PLACE / "fleet").symlink_to(ROOT)
 sys.path[:0] = [_FOLDER.name, str(Path(__file__).resolve().parent)]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What the parts of test_faults.py have counted."""
+    counts: dict[str, int] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, number in getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call" else ():
+                counts[name] = counts.get(name, 0) + number
+    if counts:
+        terminalreporter.write_line(", ".join(f"{number} {name}" for name, number in sorted(counts.items())))

@@ -38,6 +38,7 @@ class Scene:
             self.what["full"] = self.what["full"] and "var" in self.mounts
         self.bad = rng.choice(BAD) if self.kind == "undo" else None
         self.broken_at: int | None = None  # the call at which the change of a recovery is killed
+        self.reloads_after, self.tells_reloads = 0.1, True
         for name, value in more.items():
             if name in self.what:
                 self.what[name] = value
@@ -50,6 +51,7 @@ class Scene:
 
     def host(self, base: Path) -> Host:
         host = Host(base, self.mounts, self.restart, self.what["apply"] == "reload")
+        host.manager.reloads_after, host.manager.tells_reloads = self.reloads_after, self.tells_reloads
         if self.before:
             answer = host.run({**FIRST, "full": self.what["full"], "sysctl": self.what["sysctl"]})
             assert answer and answer.get("changed"), answer

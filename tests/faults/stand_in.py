@@ -74,7 +74,7 @@ class Falco:
         self.manager, self.pid, self.phase = manager, pid, "starting"
         self.config: dict[str, str | None] = {}
         self.dropin = manager.loaded
-        self.events, self.deaf_until = 0, 0.0
+        self.events, self.sample, self.reload_ts = 0, 0, 0
         self.began = manager.conductor.now
         self.show(0)
         manager.conductor.after(STARTS, self.reads)
@@ -106,7 +106,8 @@ class Falco:
             self.die(1)
             return
         self.settings = settings(self.config)
-        self.events = 0
+        self.events = self.sample = 0
+        self.reload_ts = int(self.manager.conductor.wall * 1e9)
         if "dies_after" in self.settings:
             self.manager.conductor.after(float(self.settings["dies_after"]), self.die, 1)
         if self.phase == "starting":
@@ -123,9 +124,12 @@ class Falco:
         if not path or self.settings.get("blind") == "true":
             return
         self.events += 5000
+        self.sample += 1
         wall = self.manager.conductor.wall
         line = {"output_fields": {"scap.n_evts": self.events, "scap.n_drops": 0, "evt.time": int(wall * 1e9),
-                                  "falco.start_ts": int((wall - self.manager.conductor.now + self.began) * 1e9)}}
+                                  "falco.start_ts": int((wall - self.manager.conductor.now + self.began) * 1e9),
+                                  **({"falco.reload_ts": self.reload_ts} if self.manager.tells_reloads else {})},
+                "sample": self.sample}
         try:
             with interposed.REAL_OPEN(path, "a") as stream:
                 stream.write(json.dumps(line) + "\n")
@@ -169,6 +173,7 @@ class Manager:
         self.pids, self.generation = 100, 0
         # Until when: nothing is answered, nothing happens; every command is refused; SIGTERM is not heard; a start hangs or fails.
         self.deaf = self.refuses = self.stop_hangs = self.start_hangs = self.start_fails = 0.0
+        self.reloads_after, self.tells_reloads = 0.1, True  # seconds from a rename to a reload; falco.reload_ts, since 0.41
         self.down: list[list[float | None]] = []  # [from, until] of the times without a Falco
         self.down.append([conductor.now, None])
 
@@ -462,7 +467,7 @@ class Manager:
     def seen(self, entry: dict) -> None:
         renamed = entry["name"] in ("rename", "unlink", "exchange", "move") and entry["paths"][-1].startswith("etc/falco/")
         if self.watches and renamed and self.up:
-            self.conductor.after(0.1, self.falco.reload)
+            self.conductor.after(self.reloads_after, self.falco.reload)
 
     def digest(self) -> str:
         texts = configuration(self.root)

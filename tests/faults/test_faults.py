@@ -45,12 +45,24 @@ def cache():
     return {}
 
 
-def checked(test: str, seed: int, result: dict) -> None:
-    if result["violations"] or ONE:
-        print("\n".join(result["trace"]))
-        print("answer:", result.get("answer"))
-    replay = f"FALCOTUNE_SEED={seed} python -m pytest tests/faults -k {test} -s"
-    assert not result["violations"], f"seed {seed}: {result['scene']}\n{result.get('faults')}\n{result['violations']}\nreplay: {replay}"
+class Part:
+    """One block of seeds: goes on after a violation, and names all of them at its end."""
+
+    def __init__(self, test: str, record_property):
+        self.test, self.record, self.wrong = test, record_property, []
+
+    def took(self, seed: int, result: dict, **counts: int) -> None:
+        for name, number in {**counts, "violations": len(result["violations"])}.items():
+            self.record(name, number)
+        if result["violations"] or ONE:
+            print("\n".join(result["trace"]))
+            print("answer:", result.get("answer"))
+        if result["violations"]:
+            replay = f"FALCOTUNE_SEED={seed} python -m pytest tests/faults -k {self.test} -s"
+            self.wrong.append(f"seed {seed}: {result['scene']}\n{result.get('faults')}\n{result['violations']}\nreplay: {replay}")
+
+    def ends(self) -> None:
+        assert not self.wrong, f"{len(self.wrong)} seeds\n" + "\n".join(self.wrong)
 
 
 def test_every_call_of_a_transaction_is_a_point(base, cache):
@@ -73,24 +85,33 @@ def test_every_call_of_a_transaction_is_a_point(base, cache):
 
 
 @pytest.mark.parametrize("seeds", blocks(SEEDS), ids=told)
-def test_faults(seeds, base, cache):
+def test_faults(seeds, base, cache, record_property):
+    part = Part("test_faults", record_property)
     for seed in seeds:
-        checked("test_faults", seed, run_seed(seed, base, cache))
+        result = run_seed(seed, base, cache)
+        part.took(seed, result, seeds=1, faults=len(result["faults"]))
+    part.ends()
 
 
 @pytest.mark.parametrize("seeds", blocks(SEEDS // CUTS), ids=told)
-def test_power_cuts(seeds, base, cache):
+def test_power_cuts(seeds, base, cache, record_property):
     """Some points of each run, with what no fsync has forced lost or kept, for each file system apart."""
+    part = Part("test_power_cuts", record_property)
     for seed in seeds:
         result = cut_seed(seed, base, cache, CUTS)
-        checked("test_power_cuts", seed, result)
-        assert result["mixed"] == 0, f"seed {seed}: after {result['mixed']} boots some files are old and some are new"
+        if result["mixed"]:
+            result["violations"].append(f"after {result['mixed']} boots some files are old and some are new")
+        part.took(seed, result, **{"power cuts": result["points"]})
+    part.ends()
 
 
 @pytest.mark.parametrize("seeds", blocks(SEEDS), ids=told)
-def test_edits(seeds, base, cache):
+def test_edits(seeds, base, cache, record_property):
+    part = Part("test_edits", record_property)
     for seed in seeds:
-        checked("test_edits", seed, edit_seed(seed, base, cache))
+        result = edit_seed(seed, base, cache)
+        part.took(seed, result, **{"runs with an editor": 1, "edits": result["edits"]})
+    part.ends()
 
 
 def test_the_disk_after_all_calls_is_the_disk(base, cache):

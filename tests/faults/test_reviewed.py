@@ -114,3 +114,36 @@ def test_the_metrics_directory_is_on_disk_before_the_configuration_that_needs_it
     between = ("worker mkdir var/log/falco", "worker run systemctl start falco")
     found = cut_seed(1, base, cache, 0, "change", {"": 1.0, "var": 0.0}, between, **{**HOST, "mounts": ("var",), "before": False})
     assert found["violations"] == [] and found["mixed"] == 0, found["violations"]
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["reload_ts", "before-0.41"])
+def test_what_falco_counts_before_its_hot_reload_proves_nothing(tells, base, cache):
+    """The old configuration counts for four more seconds; the new one is blind."""
+    more = {**HOST, "before": True, "unit": False, "apply": "reload", "reloads_after": 4.0, "tells_reloads": tells}
+    answer = run_seed(1, base, cache, "undo", [], **more, bad="blind: true")
+    assert answer["violations"] == [] and answer["answer"]["undone"], answer["answer"]
+    answer = run_seed(1, base, cache, "change", [], **more)
+    assert answer["violations"] == [] and answer["answer"]["evidence"]["seconds_to_evidence"] > 4, answer["answer"]
+
+
+def test_a_watchdog_that_can_not_read_the_journal_of_its_killed_worker(base, cache):
+    """It must not take it for a change that has touched nothing: Falco is stopped."""
+    at = number_of(base, cache, "worker run systemctl start falco")
+    given = [Fault(at, "kill", victims=("worker",)), Fault(at + 1, "errno", choice=0, seconds=0)]
+    found = run_seed(1, base, cache, "change", given, **HOST)
+    assert found["violations"] == [] and "watchdog" in found["faults"][1] and "journal.json" in found["faults"][1], found
+    assert "journal.json can't be read" in found["answer"]["msg"] and not found["answer"]["undone"], found["answer"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.35])
+def test_a_falco_that_somebody_restarts_as_a_change_begins_runs_after_its_undo(seconds, base):
+    """It has no process at the first look."""
+    host = Scene(1, "undo", **HOST, bad="refused: true").host(base)
+    try:
+        host.manager.restart(None)
+        host.rest(seconds)
+        answer = host.run({**HOST, "preset": 6, "extra": ("refused: true",)})
+        host.rest(30)
+        assert answer["failed"] and host.manager.up and host.manager.falco.phase == "runs", answer
+    finally:
+        host.close()

@@ -19,7 +19,7 @@ from hosts import Fleet  # noqa: E402
 from machines import Machines, NotHere  # noqa: E402
 
 # Quick starts, and no patience for hosts that don't come back.
-QUICK = {"startup_seconds": 0.3, "reload_seconds": 0.4, "restart_seconds": 2, "cpus": 4, "memory": "8G",
+QUICK = {"startup_seconds": 0.3, "reload_seconds": 0.4, "restart_seconds": 2, "measures": "1s", "cpus": 4, "memory": "8G",
          "load": {"events_per_second": 1000}, "hostvars": {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 15}}
 
 
@@ -49,7 +49,7 @@ def machines_of(tmp_path_factory):
     def start(hosts: dict, **defaults) -> Machines:
         machines = Machines(tmp_path_factory.mktemp("machines") / "hosts")
         started.append(machines)
-        quick = {key: QUICK[key] for key in ("startup_seconds", "reload_seconds", "restart_seconds", "load", "hostvars")}
+        quick = {key: QUICK[key] for key in ("startup_seconds", "reload_seconds", "restart_seconds", "measures", "load", "hostvars")}
         try:
             machines.start(hosts, **{**quick, **defaults})
         except NotHere as reason:

@@ -20,14 +20,13 @@ METRICS = {"metrics": {"enabled": True, "interval": "500ms", "output_rule": Fals
 HOSTS = {
     "calm": {"config": METRICS},
     "starved": {"config": METRICS, "starved": 0.8, "load": {"events_per_second": 300000, "bytes_per_event": 335}},
-    "unmeasured": {},
+    "unmeasured": {"measures": None, "hostvars": {"falco_tune_healthy_deadline": 120}},
     "stopped": {"running": False},
     "old": {"release": "0.36.2", "driver": "kmod", "config": METRICS},
     "drifted": {},
 }
 MEASURED = ("calm", "starved", "old")
-QUICK = {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 20, "falco_tune_min_observation": 2,
-         "falco_tune_metrics_interval": "500ms"}
+QUICK = {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 20, "falco_tune_min_observation": 2}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def test_verdicts(first):
     assert {name: (item["state"], item["bottleneck"], item["next_step"]) for name, item in found.items()} == {
         "calm": ("healthy", "none", "none"), "starved": ("dropping", "starved", "priority"), "stopped": ("blind", "none", "start"),
         "unmeasured": ("unmeasured", "unknown", "measure"), "old": ("healthy", "none", "none"),
-        "drifted": ("unmeasured", "unknown", "measure")}
+        "drifted": ("unmeasured", "unknown", "observe")}
 
 
 def test_a_host_is_asked_once_and_not_changed(first, hosts):

@@ -42,7 +42,8 @@ def marker(tmp_path_factory):
 def fleet(fleet_of, marker):
     hosts = {name: {"hostvars": hostvars, "running": name != "no-falco"} for name, (hostvars, _message) in CASES.items()}
     hosts["nothing-loads"]["config"] = {"config_files": []}
-    hosts["hostile"] = {"config": {"metrics": {"enabled": False, "interval": "1h", "output_file": HOSTILE % marker}}}
+    hosts["hostile"] = {"config": {"metrics": {"enabled": False, "interval": "1h", "output_file": HOSTILE % marker}},
+                        "hostvars": {"falco_tune_metrics_interval": "30s", "falco_tune_healthy_deadline": 120}}
     fleet = fleet_of(hosts)
     found = {host.name: host for host in fleet.hosts}
     program = found["release"].root / "usr/bin/falco"

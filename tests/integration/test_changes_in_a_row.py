@@ -29,7 +29,7 @@ def fleet(fleet_of):
         "new": {"config": _web(new), "startup_seconds": 1.0, "reload_seconds": 1.5},
         # Trap 18: an early scrape would kill it.
         "old": {"release": "0.38.2", "config": _web(old), "startup_seconds": 1.0, "reload_seconds": 1.2},
-    }, hostvars={"falco_tune_min_healthy_time": 0, "falco_tune_healthy_deadline": 30, "falco_tune_metrics_interval": "200ms"})
+    }, measures="200ms", hostvars={"falco_tune_min_healthy_time": 0, "falco_tune_healthy_deadline": 30})
 
 
 @pytest.mark.parametrize("name", ["new", "old"])

@@ -13,7 +13,7 @@ import pytest
 from conftest import everything, falco_files, leftovers, log_of, ring_bytes, starts_of, unit, wait_for
 from playbooks import TUNE, play
 
-CHANGED = {"metrics.enabled": True}
+CHANGED = {"metrics.resource_utilization_enabled": True}
 LARGE = {"cpus": 16, "memory": "64G", "stop_timeout_seconds": 4}
 
 # What Falco does once it has read the change → what the user is told, and whether Falco was interrupted for it.

@@ -14,7 +14,7 @@ from playbooks import AUDIT, ROLLBACK, TRIAL, TUNE, play
 # Long enough to outlast the run, short enough not to be left behind for ever.
 HANGS = "#!/bin/sh\nexec sleep 120\n"
 SECONDS = 12
-QUICK = {"falco_tune_prometheus_seconds": 1, "falco_tune_profile_seconds": 0, "falco_tune_metrics_interval": "500ms",
+QUICK = {"falco_tune_prometheus_seconds": 1, "falco_tune_profile_seconds": 0,
          "falco_tune_healthy_deadline": 30, "falco_tune_min_healthy_time": 1}
 
 

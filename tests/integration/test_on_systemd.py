@@ -48,7 +48,8 @@ class Machine(SystemdHost):
 
     def install(self, fault=None, user=None, lines="", **more):
         """A new Falco, which runs. more: of the simulator's profile. lines: of a drop-in's [Service]."""
-        spec = {**MACHINE, "driver": "modern_ebpf", "startup_seconds": 0.3, "restart_seconds": 2, "fault": fault, "cpus": 2, **more}
+        spec = {**MACHINE, "driver": "modern_ebpf", "startup_seconds": 0.3, "restart_seconds": 2, "measures": "1s", "fault": fault,
+                "cpus": 2, **more}
         self.run("systemctl", "stop", UNIT)
         self.run("sh", "-c", f"rm -rf {STATE} /etc/falco /var/log/falco /etc/systemd/system/{UNIT}.d /etc/systemd/system/*falcotune* "
                  "/etc/systemd/system/*.wants/falcotune*")
@@ -209,7 +210,7 @@ def test_at_boot_systemd_undoes_it_before_falco_starts(machine):
 
 
 def test_why_a_start_failed_is_in_the_journal(machine):
-    machine.install(fault={"refuse": "no device", "when": {"metrics.enabled": True}})
+    machine.install(fault={"refuse": "no device", "when": {"metrics.resource_utilization_enabled": True}})
     answer = machine.module("falco_config", machine.request())
     assert answer["undone"] and "Falco said: Error: no device" in answer["msg"], answer
     assert machine.runs() and machine.left() == "" and not machine.inside(FRAGMENT).exists()

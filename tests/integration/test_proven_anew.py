@@ -19,7 +19,7 @@ ROTATE = "etc/logrotate.d/falcotune"
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
     return fleet_of({"edited": {}, "rotate": {}, "silent": {}},
-                    hostvars={"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 12, "falco_tune_metrics_interval": "1s"})
+                    hostvars={"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 12})
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def host(tmp_path_factory):
 
     fleet = Fleet(tmp_path_factory.mktemp("real") / "hosts")
     fleet.start({"defaults": {"cpus": os.cpu_count(), "memory": "16G", "binary": BINARY, "restart_seconds": 3, "cgroup_cpu": False,
-                              "hostvars": {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 60}},
+                              "measures": "1s", "hostvars": {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 60}},
                  "hosts": {"real": {}}})
     host = fleet.hosts[0]
     time.sleep(5)
@@ -119,7 +119,7 @@ def test_changes_in_a_row(host):
         if chance.random() < 0.4:
             main.write_text(main.read_text() + "\n")
             time.sleep(chance.uniform(0, 0.6))
-        answer = direct.finished(direct.change(host, buf_size_preset=5 + number % 2, metrics_interval="500ms"))
+        answer = direct.finished(direct.change(host, buf_size_preset=5 + number % 2))
         assert answer.get("changed"), (number, answer)
         proof = answer["evidence"]
         assert proof["interruptions"] == 1 and proof["notes"] == [], (number, proof)
@@ -158,7 +158,7 @@ def judged(host, folder, *words) -> dict:
 
 
 # Only what was measured under the load counts.
-WINDOW = ("-e", "falco_tune_min_observation=5", "-e", "falco_tune_window=8s", "-e", "falco_tune_metrics_interval=1s")
+WINDOW = ("-e", "falco_tune_min_observation=5", "-e", "falco_tune_window=8s")
 
 
 @pytest.mark.skipif(os.path.exists("/proc/sys/kernel/sched_autogroup_enabled")

@@ -14,7 +14,7 @@ import pytest
 from conftest import everything, falco_files, leftovers, ring_bytes, starts_of, unit, wait_for
 from playbooks import TUNE, play
 
-CHANGED = {"metrics.enabled": True}
+CHANGED = {"metrics.resource_utilization_enabled": True}
 REFUSES = {"refuse": "no device", "when": CHANGED}
 LARGE = {"cpus": 16, "memory": "64G"}
 HOSTVARS = {"falco_tune_min_healthy_time": 1, "falco_tune_healthy_deadline": 15}

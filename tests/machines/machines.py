@@ -53,6 +53,7 @@ DEFAULTS = {
     "unit_options": {},  # a drop-in's [Service] lines, for example {"CPUQuota": "50%"}
     "files": {},  # path: text
     "config": {},  # top-level blocks of falco.yaml instead of the packaged ones
+    "measures": None,  # an interval: metrics are on with it already, see fleet.measuring()
     "startup_seconds": 1.6,  # this and what follows: the simulator's profile
     "reload_seconds": 2.0,
     "load": {"events_per_second": 4000},
@@ -120,7 +121,7 @@ def unit_of(spec: dict) -> str:
 
 def packaged(spec: dict) -> dict[str, str]:
     """The files of Falco's package of this release: path → text."""
-    config = fleet.packaged_config("", spec["release"], 8765)
+    config = fleet.measuring(fleet.packaged_config("", spec["release"], 8765), spec["measures"])
     config.update(spec["config"])
     files = {
         "/etc/falco/falco.yaml": fleet.config_text(spec["release"], config),

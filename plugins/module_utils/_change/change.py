@@ -67,6 +67,19 @@ class Change:
 
     # -- what is there and what will be
 
+    def probe(self):
+        """Read what the change reads, and keep nothing of it. On a dead mount this does not end: for a child
+        process, before the host is locked and anything is touched.
+        """
+        try:
+            self.look()
+            records.unfinished(self.state_dir)
+            os.path.exists(self.request["proof"]["metrics_file"] or "/")
+            if self.request["state"] != "proven":
+                self.collect()
+        except (Failed, OSError):
+            pass  # the change itself fails by it, and says so
+
     def look(self):
         """Which unit and process this is about."""
         wanted = self.request["unit"]
@@ -202,14 +215,17 @@ class Change:
 
     @property
     def apply_mode(self):
-        """restart, reload (Falco's own, where policy allows it), or quiet: Falco and its unit don't read it.
+        """restart, reload (Falco's own, where policy allows it and Falco's metrics tell whether it took
+        place), or quiet: Falco and its unit don't read it.
 
         adopt is quiet, and proves the Falco that runs.
         """
         quiet = tuple(self.root + folder for folder in QUIET)
         if not self.request["restart"] and all(item.path.startswith(quiet) for item in self.items):
             return "adopt" if self.request["adopt"] else "quiet"
-        return self.request["apply"] if not self.daemon_reload and self.process else "restart"
+        proof = self.request["proof"]
+        shown = proof["metrics_file"] and proof.get("counters", True)
+        return self.request["apply"] if shown and not self.daemon_reload and self.process else "restart"
 
     def hashes(self):
         """Every file that Falco reads or that is ours, as it is once this is done: {path: sha256}."""
@@ -492,7 +508,9 @@ class Change:
             "kept_changes": self.request["kept_changes"],
             "attempt": self.request["attempt"],
             "before": self.request["before"],
-            "was_running": self.process is not None,
+            # One that somebody restarts just now has no process, and must have one afterwards.
+            "was_running": self.process is not None
+            or self.unit.get("ActiveState") not in ("inactive", "failed"),
             "old_pid": self.process.pid if self.process else 0,
             "binary": {"identity": records.identity(binary), "version": self.request["version"]},
             "hashes": self.hashes(),

@@ -55,17 +55,19 @@ class Proof:
              (whether they must move)
     unit: its name. mark: of the metrics file before the change. began: time.monotonic() of the start.
     not_before: seconds since boot; a process that started earlier read other files, and TooEarly is raised.
+    reloaded: the same process reads the files, in a hot reload. What it counted before is no evidence.
     """
 
     limit = "healthy_deadline"
 
-    def __init__(self, params, unit, mark, began, not_before=None):
+    def __init__(self, params, unit, mark, began, not_before=None, reloaded=False):
         self.params = params
         self.root = params["host_root"].rstrip("/")
         self.unit = unit
         self.mark = mark
         self.began = began
         self.not_before = not_before
+        self.reloaded = reloaded
         self.began_at = time.time() - (time.monotonic() - began)  # Unix time, for what has dates: logs
         self.process = None
         self.start = None
@@ -143,7 +145,7 @@ class Proof:
         """Percent of events lost since the start, or None where that is not known."""
         if not self.params["metrics_file"]:
             return None
-        lost = since.drops_percent(since.new_snapshots(self.params["metrics_file"], self.mark))
+        lost = since.drops_percent(self._snapshots())
         most = self.params.get("drops_at_most")
         if lost is not None and most is not None and lost > most:
             raise NoEvidence(
@@ -208,10 +210,10 @@ class Proof:
         """
         path, url = self.params["metrics_file"], self.params["scrape_url"]
         if path:
-            for events, _drops, _seconds in reversed(since.new_snapshots(path, self.mark)):
+            for events, _drops, _seconds in reversed(self._snapshots()):
                 if events > 0:  # counters begin at 0 with the process and with every reload
                     return events, _by_counters("metrics.output_file")
-        if url:
+        if url and not self.reloaded:
             events = None if prometheus.foreign(self.process, url) else prometheus.events(url)
             if events is not None and self.scraped is not None and events > self.scraped:
                 return events, _by_counters("/metrics")
@@ -222,6 +224,9 @@ class Proof:
         if not self.params.get("counters", True):
             return 0, {"basis": "process", "source": None, "reason": "falco_tune_evidence is process"}
         return None, None
+
+    def _snapshots(self):
+        return since.new_snapshots(self.params["metrics_file"], self.mark, self.reloaded)
 
     def _buffers(self):
         """What is known of the rings that run. Raises NoEvidence where they are not the planned ones."""

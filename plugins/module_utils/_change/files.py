@@ -72,16 +72,16 @@ def stage_folder(folder, state_dir, token):
 
     Even a sub-directory made in config.d would begin a hot reload.
     """
-    device = os.stat(folder).st_dev
+    device, mount = os.stat(folder).st_dev, host.mount_of(folder)
     for base in (state_dir, os.path.dirname(folder)):
-        if os.stat(base).st_dev == device:
+        if os.stat(base).st_dev == device and host.mount_of(base) == mount:
             name = os.path.join(base, ".falcotune-%s" % token)
             if not os.path.isdir(name):
                 os.mkdir(name, 0o700)
             return name
     raise Failed(
-        "%s is on a file system of its own: a file can't be renamed into it from %s or %s, so it can't be "
-        "swapped atomically; set falco_tune_state_dir to a directory on that file system"
+        "%s is on a file system or bind mount of its own: a file can't be renamed into it from %s or %s, so "
+        "it can't be swapped atomically; set falco_tune_state_dir to a directory on that mount"
         % (folder, state_dir, os.path.dirname(folder))
     )
 
@@ -232,6 +232,11 @@ def swapped(entries):
         not os.path.exists(entry["staged"]) if entry["staged"] else not os.path.lexists(entry["path"])
         for entry in entries
     )
+
+
+def all_new(entries):
+    """Whether every file is the one that this change wrote, or gone where it removed it. Raises OSError."""
+    return all(digest_of(os.path.realpath(entry["path"])) == entry["new_sha256"] for entry in entries)
 
 
 def swap(entries):

@@ -151,12 +151,35 @@ def identity(path):
 
 
 def read_json(path):
+    """The dict in a file, None where there is none that can be read."""
+    try:
+        return _parsed(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _parsed(path):
+    """The dict in a file, None where there is no file. Raises OSError or ValueError."""
     try:
         with host.regular(path) as stream:
             value = json.loads(stream.read(1 << 24).decode("utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
+
+
+def _required(path):
+    """As _parsed(), for a file that must not be taken for one that is not there: what it speaks of would be
+    swept away, with a Falco that is stopped. Raises Failed. One that holds something else tells nothing.
+    """
+    try:
+        return _parsed(path)
+    except ValueError:
+        return None
+    except OSError as error:
+        raise Failed("%s can't be read: %s" % (path, error.strerror))
 
 
 def write_atomic(path, data, mode=0o600):
@@ -212,9 +235,16 @@ def _evidence(value):
     return dict(value, basis="counters", reason=None)
 
 
-def load(state_dir):
-    """The proven record, or None."""
-    record = _renamed(read_json(os.path.join(state_dir, RECORD)))
+def load(state_dir, required=False):
+    """The proven record, or None. required: raises OSError where there is one that can't be read now."""
+    try:
+        record = _renamed(_parsed(os.path.join(state_dir, RECORD)))
+    except ValueError:
+        return None
+    except OSError:
+        if required:
+            raise
+        return None
     if record and "evidence" in record:
         record["evidence"] = _evidence(record["evidence"])
     return record
@@ -227,10 +257,10 @@ def write_record(state_dir, record):
 def journal(state_dir):
     """The entry of a change that was broken off, or None.
 
-    Raises Failed for one that can't be undone by what it says.
+    Raises Failed for one that can't be read, or can't be undone by what it says.
     """
     path = os.path.join(state_dir, JOURNAL)
-    entry = _renamed(read_json(path))
+    entry = _renamed(_required(path))
     if not entry:
         return None
     missing = [name for name in NEEDED if name not in entry]
@@ -262,8 +292,8 @@ def _drop(state_dir, name):
 
 
 def undone(state_dir):
-    """The journal entry of a change that undo.sh has undone, or None."""
-    return read_json(os.path.join(state_dir, UNDONE))
+    """The journal entry of a change that undo.sh has undone, or None. Raises Failed."""
+    return _required(os.path.join(state_dir, UNDONE))
 
 
 def drop_undone(state_dir):
@@ -271,8 +301,8 @@ def drop_undone(state_dir):
 
 
 def trial(state_dir):
-    """The journal of a trial that is under way or was broken off, or None."""
-    return _renamed(read_json(os.path.join(state_dir, TRIAL)))
+    """The journal of a trial that is under way or was broken off, or None. Raises Failed."""
+    return _renamed(_required(os.path.join(state_dir, TRIAL)))
 
 
 def write_trial(state_dir, entry):
@@ -443,13 +473,14 @@ def fold_history(state_dir, most):
     """Keep at most so many changes. The oldest is folded into the one after it, so that the original state
     can still be restored; only the states between are given up.
 
-    Best effort, any number of times. Raises OSError.
+    Best effort, any number of times. Raises OSError or ValueError: a manifest that can't be read now is not
+    one that is not there.
     """
     numbers = history(state_dir)
     while len(numbers) > max(1, most):
         oldest, following = (kept_folder(state_dir, number) for number in numbers[:2])
         first, second = (
-            _renamed(read_json(os.path.join(folder, "manifest.json"))) for folder in (oldest, following)
+            _renamed(_parsed(os.path.join(folder, "manifest.json"))) for folder in (oldest, following)
         )
         if first and second:
             entries = {entry["path"]: entry for entry in second["files"]}

@@ -10,6 +10,7 @@ broke off.
 
 import base64
 import json
+import math
 import os
 import time
 import traceback
@@ -53,6 +54,7 @@ class Transaction:
         attempt, before, binary, hashes, written    for the record
         proof                       parameters of evidence.Proof
         kept, mark                  once they are known: the folder of the previous files, evidence.Proof.mark
+        blind_from                  time.monotonic() before the interruption
     """
 
     def __init__(self, journal_entry):
@@ -105,7 +107,7 @@ class Transaction:
         self.note("staged")
         os.makedirs(folder, 0o700)
         # What proved the state that is left now would prove it again after a rollback.
-        before = records.load(self.state_dir) or {}
+        before = records.load(self.state_dir, required=True) or {}
         manifest = {
             "at": time.time(),
             "written": before.get("written"),
@@ -172,8 +174,11 @@ class Transaction:
             systemd.run(["systemctl", "daemon-reload"])
 
     def prove(self, began, mark):
+        reloaded = self.entry["apply"] == "reload"
         try:
-            proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
+            proven = evidence.Proof(
+                self.proof, self.entry["unit"], mark, began, self.swapped_at, reloaded
+            ).wait()
         except evidence.TooEarly:
             self.unit.notes.append(
                 "Falco was started by somebody else before all files were in place; it was restarted"
@@ -182,9 +187,10 @@ class Transaction:
             mark, began = self.mark(), time.monotonic()
             self.unit.start()
             proven = evidence.Proof(self.proof, self.entry["unit"], mark, began, self.swapped_at).wait()
-        if self.unit.stopped_at:
-            proven["blind_seconds_at_most"] = round(
-                began - self.unit.stopped_at + proven["seconds_to_evidence"], 2
+        if self.unit.stopped_at and proven["basis"] == "counters":
+            # A process that is alive may see nothing yet.
+            proven["blind_seconds_at_most"] = _rounded_up(
+                began - self.unit.stopped_at + proven["seconds_to_evidence"]
             )
         self.set_sysctls(self.entry["sysctls"])
         proven["interruptions"] = self.unit.interruptions
@@ -242,6 +248,8 @@ class Transaction:
             if self.entry.get("runtime_dropin"):
                 self.unit.write_dropin()
             self.unit.settle()
+            # For the watchdog, should the worker be killed.
+            self.entry["blind_from"] = time.monotonic()
             self.note("stopping")
             files.unreached(self.entry["files"])
             self.swap_unit()
@@ -310,7 +318,7 @@ class Transaction:
 
     def commit(self, proven):
         """The new state is the proven one; proven: its evidence, None where Falco was not touched."""
-        before = records.load(self.state_dir) or {}
+        before = records.load(self.state_dir, required=True) or {}
         files.sync(self.entry["files"])
         # The change is made from here on: undo.sh looks for its token in the record.
         records.write_record(self.state_dir, self.record(proven, before))
@@ -349,8 +357,9 @@ class Transaction:
         """Old changes go, as policy says; where they can't, the next change tries again."""
         try:
             records.fold_history(self.state_dir, self.entry.get("kept_changes") or records.MOST_CHANGES)
-        except OSError as error:
-            self.unit.notes.append("old changes could not be removed: %s" % error.strerror)
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            self.unit.notes.append("old changes could not be removed: %s" % said)
 
     def record(self, proven, before):
         """The record of this change. before: the one that it replaces, {} without one."""
@@ -416,7 +425,8 @@ class Transaction:
     def undo(self, error):
         """Back to the previous state. Every path ends with a start of what is on disk, whatever fails."""
         reason = _told(error)
-        answer = {"changed": False, "failed": True, "notes": self.unit.notes, "log": self.unit.log_lines()}
+        answer = {"changed": False, "failed": True, "notes": self.unit.notes}
+        failed_at = time.time()
         touched = self.touched
         interrupted = touched and self.entry["apply"] not in UNINTERRUPTED
         failed = []
@@ -435,9 +445,12 @@ class Transaction:
             attempt(self.restore)
         else:
             files.remove_directories(self.entry["made"])
+        began = time.monotonic()
         if interrupted and self.entry["was_running"]:
             attempt(self.unit.start)
             attempt(self.unit.await_process)
+        # Only now: a journal that takes its time must not keep Falco away.
+        answer["log"] = self.unit.log_lines(failed_at)
         if touched:
             self.set_sysctls(self.entry["old_sysctls"])
         if failed:
@@ -446,8 +459,9 @@ class Transaction:
         self.note_if_possible("undone")
         self.finish(False)
         answer.update(undone=True, touched=interrupted)
-        if interrupted and self.unit.stopped_at:
-            answer["blind_seconds_at_most"] = round(time.monotonic() - self.unit.stopped_at, 2)
+        if interrupted and self.entry.get("blind_from"):
+            sees = max(time.monotonic(), began + unit_control.OPENS)
+            answer["blind_seconds_at_most"] = _rounded_up(sees - self.entry["blind_from"])
         after = (
             "The previous configuration is back and Falco runs with it."
             if touched
@@ -489,6 +503,10 @@ class Transaction:
         )
 
 
+def _rounded_up(seconds):
+    return math.ceil(100 * seconds) / 100.0
+
+
 def _told(error):
     """An error as text; of one that was not expected, its type too."""
     if isinstance(error, (Failed, evidence.Died, evidence.NoEvidence, systemd.ManagerError)):
@@ -506,7 +524,8 @@ def recover(state_dir):
     if not entry:
         return _already_undone(state_dir)
     work = Transaction(entry)
-    committed = work.committed()
+    # One that can't be read now is not one of another change: recover() raises OSError.
+    committed = (records.load(state_dir, required=True) or {}).get("token") == entry["token"]
     if committed or entry.get("phase") == "undone":
         work.finish(committed)
         return None
@@ -551,7 +570,7 @@ def _already_undone(state_dir):
 
 def _recovered(work):
     entry = work.entry
-    if entry.get("phase") == "started":
+    if entry.get("phase") == "started" and files.all_new(entry["files"]):
         try:
             work.prove(time.monotonic(), entry.get("mark") or [0, 0])
             return "an earlier change was broken off after Falco's start; it has now proven itself and stays"
@@ -568,8 +587,18 @@ def _recovered(work):
 
 def killed(work):
     """The answer for a worker that was killed: its change is undone, unless its record is written."""
-    entry = records.journal(work.state_dir)
-    record = records.load(work.state_dir) or {}
+    try:
+        entry = records.journal(work.state_dir)
+        record = records.load(work.state_dir, required=True) or {}
+    except (Failed, OSError) as error:
+        # undo.sh and its timer are still there.
+        return {
+            "changed": False,
+            "failed": True,
+            "undone": False,
+            "msg": "the change was killed, and %s. Its timer puts the previous files back and starts Falco; "
+            "run again" % str(error).rstrip("."),
+        }
     if record.get("token") == work.entry["token"]:
         if entry:
             Transaction(entry).finish(True)

@@ -167,6 +167,22 @@ def memory_limits(root, control_group):
     return found
 
 
+def mount_of(path):
+    """The mount point that a path is below, symlinks followed; None where the kernel does not tell.
+
+    A bind mount has the device of what it shows, and a rename across its border fails all the same.
+    """
+    path = os.path.realpath(path)
+    found = None
+    for line in (read("/proc/self/mountinfo", 1 << 22) or "").splitlines():
+        fields = line.split(" ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), (fields + [""] * 5)[4])
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if point and inside and len(point) >= len(found or ""):
+            found = point
+    return found
+
+
 def boot_id():
     """The kernel's name of this boot, '' where it has none."""
     return (read("/proc/sys/kernel/random/boot_id", 64) or "").strip()

@@ -74,7 +74,10 @@ def clean(state_dir):
     Any number of times, by anybody who holds the lock. Raises Failed where the unit does not start; then the
     journal stays, and the next run tries again.
     """
-    left = records.trial(state_dir)
+    try:
+        left = records.trial(state_dir)
+    except failure.Failed as error:
+        raise Failed(str(error))
     if left:
         end(left.get("pid"), left.get("start"))
         if left.get("stopped"):

@@ -6,6 +6,7 @@
 Stdlib only, Python 3.6+.
 """
 
+import collections
 import json
 import os
 
@@ -13,6 +14,12 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import ta
 
 # Bytes read behind the mark: a minute of snapshots, one a second, of 2 kB each, and room to spare.
 MAX_READ = 1 << 22
+
+# ... and before it, for the last snapshot of the run before.
+LAST_READ = 1 << 16
+
+# reload_ts: in ns, 0 before 0.41. sample: the number of the snapshot in its run, or None.
+Snapshot = collections.namedtuple("Snapshot", "events drops seconds reload_ts sample")
 
 # Events, and seconds, from which the share that was lost says something: one burst is no measurement.
 ENOUGH_EVENTS = 1000
@@ -28,11 +35,14 @@ def file_mark(path):
     return [found.st_ino, found.st_size]
 
 
-def new_snapshots(path, mark):
+def new_snapshots(path, mark, reloaded=False):
     """The syscall snapshots written since the mark; partial and foreign lines are passed over.
 
+    reloaded: only those of a run that a hot reload has begun since; until then Falco writes on with the
+    configuration from before.
     → [(scap.n_evts, scap.n_drops, seconds since Falco's start or reload; 0 where it does not say)]
     """
+    last = None
     try:
         handle, found = tail.open_regular(path)
     except tail.Refused:
@@ -40,18 +50,48 @@ def new_snapshots(path, mark):
     try:
         with os.fdopen(handle, "rb") as stream:
             if found.st_ino == mark[0] and found.st_size >= mark[1]:
-                stream.seek(mark[1])
+                stream.seek(max(0, mark[1] - LAST_READ))
+                last = (_snapshots(stream.read(min(mark[1], LAST_READ))) or [None])[-1]
             data = stream.read(MAX_READ)
     except OSError:
         return []
+    snapshots = _snapshots(data)
+    if reloaded and found.st_ino == mark[0]:
+        # A file that was not there at the mark is not the one that Falco wrote to before.
+        snapshots = _of_a_new_run(snapshots, last)
+    return [(item.events, item.drops, item.seconds) for item in snapshots]
+
+
+def _of_a_new_run(snapshots, last):
+    """The snapshots from the first one on that is not of the run before it. last: the one before them, or
+    None.
+
+    A hot reload keeps falco.start_ts. It sets falco.reload_ts (since 0.41), and counters and samples begin
+    anew.
+    """
+    for number, item in enumerate(snapshots):
+        if last is None:
+            new = item.sample is not None and item.sample <= 1
+        elif item.reload_ts and last.reload_ts:
+            new = item.reload_ts != last.reload_ts
+        else:
+            new = item.events < last.events or (item.sample or 0) < (last.sample or 0)
+        if new:
+            return snapshots[number:]
+        last = item
+    return []
+
+
+def _snapshots(data):
     lines = data.decode("utf-8", "replace").splitlines()
-    return [item for item in map(_counts, lines) if item]
+    return [item for item in map(_snapshot, lines) if item]
 
 
-def _counts(line):
-    """One item of new_snapshots(), or None."""
+def _snapshot(line):
+    """A Snapshot, or None."""
     try:
-        fields = json.loads(line).get("output_fields")
+        whole = json.loads(line)
+        fields = whole.get("output_fields")
     except (ValueError, AttributeError):
         return None
     if not isinstance(fields, dict) or not isinstance(fields.get("scap.n_evts"), int):
@@ -59,10 +99,13 @@ def _counts(line):
     times = [fields.get(name) for name in ("evt.time", "falco.start_ts", "falco.reload_ts")]
     at, started, reloaded = [value if isinstance(value, int) else 0 for value in times]
     drops = fields.get("scap.n_drops")  # left out while it is 0, where Falco is told so
-    return (
+    sample = whole.get("sample")
+    return Snapshot(
         fields["scap.n_evts"],
         drops if isinstance(drops, int) else 0,
         max(0, at - max(started, reloaded)) / 1e9 if at and started else 0,
+        reloaded,
+        sample if isinstance(sample, int) else None,
     )
 
 

@@ -113,7 +113,7 @@ def _from_policy(state: str, policy: Policy) -> Request:
         "host_root": policy["host_root"],
         "state_dir": policy["state_dir"],
         "unit": policy["unit"],
-        "apply": policy["apply"],
+        "apply": "restart",
         "rollback_to": policy["rollback_to"],
         "kept_changes": policy["kept_changes"],
         "content": "",

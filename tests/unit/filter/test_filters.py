@@ -122,6 +122,8 @@ EVIDENCE = {"pid": 7, "events": 900, "source": "metrics file", "blind_seconds_at
      ["proof: process 7 counted 900 events (metrics file), rings of 32 MiB (log); no event was seen for at most 1.5 s"]),
     ({"evidence": dict(EVIDENCE, buffers=None)},
      ["proof: process 7 counted 900 events (metrics file); no event was seen for at most 1.5 s"]),
+    ({"evidence": {"pid": 7, "events": 0, "basis": "process", "source": None, "reason": "metrics are off"}},
+     ["proof: process 7 counted 0 events (process only: metrics are off); nothing tells when it saw events again"]),
 ])
 def test_explain(result, lines):
     assert explain.explain(result) == lines

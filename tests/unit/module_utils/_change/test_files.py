@@ -243,3 +243,16 @@ def test_labels_are_kept_and_a_new_file_has_its_places(labelled, links, monkeypa
     assert content(labelled)["etc/falco.yaml"] == "old etc/falco.yaml"
     assert (label("etc/falco.yaml"), label("srv/linked.yaml")) == (CONF, ETC)
     assert label("etc/gone.yaml") == (CONF if links == "none" else ETC)  # a neighbour's, where nothing else is left
+
+
+def test_a_bind_mount_is_found_before_the_stop_and_not_by_the_rename(tmp_path, monkeypatch):
+    """It has the device of the directory that holds the state, and a rename into it fails with EXDEV."""
+    for name in ("falco/config.d", "state"):
+        (tmp_path / name).mkdir(parents=True)
+    mounts = {str(tmp_path / "falco/config.d"): "/config.d", str(tmp_path / "falco"): "/", str(tmp_path / "state"): "/"}
+    monkeypatch.setattr(files.host, "mount_of", mounts.get)
+    with pytest.raises(Failed, match="is on a file system or bind mount of its own.*set falco_tune_state_dir to a directory on that mount"):
+        files.stage_folder(str(tmp_path / "falco/config.d"), str(tmp_path / "state"), "token-1")
+    mounts[str(tmp_path / "falco")] = "/config.d"
+    assert files.stage_folder(str(tmp_path / "falco/config.d"), str(tmp_path / "state"), "token-1") == str(
+        tmp_path / "falco/.falcotune-token-1")

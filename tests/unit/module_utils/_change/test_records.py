@@ -255,6 +255,23 @@ def test_a_journal_that_can_not_be_understood_says_what_is_missing(state):
     assert records.journal(state) is None
 
 
+def test_a_manifest_that_can_not_be_read_just_now_costs_no_history(tmp_path):
+    """A directory of this name stands for a file whose read fails."""
+    for number in (1, 2, 3):
+        kept_change(tmp_path, number, {"/a": (b"a%d" % number, "a")})
+    manifest = tmp_path / "history/0001/manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    manifest.mkdir()
+    with pytest.raises(OSError):
+        records.fold_history(str(tmp_path), 2)
+    assert records.history(str(tmp_path)) == [1, 2, 3]
+    manifest.rmdir()
+    manifest.write_text(text)
+    records.fold_history(str(tmp_path), 2)
+    assert records.history(str(tmp_path)) == [2, 3]
+
+
 def test_a_lock_that_somebody_only_looks_at_is_waited_for(state, monkeypatch):
     """held() has the lock for a moment: whoever wants it just then must not fail."""
     os.close(records.lock(state))

@@ -111,3 +111,87 @@ def test_files_that_an_earlier_version_had_swapped_are_put_back(work, tmp_path):
 def test_a_journal_that_is_none_is_no_obstacle(work, tmp_path, text):
     (tmp_path / "journal.json").write_text(text)
     assert transaction.recover(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("name", ["journal.json", "undone.json"])
+def test_a_journal_that_can_not_be_read_just_now_is_not_swept_away(name, work, tmp_path):
+    """A directory of this name stands for a file whose read fails."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(transaction.Failed, match="%s can't be read: it is a directory" % name):
+        transaction.recover(str(tmp_path))
+    assert (tmp_path / ".falcotune-token-1").exists()
+
+
+@pytest.mark.parametrize("name", ["journal.json", "record.json"])
+def test_a_watchdog_that_can_not_read_what_it_should_undo_leaves_it_to_the_timer(name, work, tmp_path, monkeypatch):
+    monkeypatch.setattr(transaction.Transaction, "undo", lambda *dummy: pytest.fail("undone"))
+    work.note("stopped")
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    answer = transaction.killed(work)
+    assert answer["failed"] and not answer["undone"] and "Its timer puts the previous files back" in answer["msg"]
+    assert (tmp_path / ".falcotune-token-1").exists() and (tmp_path / name).exists()
+
+
+def test_a_record_that_can_not_be_read_is_not_one_of_another_change(work, tmp_path):
+    work.note("started")
+    (tmp_path / "record.json").mkdir()
+    with pytest.raises(OSError):
+        transaction.recover(str(tmp_path))
+    assert (tmp_path / "journal.json").exists()
+
+
+@pytest.mark.parametrize("now", ["old", "theirs", None])
+def test_a_change_whose_files_are_not_all_in_place_is_not_proven_by_a_later_run(now, work, tmp_path, monkeypatch):
+    """Its journal says that Falco was started, as the undo that put files back could not write there."""
+    monkeypatch.setattr(transaction.Transaction, "prove", lambda *dummy: pytest.fail("proven"))
+    monkeypatch.setattr(transaction.Transaction, "arm", lambda *dummy: None)
+    monkeypatch.setattr(transaction.Transaction, "undo", lambda _work, error: {"undone": True, "msg": str(error)})
+    path = tmp_path / "falco.yaml"
+    if now:
+        path.write_text(now)
+    work.entry["files"] = [{"path": str(path), "staged": None, "old_meta": [0o640, os.getuid(), os.getgid()], "old_link": None,
+                            "old": base64.b64encode(b"old").decode(), "new_sha256": hashlib.sha256(b"new").hexdigest()}]
+    work.note("started")
+    assert transaction.recover(str(tmp_path)) == "an earlier change was broken off (phase started)"
+
+
+class Falco:
+    """Stands in for evidence.Proof and the unit."""
+
+    def __init__(self, monkeypatch, **proven):
+        self.proven = {"basis": "counters", "seconds_to_evidence": 2.344, **proven}
+        monkeypatch.setattr(transaction.evidence, "Proof", lambda *given: self)
+
+    def wait(self):
+        return dict(self.proven)
+
+
+@pytest.mark.parametrize("basis, said", [("counters", 3.35), ("process", None)])
+def test_only_counters_tell_for_how_long_nothing_was_seen_and_the_number_is_rounded_up(basis, said, work, monkeypatch):
+    """A process that is alive has not opened its driver yet: that takes another two seconds and more."""
+    Falco(monkeypatch, basis=basis)
+    monkeypatch.setattr(work, "commit_if_possible", lambda proven: None)
+    work.entry["sysctls"] = {}
+    work.unit.stopped_at = 100.0
+    assert work.prove(101.0, [0, 0])["evidence"].get("blind_seconds_at_most") == said
+
+
+def test_a_second_interruption_does_not_hide_the_first(monkeypatch, work):
+    clock = iter([10.0, 14.0])
+    monkeypatch.setattr(transaction.unit_control.time, "monotonic", lambda: next(clock))
+    work.unit.interrupted()
+    work.unit.interrupted()
+    assert work.unit.stopped_at == 10.0 and work.unit.interruptions == 2
+
+
+def test_an_undo_by_the_watchdog_counts_from_the_stop_by_the_worker(work, monkeypatch):
+    """... and until Falco sees events, which takes longer than for the process to be there."""
+    monkeypatch.setattr(work.unit, "stop", lambda: None)
+    monkeypatch.setattr(work.unit, "start", lambda: None)
+    monkeypatch.setattr(work.unit, "await_process", lambda: None)
+    monkeypatch.setattr(work, "finish", lambda committed: None)
+    monkeypatch.setattr(transaction.time, "monotonic", lambda: 50.0)
+    work.entry.update(phase="started", blind_from=20.0)
+    answer = work.undo(transaction.Failed("the change was killed"))
+    assert answer["undone"] and answer["blind_seconds_at_most"] == 50.0 + transaction.unit_control.OPENS - 20.0

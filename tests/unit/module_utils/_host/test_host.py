@@ -157,3 +157,14 @@ def test_a_file_of_the_kernel_that_has_nothing_yet_is_not_waited_for(monkeypatch
 
     monkeypatch.setattr(host, "regular", lambda path: Empty())
     assert host.read("/proc/kmsg") is None
+
+
+def test_a_path_is_below_its_nearest_mount_point(tmp_path, monkeypatch):
+    lines = ("22 1 8:1 / / rw - ext4 /dev/sda1 rw", "30 22 8:1 /srv/falco /etc/falco rw - ext4 /dev/sda1 rw",
+             "31 22 8:1 /srv/x /etc/with\\040blank rw - ext4 /dev/sda1 rw", "cut short")
+    monkeypatch.setattr(host, "read", lambda path, limit: "\n".join(lines))
+    monkeypatch.setattr(host.os.path, "realpath", lambda path: path)
+    assert [host.mount_of(path) for path in ("/etc/falco", "/etc/falco/config.d", "/etc/falcon", "/etc/with blank/a", "/")] == [
+        "/etc/falco", "/etc/falco", "/", "/etc/with blank", "/"]
+    monkeypatch.setattr(host, "read", lambda path, limit: None)
+    assert host.mount_of("/etc/falco") is None

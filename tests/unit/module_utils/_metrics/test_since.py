@@ -32,6 +32,51 @@ def test_a_file_that_was_rotated_is_read_from_its_beginning(tmp_path):
     assert since.new_snapshots(str(tmp_path / "gone"), mark) == []
 
 
+def _run(sample, events, reload_ts=None):
+    more = {} if reload_ts is None else {"falco.reload_ts": reload_ts}
+    return json.dumps({"output_fields": {"scap.n_evts": events, **more}, "sample": sample}) + "\n"
+
+
+@pytest.mark.parametrize("before, after, counted", [
+    # 0.41 and newer say when they were reloaded; a run may have counted more than the one before it.
+    ([(7, 900, 5)], [(8, 950, 5)], []),
+    ([(7, 900, 5)], [(8, 950, 5), (1, 2000, 6), (2, 2100, 6)], [2000, 2100]),
+    # Before, counters and samples begin anew.
+    ([(7, 900)], [(8, 950)], []),
+    ([(7, 900)], [(8, 950), (1, 6), (2, 140)], [6, 140]),
+    ([(7, 900)], [(1, 2000)], [2000]),
+    # Nothing of the old run is in the file: only the first snapshot of a run tells.
+    ([], [(8, 950), (9, 990)], []), ([], [(1, 6)], [6]), ([], [(8, 950), (1, 6)], [6]),
+])
+def test_a_hot_reload_is_told_from_the_run_before_it(before, after, counted, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("text\n" + "".join(_run(*one) for one in before))
+    mark = since.file_mark(str(path))
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.write("".join(_run(*one) for one in after))
+    assert [item[0] for item in since.new_snapshots(str(path), mark, reloaded=True)] == counted
+    assert [item[0] for item in since.new_snapshots(str(path), mark)] == [one[1] for one in after]
+
+
+def test_a_file_that_is_cut_short_before_the_reload_still_has_the_old_run(tmp_path):
+    """logrotate's copytruncate."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(_run(7, 900, 5) * 9)
+    mark = since.file_mark(str(path))
+    for after, counted in ([(8, 950, 5)], []), ([(8, 950, 5), (1, 6, 6)], [6]):
+        with open(path, "r+", encoding="utf-8") as stream:
+            stream.truncate(0)
+            stream.write("".join(_run(*one) for one in after))
+        assert [item[0] for item in since.new_snapshots(str(path), mark, reloaded=True)] == counted
+
+
+def test_a_metrics_file_that_is_new_is_of_the_new_configuration(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    mark = since.file_mark(str(path))
+    path.write_text(_run(3, 40))
+    assert since.new_snapshots(str(path), mark, reloaded=True) == [(40, 0, 0)]
+
+
 @pytest.mark.parametrize("snapshots, percent", [
     ([], None), ([(0, 0, 9)], None), ([(500, 500, 9)], None), ([(2000, 20, 9)], 1.0), ([(2000, 20, 4)], None),
     ([(1000, 900, 1), (3000, 900, 6)], 0.0),  # a burst at the start is not held against it

@@ -522,14 +522,31 @@ def test_a_shorter_interval_is_kept(interval, warned):
     assert change(plan(metrics_host(interval=interval)), "metrics.interval")["to"] == "30s"
 
 
-def test_trap_24_a_short_interval_is_a_warning_with_its_cause():
-    made = plan(Host(), metrics_interval="2s")
-    assert made["settings"]["metrics"]["interval"] == "2s"
-    assert [text for text in made["warnings"] if text.startswith("metrics.interval is 2s: below 10s") and "BPF" in text]
+@pytest.mark.parametrize("host", [Host(), metrics_host(enabled=True, interval="30s"), metrics_host(enabled=True, interval="5s"),
+                                  metrics_host(enabled=False, interval="2s")], ids=["off", "longer", "short", "not-in-force"])
+def test_trap_24_no_interval_is_made_shorter_than_the_driver_can_stand(host):
+    with pytest.raises(planner.PlanError) as raised:
+        plan(host, metrics_interval="2s")
+    text = str(raised.value)
+    assert text.startswith("falco_tune_metrics_interval is 2s, but Falco runs modern_ebpf (") and "expected 10s or longer" in text
+    assert "BPF programs" in text and "Set 10s or longer" in text
     assert plan(Host(), metrics_interval="10s")["warnings"] == []
+
+
+def test_trap_24_a_short_interval_is_followed_where_it_is_in_force_or_harmless():
+    # In force already: nothing is changed by it, and its danger is named.
+    for policy in ("2s", "3s"):
+        made = plan(metrics_host(enabled=True, interval="2s"), metrics_interval=policy)
+        assert made["settings"]["metrics"]["interval"] == "2s" and change(made, "metrics.interval") is None
+        assert [text for text in made["warnings"] if text.startswith("metrics.interval is 2s: below 10s") and "BPF" in text]
+    # Kept, whatever policy says, as each snapshot is an alert.
+    alerts = metrics_host(enabled=True, interval="5s", output_rule=True)
+    assert plan(alerts, metrics_interval="2s")["settings"]["metrics"]["interval"] == "5s"
     # kmod loads no BPF programs.
     kmod = Host(arguments=["falco"], files={MAIN: SHIPPED.replace("kind: modern_ebpf", "kind: kmod")})
-    assert plan(kmod, metrics_interval="2s")["warnings"] == []
+    made = plan(kmod, metrics_interval="2s")
+    assert made["warnings"] == [] and made["settings"]["metrics"]["interval"] == "2s"
+    assert plan(Host(), metrics=False, metrics_interval="2s")["metrics_file"] is None
 
 
 def test_trap_30_merge_keys_are_not_in_force_and_are_said():

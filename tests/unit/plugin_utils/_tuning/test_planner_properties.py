@@ -21,7 +21,7 @@ RELEASES = ["0.33.0", "0.34.1", "0.35.4", "0.36.2", "0.37.1", "0.38.2", "0.39.2"
 GUIDE = ((1, (4, 4), (4, 4), (1, 2)), (16, (5, 6), (6, 7), (4, 6)))
 
 # Every reason for which a host of this strategy may be refused.
-REFUSALS = re.compile("no buffers fit the budget|is read after|layout dropin")
+REFUSALS = re.compile("no buffers fit the budget|is read after|layout dropin|expected 10s or longer")
 
 FLAGS = ["enabled", "output_rule", "kernel_event_counters_enabled", "libbpf_stats_enabled", "resource_utilization_enabled",
          "rules_counters_enabled",

@@ -156,3 +156,9 @@ def test_a_kept_change_is_another_one_when_anything_of_it_is():
     assert requests.digest(built) == requests.digest(build(Host(cpus=32)))
     for name, value in (("content", "x"), ("expected", {}), ("sysctls", {"a": "1"})):
         assert requests.digest(dict(built, **{name: value})) != requests.digest(built)
+
+
+@pytest.mark.parametrize("state", ["rolled_back", "proven"])
+def test_nothing_says_that_a_rollback_can_be_a_hot_reload(state):
+    policy = policies.complete({"apply": "reload"})
+    assert requests.build(state, None, None, policy)["apply"] == "restart"
