@@ -200,6 +200,7 @@ class Config(TypedDict):
     duplicates: list[list[Any]]  # [path, key, line]
     merge_keys: list[str]  # dotted paths of keys named <<, which Falco does not merge
     commented: list[str]  # top-level keys of the main file whose blocks hold comments
+    plugins: list[str]  # names of the plugins that Falco loads; their configuration is not kept
     watch: bool | None
     stale: str | None
 
@@ -315,6 +316,19 @@ class Rule(TypedDict):
     other_events: list[str]
     restricted: bool
     reads: Reads
+
+
+class RuleNeed(TypedDict):
+    rule: str
+    why: str
+
+
+class PluginNeed(TypedDict):
+    """What a loaded plugin is needed for: _rules/plugin_needs.py. disabled: rules that are not enabled."""
+
+    plugin: str
+    rules: list[RuleNeed]
+    disabled: list[RuleNeed]
 
 
 class Finding(TypedDict):
@@ -830,13 +844,30 @@ class Report(TypedDict):
 # --- Trial: _trial/tests.complete()
 
 
+class TrialWithout(TypedDict):
+    """What a test takes away from what the host's own Falco has loaded. rules may hold * and ?."""
+
+    rules: list[str]
+    tags: list[str]
+    files: list[str]
+    plugins: list[str]
+    rules_of_plugins: list[str]  # the rules that need these plugins, while the plugins stay loaded
+
+
 class TrialTest(TypedDict):
-    """One set of system calls to try. repair and all: as in Falco's base_syscalls."""
+    """One configuration of Falco to try.
+
+    custom_set, repair and all: as in Falco's base_syscalls. without: None for a set of system calls, which is
+    tried with a rule that never alerts; else the host's own rules and plugins are loaded without these.
+    against: name of the test that this one is compared with, or None.
+    """
 
     name: str
     custom_set: list[str]
     repair: bool
     all: bool
+    without: TrialWithout | None
+    against: str | None
 
 
 # --- Rollout: _rollout/hosts.describe() and outcome(), _rollout/batching.plan(), _rollout/records.record()

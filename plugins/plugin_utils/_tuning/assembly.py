@@ -75,7 +75,7 @@ MAX_DRY_RUN = 1 << 21
 # Falco's rules, which only some plans need.
 MAX_EFFECTIVE = 1 << 18
 MAX_FACTS = 1 << 21
-# Merge keys and duplicates that are named, and characters of each: a host may send thousands.
+# Merge keys, duplicates and plugins that are named, and characters of each: a host may send thousands.
 MOST_KEYS = 20
 MOST_OF_A_KEY = 100
 
@@ -168,6 +168,7 @@ def _no_config(main: str, reason: str | None) -> Config:
         "duplicates": [],
         "merge_keys": [],
         "commented": [],
+        "plugins": [],
         "watch": None,
         "stale": None,
     }
@@ -234,6 +235,7 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         ],
         "merge_keys": list(itertools.islice(map(_place, _merge_keys(merged["effective"], [])), MOST_KEYS)),
         "commented": [key for key in configuration.commented(texts[sources["main"]]) if key in BLOCKS],
+        "plugins": [name[:MOST_OF_A_KEY] for name in configuration.plugins(merged["effective"])[:MOST_KEYS]],
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }

@@ -59,4 +59,6 @@ def test_a_trial_is_waited_for_as_long_as_its_tests_can_take():
 
     assert value("__falco_trial_count") >= len(tests.GUIDE)
     assert waited() > len(tests.GUIDE) * (DEFAULTS["falco_trial_seconds"] + around)
-    assert waited(falco_trial_tests=[{}] * 40, falco_trial_seconds=600) > 40 * (600 + around)
+    assert waited(falco_trial_tests=[{}] * 40, falco_trial_seconds=600) > tests.RUNS_COMPARED * 41 * (600 + around)
+    assert waited(falco_trial_tests="plugins") > tests.RUNS_COMPARED * len(tests.complete("plugins")) * (60 + around)
+    assert waited(falco_trial_tests=[{}], falco_trial_repeats=20) > 20 * 2 * (60 + around)
