@@ -201,6 +201,7 @@ class Config(TypedDict):
     merge_keys: list[str]  # dotted paths of keys named <<, which Falco does not merge
     commented: list[str]  # top-level keys of the main file whose blocks hold comments
     plugins: list[str]  # names of the plugins that Falco loads; their configuration is not kept
+    added_fields: list[str]  # fields that append_output or -p adds to every alert
     watch: bool | None
     stale: str | None
 
@@ -319,16 +320,27 @@ class Rule(TypedDict):
 
 
 class RuleNeed(TypedDict):
+    """by_source: the events of the rule come from the plugin; else it reads fields of the plugin."""
+
     rule: str
     why: str
+    by_source: bool
 
 
 class PluginNeed(TypedDict):
-    """What a loaded plugin is needed for: _rules/plugin_needs.py. disabled: rules that are not enabled."""
+    """What a loaded plugin is needed for: _rules/plugin_needs.py.
+
+    disabled: rules that are not enabled. settings: its fields that append_output or -p names. required: a
+    rules file names it in required_plugin_versions, without an alternative that is loaded. outputs: number of
+    rules to whose outputs Falco adds its fields, though they do not need it.
+    """
 
     plugin: str
     rules: list[RuleNeed]
     disabled: list[RuleNeed]
+    settings: list[str]
+    required: bool
+    outputs: int
 
 
 class Finding(TypedDict):
@@ -368,6 +380,7 @@ class LoadedRules(TypedDict):
     reason: str | None
     digest: NotRequired[str | None]
     audit: NotRequired[RulesAudit | None]
+    plugins: NotRequired[list[PluginNeed]]
 
 
 class Attempt(TypedDict):

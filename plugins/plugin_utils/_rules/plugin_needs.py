@@ -11,7 +11,8 @@ plugin.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import PluginNeed, Rule
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
@@ -51,28 +52,68 @@ def foreign(field: str, release: Release) -> bool:
     return kind not in OWN and (release.since(0, 41) or kind not in UNTIL_0_41)
 
 
-def needs(text: object, rules: Iterable[Rule], release: Release, loaded: Sequence[str]) -> list[PluginNeed]:
+def needs(
+    text: object, rules: Iterable[Rule], release: Release, loaded: Sequence[str], added: Iterable[str] = ()
+) -> list[PluginNeed]:
     """What each loaded plugin is needed for.
 
     text: what `falco -L` printed. rules: of listing.parse(), which tell what a condition reads and whether a
-    rule is enabled. loaded: names of plugins. A field of unknown origin counts for each plugin that it may
-    come from.
+    rule is enabled. loaded: names of plugins. added: fields that settings add to every alert. A field of
+    unknown origin counts for each plugin that it may come from.
     """
-    listed = {}
-    for one in (listing.load(text)[0] or {"rules": []})["rules"]:
-        listed[listing.mapping(one, "info").get("name")] = one
-    found: dict[str, PluginNeed] = {name: {"plugin": name, "rules": [], "disabled": []} for name in loaded}
+    document = listing.load(text)[0] or {"rules": []}
+    listed = {listing.mapping(one, "info").get("name"): one for one in document["rules"]}
+    required = _required(document, loaded)
+    found: dict[str, PluginNeed] = {
+        name: {
+            "plugin": name,
+            "rules": [],
+            "disabled": [],
+            "settings": [],
+            "required": name in required,
+            "outputs": 0,
+        }
+        for name in loaded
+    }
     for rule in rules:
-        for plugin, why in _of_rule(rule, listed.get(rule["name"]), release, loaded).items():
+        printed = _printed(listed.get(rule["name"]), loaded)
+        reasons = _of_rule(rule, listed.get(rule["name"]), printed or loaded, release, loaded)
+        for plugin, why in reasons.items():
             kind = found[plugin]["rules" if rule["enabled"] else "disabled"]
-            kind.append({"rule": rule["name"], "why": why})
+            kind.append({"rule": rule["name"], "why": why, "by_source": rule["source"] != SYSCALL})
+        for plugin in printed:
+            found[plugin]["outputs"] += plugin not in reasons and rule["enabled"]
+    for field in sorted(field for field in set(added) if foreign(field, release)):
+        for plugin in _origins(field, loaded, loaded):
+            found[plugin]["settings"].append(field)
     return list(found.values())
 
 
-def _of_rule(rule: Rule, one: object, release: Release, loaded: Sequence[str]) -> dict[str, str]:
-    """{plugin: why the rule needs it}. one: the rule as Falco printed it."""
-    printed = listing.texts(listing.mapping(one, "details").get("plugins")) or []
-    named = [name for name in printed if name in loaded] or list(loaded)
+def _required(document: Mapping[str, Any], loaded: Sequence[str]) -> set[str]:
+    """The loaded plugins that a rules file requires and that no other loaded plugin can stand in for."""
+    found: set[str] = set()
+    wanted = document.get("required_plugin_versions")
+    for item in wanted if isinstance(wanted, list) else ():
+        alternatives = item.get("alternatives") if isinstance(item, dict) else None
+        named = [item, *(alternatives if isinstance(alternatives, list) else [])]
+        names = [one.get("name") for one in named if isinstance(one, dict)]
+        there = [name for name in names if isinstance(name, str) and name in loaded]
+        if len(there) == 1:
+            found.add(there[0])
+    return found
+
+
+def _printed(one: object, loaded: Sequence[str]) -> list[str]:
+    """The loaded plugins that Falco itself names for a rule."""
+    named = listing.texts(listing.mapping(one, "details").get("plugins")) or []
+    return [name for name in dict.fromkeys(named) if name in loaded]
+
+
+def _of_rule(
+    rule: Rule, one: object, named: Sequence[str], release: Release, loaded: Sequence[str]
+) -> dict[str, str]:
+    """{plugin: why the rule needs it}. one: the rule as Falco printed it. named: the plugins that a field of
+    unknown origin may come from."""
     if rule["source"] != SYSCALL:
         return dict.fromkeys(named, "its events are of the source %s" % rule["source"][:60])
     fields = {item["field"] for item in rule["reads"]["fields"] if item["place"] == "condition"}

@@ -49,6 +49,7 @@ KINDS: dict[str, AuditLevel] = {
     "keeps_calls": "note",
     "unused_macro": "note",
     "unused_list": "note",
+    "unneeded_plugin": "warning",
     "noisy": "warning",
     "silent": "note",
     "output": "warning",

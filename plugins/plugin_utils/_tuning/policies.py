@@ -219,9 +219,13 @@ def _names(value: Any) -> list[str]:
     return [item.strip() for item in value]
 
 
+# Kinds of findings that keep Falco from starting, or that are not about a rule.
+NOT_OF_A_RULE = ("syntax", "unknown_event", "unneeded_plugin")
+
+
 def _findings(value: Any) -> list[str]:
     names = _names(value)
-    known = [kind for kind in auditor.KINDS if kind not in ("syntax", "unknown_event")]
+    known = [kind for kind in auditor.KINDS if kind not in NOT_OF_A_RULE]
     if not set(names) <= set(known):
         raise ValueError("a list of kinds of findings: %s" % ", ".join(known))
     return names

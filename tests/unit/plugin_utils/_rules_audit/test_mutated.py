@@ -108,12 +108,20 @@ def test_the_undamaged_file_loads():
      "more than %d values" % document.LIMIT),
     ("- rule: r\n  desc: d\n  output: o\n  priority: INFO\n  condition: " + "(" * 100000 + "\n", "brackets are nested deeper"),
     ("- rule: r\n  desc: d\n  output: o\n  priority: INFO\n  condition: " + "not " * 100000 + "\n", "macro 'not' is not"),
-], ids=["nesting", "aliases", "brackets", "negations"])
+    ("# padding\n" * (1 << 20), "has 10485760 characters, and at most 4194304 are read of one file"),
+], ids=["nesting", "aliases", "brackets", "negations", "ten megabytes"])
 def test_bombs(text, says):
     found = auditor.audit([("bomb.yaml", text), ("g", BASE)], "0.44.1")
     (error,) = [item for item in found["findings"] if item["level"] == "error"]
     assert says in error["text"] and error["file"] == "bomb.yaml" and error["line"]
     assert found["rules_total"] >= 2
+
+
+def test_a_file_that_is_too_large_names_the_line_where_the_limit_is_passed():
+    _entries, problem = document.entries("- list: x\n" * (1 << 20))
+    assert problem.line == document.MAX_TEXT // 10 + 1 and "split the file" in str(problem)
+    entries, problem = document.entries("- list: x\n" + " " * (document.MAX_TEXT - 10))
+    assert len(entries) == 1 and problem is None
 
 
 def test_a_condition_with_a_hundred_thousand_checks():
