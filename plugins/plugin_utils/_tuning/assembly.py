@@ -49,6 +49,7 @@ BLOCKS = (
     "config_files",
     "engine",
     "falco_libs",
+    "load_plugins",
     "metrics",
     "modern_bpf",
     "outputs_queue",

@@ -313,10 +313,11 @@ OPTIONS = {
     "protected_tags": Option([], _names),
     "protected_priority": Option("critical", _choice("none", *PRIORITIES)),
     "profile_seconds": Option(5.0, _profile_seconds),
-    # Which rules are disabled.
+    # Which rules and plugins are disabled.
     "disabled_rules": Option([], _names),
     "disabled_tags": Option([], _names),
     "disabled_findings": Option([], _findings),
+    "disabled_plugins": Option([], _names),
     # How a change is applied.
     "restart_ok": Option(True, _bool),
     "apply": Option("restart", _choice("restart", "reload")),

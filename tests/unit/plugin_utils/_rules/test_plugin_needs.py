@@ -39,7 +39,8 @@ PLAIN = rule("Plain", "evt.type = execve")
 
 def test_fields_and_sources_decide_not_what_falco_adds_to_outputs():
     found, _printed = needs(
-        PLAIN, rule("By condition", "evt.type = execve and container.id != host"), rule("By output", "evt.type = execve", "%k8s.pod.name x"),
+        PLAIN, rule("By condition", "evt.type = execve and container.id != host"),
+        rule("By output", "evt.type = execve", "%k8s.pod.name x"),
         rule("By source", "ct.name = x", source="aws_cloudtrail", plugins=("cloudtrail",)),
         rule("Off", "evt.type = execve and json.value[/x] = y", enabled=False, plugins=("json",)))
     assert named(found) == {"container": ["By condition", "By output"], "json": [], "cloudtrail": ["By source"]}
