@@ -224,7 +224,7 @@ def plugged(host):
     host.systemctl("start", host.unit)
 
 
-@pytest.mark.skipif(not PLUGIN or not STOCK.exists(), reason="FALCOTUNE_PLUGIN names no container plugin, or Falco's own rules are not here")
+@pytest.mark.skipif(not PLUGIN or not STOCK.exists(), reason="FALCOTUNE_PLUGIN names no container plugin, or no rules are here")
 def test_what_the_container_plugin_and_the_rules_that_need_it_cost(plugged):
     """The rules that need the plugin go with it, and the private Falco starts without both."""
     before, process = falco_files(plugged), unit(plugged)["MainPID"]
