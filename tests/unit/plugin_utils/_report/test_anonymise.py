@@ -48,7 +48,8 @@ def texts_of(value):
 
 EMPTY = {"name": "", "status": "ok", "window": {"kernel": {}, "since_start": {}}, "verdict": {"cost": {}}, "buffers": {},
          "plan": {"changes": [{}]}, "drift": [{}], "change": {"before": {}}, "previous": {},
-         "syscalls": {"coverage": {"blind": [{}], "unseen": [{}]}, "frontier": [{}]}, "trial": {"tests": [{"unseen": [{}]}]},
+         "syscalls": {"coverage": {"blind": [{}], "unseen": [{}]}, "frontier": [{}]}, "trial": {"tests": [{
+             "unseen": [{}], "without": {}, "runs": [{}], "difference": {"cpu_per_million": {}}}]},
          "sight": {"basis": "rules"}}
 # What may be in any bundle: our own words, and what stands in for others.
 OURS = set(texts_of(json.loads(json_csv.to_json(assembled(EMPTY)))))
@@ -58,7 +59,8 @@ OURS |= {*anonymise.ENGINES, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.wi
          *anonymise.EVIDENCE, *anonymise.PROOFS, *anonymise.PROPERTIES, *anonymise.SAID, *anonymise._WORDS, *anonymise._PARTS,
          *anonymise.TESTS, *anonymise.EVENTS, *("!" + name for name in anonymise.EVENTS),
          "source", "buffers", "bytes_each", "count", anonymise.EPOCH, "n_threads", *anonymise.windows.USERSPACE}
-STAND_IN = re.compile(r"(host|path|unit|address|text|release|driver|kernel|category|counter|memory|key|rule|test|!?event)-[0-9]+")
+STAND_IN = re.compile(
+    r"(host|path|unit|address|text|release|driver|kernel|category|counter|memory|key|rule|tag|plugin|test|!?event)-[0-9]+")
 
 
 def is_ours(text):
