@@ -30,6 +30,8 @@ COMPARED = ("cpu_per_million", "falco_cpu_percent", "drops_percent", "memory_byt
 KEPT = ("state", "seconds", *COMPARED)
 # A load that differs by more than this between the runs of a pair can be what made the difference.
 MOST_LOAD_RATIO = 1.5
+# A mean below this is no base for a percentage: nothing that is measured is so small.
+LEAST_BASE = 1e-6
 # Worst first: what the runs of one test come to.
 ORDER = ("failed", "aborted", "dropping", "accepted", "clean", "skipped")
 SUMMED = ("seconds", "events", "drops")
@@ -107,7 +109,7 @@ def difference(without: Entry, against: Entry) -> Entry | None:
         ]
         found[name] = _interval(known) if known else None
     loads = [sorted((one["events_per_second"], other["events_per_second"])) for one, other in pairs]
-    ratios = [high / low for low, high in loads if low]
+    ratios = [high / low for low, high in loads if low > LEAST_BASE]
     found["load_ratio"] = round(max(ratios), 3) if ratios else None
     return found
 
@@ -120,7 +122,7 @@ def _interval(pairs: Sequence[tuple[float, float]]) -> Entry:
         "mean": round(mean, 4),
         "low": None,
         "high": None,
-        "percent": round(100.0 * mean / base, 2) if base else None,
+        "percent": round(100.0 * mean / base, 2) if base > LEAST_BASE else None,
         "certain": False,
     }
     degrees = len(differences) - 1
