@@ -1032,3 +1032,4 @@ class RulesAudit(TypedDict):
     percent: float | None  # of one core, all rules
     findings: list[RuleFinding]
     weights: list[RuleWeight]
+    overrides: NotRequired[str]  # of files: a rules file with better conditions, proven to be equal

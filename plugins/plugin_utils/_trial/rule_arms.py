@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import PluginNeed, Rule, TrialWithout
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document, writing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.enabled import fits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint, some
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._yaml import Value
 
 # What one host's rules files may hold together, in characters: Falco's own have 0.2 MB.
 MAX_TEXT = 1 << 21
-# Plain values that YAML and JSON write alike, apart from the quotes.
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 class Unlike(ValueError):
@@ -96,7 +92,7 @@ def arm(without: TrialWithout, loaded: Loaded, place: str) -> Arm:
             paths.append(path)
             continue
         name = "rules-%02d.yaml" % number
-        files[name] = written(_without_plugins(entry, plugins, kept) for entry in remaining)
+        files[name] = writing.written(_without_plugins(entry, plugins, kept) for entry in remaining)
         paths.append("%s/%s" % (place, name))
     enabled = {rule["name"] for rule in loaded.rules if rule["enabled"]}
     if not enabled & defined:
@@ -207,35 +203,3 @@ def _without_plugins(entry: Value, plugins: Collection[str], kept: Collection[st
         return entry
     left = [item for item in wanted if _met(item, plugins, kept)]
     return entry._replace(data={**entry.data, "required_plugin_versions": Value(left, entry.line)})
-
-
-# --- text
-
-
-def written(entries: Iterable[Value]) -> str:
-    """Entries as the text of a rules file, one a line. Values that stood without quotes stay without."""
-    return "".join("- %s\n" % _flow(entry) for entry in entries) or "[]\n"
-
-
-def _flow(value: Value) -> str:
-    data: Any = value.data
-    if isinstance(data, Mapping):
-        parts = ("%s: %s" % (_quoted(key), _flow(item)) for key, item in data.items())
-        return "{%s}" % ", ".join(parts)
-    if isinstance(data, list):
-        return "[%s]" % ", ".join(map(_flow, data))
-    if data is None:
-        return "null"
-    if value.plain and _WORD.fullmatch(data):
-        return str(data)
-    return _quoted(data)
-
-
-def _quoted(text: str) -> str:
-    """A text in double quotes. JSON's escapes are YAML's, but for pairs of surrogates."""
-    return _UNPRINTABLE.sub(_escaped, json.dumps(text, ensure_ascii=False))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return match[0] if match[0].isprintable() else "\\u%04x" % code if code < 1 << 16 else "\\U%08x" % code

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import yaml
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import document, ruleset, writing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import rule_arms, tests
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,7 +167,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from
 def test_texts_come_out_as_they_went_in(entries):
     read, broken = document.entries(yaml.safe_dump(entries, allow_unicode=False))
     assert not broken
-    again, broken = document.entries(rule_arms.written(read))
+    again, broken = document.entries(writing.written(read))
     assert not broken and [plain(entry) for entry in again] == [plain(entry) for entry in read]
 
 
