@@ -333,7 +333,8 @@ def _disabled(
     if not settings.has(rule_selection.KEY):
         raise PlanError(
             "falco_tune_disabled_* is set, but Falco %s can't disable rules by its configuration (since "
-            "0.38)" % case.release
+            "0.38): upgrade Falco, or list a rules file of your own last in rules_file, with an entry for "
+            "each rule that holds only `rule: NAME` and `enabled: false`" % case.release
         )
     known = case.facts["syscalls"]
     if known is None:
