@@ -234,7 +234,8 @@ def test_what_the_container_plugin_and_the_rules_that_need_it_cost(plugged):
     before, process = falco_files(plugged), unit(plugged)["MainPID"]
     with neighbours(1):
         run = play("falcotune.fleet.trial_rules", plugged.inventory, "-e", json.dumps({
-            "falco_trial_seconds": SECONDS, "falco_trial_repeats": REPEATS, "falco_trial_report_dir": "", "falco_trial_max_load_per_cpu": 1000,
+            "falco_trial_seconds": SECONDS, "falco_trial_repeats": REPEATS,
+            "falco_trial_report_dir": "", "falco_trial_max_load_per_cpu": 1000,
             "falco_trial_max_more_drops_percent": 100, "falco_trial_metrics_interval": f"{SECONDS // 2}s"}))
     assert run.failures == {}, run.output
     trial = run.result("real", "falco_trial")["ansible_facts"]["falco_trial"]
