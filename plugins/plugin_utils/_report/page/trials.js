@@ -12,12 +12,12 @@ const COMPARED = [
   ["cpu_per_million", "CPU for 1M events", (value) => short(value) + " s"], ["falco_cpu_percent", "Falco's CPU", (value) => percent(value)],
   ["drops_percent", "Lost", (value) => percent(value)], ["memory_bytes", "Memory", (value) => bytes(value)],
 ];
-const PARTS = [["rules", "rules"], ["tags", "tags"], ["files", "files"], ["plugins", "plugins"], ["rules_of_plugins", "rules that need the plugins"]];
+const PARTS = [["rules", "rules:"], ["tags", "tags:"], ["files", "files:"], ["plugins", "plugins:"], ["rules_of_plugins", "rules that need plugins:"]];
 
 function withoutWhat(test) {
   const found = PARTS.filter(([key]) => isList(test.without[key]).length);
   if (!found.length) return "the host's own rules and plugins";
-  return ["without ", ...found.flatMap(([key, word], index) => [index ? "; " : "", word + " ", foreign(isList(test.without[key]).map(asText).join(", "), "bdi", 120)])];
+  return ["without ", ...found.flatMap(([key, word], index) => [index ? "; " : "", word + " ", isList(test.without[key])[0] === "*" ? "all" : foreign(isList(test.without[key]).map(asText).join(", "), "bdi", 120)])];
 }
 
 function chosenBy(test) {
