@@ -23,6 +23,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     assembly,
     planner,
@@ -86,14 +87,16 @@ class ActionModule(HostAction):
         except (assembly.TooLarge, TooMuch) as error:
             return dict(result, failed=True, msg=str(error))
         except planner.PlanError as error:
-            return self._refused(result, str(error), facts, policy, checked["refusal"])
+            result = self._refused(result, str(error), facts, policy, checked["refusal"])
+            if result.get("failed"):
+                return result
         if facts["falco"].get("warning"):
             result["warnings"] = [*result.get("warnings", []), facts["falco"]["warning"]]
-        return result
+        return _reported(result, policy) if checked["entry"] and policy is not None else result
 
     def _arguments(self, checked, policy):
         """What the task gives, and the rest from policy; the module knows its own defaults."""
-        found = {name: checked[name] for name in self._task.args if name != "policy"}
+        found = {name: checked[name] for name in self._task.args if name not in ("policy", "entry")}
         if policy is not None:
             for name in _FROM_POLICY:
                 found.setdefault(name, policy[name])
@@ -115,8 +118,6 @@ class ActionModule(HostAction):
             "verdict": verdicts.judge(facts, policy),
             "step": None,
         }
-        if facts["falco"].get("warning"):
-            result["warnings"] = [*result.get("warnings", []), facts["falco"]["warning"]]
         return result
 
     # -- facts and plan
@@ -190,6 +191,22 @@ class ActionModule(HostAction):
             metrics_sources=[],
         )
         return _assembled(self._round_trip(asked))["syscalls"]
+
+
+def _reported(result, policy):
+    """The result with the entry of the report in place of facts and plan, where no earlier audit matters."""
+    found = result["ansible_facts"]
+    if audit.waits(found["falco"], found["falco_plan"], policy):
+        return result
+    try:
+        with bounded():
+            entry = audit.slim(audit.entry("", found["falco"], found["falco_plan"], policy))
+    except TooMuch as error:
+        return dict(result, ansible_facts={}, failed=True, msg=str(error))
+    except Exception:  # pylint: disable=broad-except
+        return result  # the report says what is wrong with these facts
+    kept = {name: part for name, part in result.items() if name not in ("ansible_facts", "invocation")}
+    return {**kept, "entry": entry}
 
 
 def _files_named_by_variables(gathered):

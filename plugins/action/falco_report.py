@@ -13,6 +13,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import collector
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
@@ -25,13 +26,15 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import (
     json_csv,
     models,
     openmetrics,
+    parts,
+    postgresql,
     terminal,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some, value_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
 MAKERS = {
-    "json": json_csv.to_json,
+    "json": json_csv.json_lines,
     "csv": json_csv.to_csv,
     "openmetrics": openmetrics.to_openmetrics,
     "html": html.render,
@@ -46,6 +49,8 @@ NAMES = {
 }
 OTHERS = ("trial", "rollout")
 COLLECTION = "falcotune.fleet"
+# Where falco_prometheus_info leaves what Prometheus knows.
+MONITORED_ON = "localhost"
 # What the role trial registers the result of a host's trial in.
 TRIED = "falco_trial_result"
 ARGUMENTS = Arguments("falco_report")
@@ -73,8 +78,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         result["changed"] = False
         try:
-            return dict(result, **self._report(self._arguments(task_vars), task_vars))
-        except (ArgumentError, Wrong, policies.PolicyError, history.HistoryError) as error:
+            with collector.paused():
+                return dict(result, **self._report(self._arguments(task_vars), task_vars))
+        except (ArgumentError, Wrong, policies.PolicyError, history.HistoryError, parts.PartError) as error:
             return dict(result, failed=True, msg=str(error))
 
     def _arguments(self, task_vars):
@@ -87,6 +93,7 @@ class ActionModule(ActionBase):
         models.fail_on(asked.get("fail_on", []))
         _check_rollout(asked.get("kind", "audit"), asked.get("rollout"))
         given = ARGUMENTS.check(asked)
+        _check_part(given)
         if given["hosts"] is None:
             given["hosts"] = task_vars.get("ansible_play_hosts_all") or []
         return given
@@ -94,44 +101,78 @@ class ActionModule(ActionBase):
     def _report(self, given, task_vars):
         directory = os.path.abspath(os.path.expanduser(given["directory"]))
         writes = not self._task.check_mode
+        merged = _merged(given, directory) if given["merge"] else None
         if writes:
             _make(directory)
-        past = _history(given, directory, writes)
-        try:
-            return self._written(given, task_vars, directory, past, writes)
-        finally:
-            if past is not None:
-                past.close()
+        # A part is compared with earlier audits, and the merged audit is what is kept.
+        with _Past(given, directory, writes and not given["part"]) as past:
+            if given["part"]:
+                found = self._part(given, task_vars, directory, past, writes)
+            else:
+                found = self._written(given, task_vars, directory, past, writes, merged)
+            if past.problem:
+                told = "This audit is not kept, or not compared with earlier ones: %s" % past.problem
+                found.update(warnings=[told], summary=[*found["summary"], told])
+            return found
 
-    def _written(self, given, task_vars, directory, past, writes):
-        names = [str(name) for name in given["hosts"]]
-        model = self._model(names, given, task_vars, past)
-        if past is not None:
-            if writes:
-                past.add(model)
-            series = past.series(names)
-            for host in model["hosts"]:
-                host["history"] = series.get(host["name"]) or []
+    def _part(self, given, task_vars, directory, past, writes):
+        """This job's hosts go into a file. They have no exit status and no report of their own."""
+        began, entries, policy, meta = self._audited(given, task_vars, past)
+        text = parts.to_part(given["id"], given["part"], entries, policy, meta, began)
+        path = os.path.join(directory, parts.file_name(given["id"], given["part"]))
+        if writes:
+            _replace(path, text, 0o600)
+        fleet = models.assemble(entries, {**policy, "fail_on": []}, meta)["fleet"]
+        paths = {"part": path} if writes else {}
+        told = "Part %s of audit %s. Merge the parts with falcotune.fleet.merge_audits."
+        return {
+            "report": {"paths": paths, "fleet": fleet},
+            "summary": [fleet["headline"], told % (given["part"], given["id"])],
+            "stats": _stats(given, fleet, paths),
+        }
+
+    def _written(self, given, task_vars, directory, past, writes, merged):
+        files, whole = merged or ([], self._audited(given, task_vars, past)[1:])
+        entries, policy, meta = whole
+        last = past.ask("last")
+        model = models.assemble(entries, policy, meta, last, given["rollout"])
+        if writes:
+            past.ask("add", model)
+        series = past.ask("series", [host["name"] for host in model["hosts"]])
+        for host in model["hosts"] if series else []:
+            host["history"] = series.get(host["name"]) or []
         public = models.public(model)
         paths = self._write(given, directory, public) if writes else {}
+        if writes:
+            for path in files:
+                os.unlink(path)
         answer = {
             "report": {"paths": paths, "fleet": public["fleet"]},
             "summary": terminal.to_terminal(public).splitlines(),
+            "stats": _stats(given, public["fleet"], paths),
         }
         breaches = public["fleet"]["breaches"]
         if breaches:
             answer.update(failed=True, msg="; ".join(item["text"] for item in breaches))
         return answer
 
-    def _model(self, names, given, task_vars, past):
-        older = past.snapshots(names) if past is not None else {}
+    def _audited(self, given, task_vars, past):
+        """(when the first host was examined, the entries of all hosts, policy, meta)."""
+        monitored = _monitored(given, task_vars["hostvars"])
+        # Hosts that were not visited need not be in this play.
+        names = list(dict.fromkeys([*(str(name) for name in given["hosts"]), *monitored["left"]]))
+        older = past.ask("snapshots", names) or {}
         now = time.time()
-        began, entries = self._entries(names, given, task_vars["hostvars"], older)
+        visited = [name for name in names if name not in monitored["left"]]
+        began, entries = self._entries(visited, given, task_vars["hostvars"], older)
+        entries += [audit.monitored(name, known) for name, known in monitored["left"].items()]
+        first = min([now, *began])
         meta = {
             "kind": given["kind"],
             "collection": COLLECTION,
             "made_at": _iso(now),
-            "seconds": round(now - min([now, *began]), 1),
+            "seconds": round(now - first, 1),
+            "monitoring": monitored if monitored["server"] else None,
         }
         policy = {
             "accepted_drops_percent": given["accepted_drops_percent"],
@@ -139,9 +180,7 @@ class ActionModule(ActionBase):
             "min_observation_seconds": given["min_observation"],
             "fail_on": given["fail_on"],
         }
-        return models.assemble(
-            entries, policy, meta, past.last() if past is not None else None, given["rollout"]
-        )
+        return first, entries, policy, meta
 
     def _entries(self, names, given, hostvars, older):
         """(Unix times at which hosts were examined, one entry a host)."""
@@ -200,11 +239,137 @@ def _check_rollout(kind, rollout):
     )
 
 
-def _history(given, directory, writes):
-    """The earlier audits, or None where there are none and none are kept."""
-    # A trial or a rollout is not compared with audits, and no audit is compared with it.
-    if given["kind"] in OTHERS or given["history"] == "none":
-        return None
+def _check_part(given):
+    """Names of an audit and of its parts become names of files."""
+    if given["part"] and given["merge"]:
+        raise Wrong("part and merge are both given: expected a part to write, or parts to merge")
+    if (given["part"] or given["merge"]) and given["kind"] in OTHERS:
+        raise Wrong("kind is %r: only audits have parts" % given["kind"])
+    if given["part"]:
+        parts.named("falco_audit_part", given["part"])
+    if given["part"] or given["id"]:
+        parts.named("falco_audit_id", given["id"])
+
+
+def _merged(given, directory):
+    """(paths of the parts, the whole audit)."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise Wrong("the parts in %s cannot be read: %s" % (directory, error.strerror)) from None
+    audit_id = given["id"]
+    if not audit_id:
+        known = parts.audits_of(names)
+        if len(known) > 1:
+            raise Wrong(
+                "%s has parts of %d audits (%s): set falco_audit_id" % (directory, len(known), some(known))
+            )
+        audit_id = known[0] if known else ""
+    prefix = parts.file_name(audit_id, "").partition(".jsonl")[0]
+    paths = [
+        os.path.join(directory, name)
+        for name in names
+        if audit_id and name.startswith(prefix) and name.endswith(".jsonl") and "-" not in name[len(prefix) :]
+    ]
+    if len(paths) > parts.MOST_PARTS:
+        raise Wrong("%s has %d parts: expected at most %d" % (directory, len(paths), parts.MOST_PARTS))
+    found = []
+    for path in paths:
+        try:
+            found.append(parts.read(_read(path), audit_id, given["kind"]))
+        except parts.PartError as error:
+            raise Wrong("%s: %s. Nothing was written" % (path, error)) from None
+    return paths, parts.fold(found, given["parts"], {"kind": given["kind"], "collection": COLLECTION})
+
+
+def _read(path):
+    """The text of a part. Raises PartError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise parts.PartError("it is not a regular file")
+            data = stream.read(parts.MOST_BYTES + 1)
+    except OSError as error:
+        raise parts.PartError("it cannot be read: %s" % error.strerror) from None
+    if len(data) > parts.MOST_BYTES:
+        raise parts.PartError("it has more than %d bytes" % parts.MOST_BYTES)
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        raise parts.PartError("it is not ASCII, as a part is") from None
+
+
+def _stats(given, fleet, paths):
+    """What the next job of a workflow gets as extra variables: counts and paths, and no lists of hosts."""
+    found = {
+        "kind": given["kind"],
+        "headline": fleet["headline"][:1000],
+        "hosts": fleet["hosts"],
+        "ok": fleet["ok"],
+        **{name: len(fleet[name]) for name in ("unreachable", "failed", "monitored", "drifting")},
+        "restart_required": len(fleet["restart_required"]),
+        "states": fleet["states"],
+        "breaches": [
+            {"rule": item["rule"], "hosts": len(item["hosts"]), "text": item["text"]}
+            for item in fleet["breaches"]
+        ],
+        "paths": paths,
+    }
+    return {"falco_audit": found, **({"falco_audit_id": given["id"]} if given["part"] else {})}
+
+
+class _Past:
+    """The earlier audits, where there are any and any are kept. problem: why a server was of no use.
+
+    A file that cannot be used is an error. A server may be gone at any time, and the audit goes on without.
+    """
+
+    def __init__(self, given, directory, writes):
+        self.problem, self.history = None, None
+        # A trial or a rollout is not compared with audits, and no audit is compared with it.
+        if given["kind"] in OTHERS or given["history"] == "none":
+            return
+        if given["history_dsn"]:
+            self._connect(given, writes)
+        else:
+            self.history = _file(given, directory, writes)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if self.history is not None:
+            self.history.close()
+
+    def _connect(self, given, writes):
+        try:
+            self.history = postgresql.Postgres(given["history_dsn"], given["retention_days"], writes=writes)
+        except history.HistoryError as error:
+            self.problem = str(error)
+        else:
+            if not self.history.version:  # a reader of what nobody has written yet
+                self.history.close()
+                self.history = None
+
+    def ask(self, name, *arguments):
+        """What a method of the history returns; None without a history."""
+        if self.history is None:
+            return None
+        try:
+            return getattr(self.history, name)(*arguments)
+        except history.HistoryError as error:
+            if not isinstance(self.history, postgresql.Postgres):
+                raise
+            self.problem = str(error)
+            self.history.close()
+            self.history = None
+            return None
+
+
+def _file(given, directory, writes):
+    """The history in a file; None where there is none and nothing is written."""
     path = os.path.abspath(os.path.expanduser(given["history"] or os.path.join(directory, "history.sqlite")))
     _check_directory(os.path.dirname(path), "falco_audit_history")
     for name in (path, path + "-wal", path + "-shm", path + "-journal"):
@@ -218,6 +383,8 @@ def _entry(name, gathered, facts, policy, older):
         return audit.missing(name, "unreachable", gathered.get("msg") or "no connection")
     if gathered.get("failed"):
         return audit.missing(name, "failed", gathered.get("msg") or "no reason was given")
+    if isinstance(gathered.get("entry"), dict):
+        return audit.whole(name, gathered["entry"])
     if "falco" not in facts:
         return audit.missing(name, "failed", "no facts were gathered")
     lacking = audit.incomplete(facts["falco"])
@@ -225,6 +392,21 @@ def _entry(name, gathered, facts, policy, older):
         reason = "the facts have no %s: gather them with falco_facts" % ", ".join(lacking)
         return audit.missing(name, "failed", reason)
     return audit.entry(name, facts["falco"], facts.get("falco_plan"), policy, older)
+
+
+def _monitored(given, hostvars):
+    """What Prometheus knows: {'server', 'problem', 'sample', 'left' {host: what is known of it}}."""
+    facts = {}
+    if given["monitored"]:
+        facts = _untrusted.dictionary(_values(hostvars, MONITORED_ON).get("ansible_facts"))
+    found = _untrusted.dictionary(facts.get(given["monitored"]))
+    left = _untrusted.dictionary(found.get("left"))
+    return {
+        "server": found.get("server"),
+        "problem": found.get("problem"),
+        "sample": _untrusted.sequence(found.get("sample")),
+        "left": {str(name): _untrusted.dictionary(known) for name, known in left.items()},
+    }
 
 
 def _tried(name, values, facts, entry):
@@ -314,12 +496,12 @@ def _check_file(path):
 
 
 def _replace(path, text, mode):
-    """Replaced at once: a reader finds the old file or the new one."""
+    """Replaced at once: a reader finds the old file or the new one. text: whole, or its parts in order."""
     try:
         handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".falcotune-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
+                stream.writelines([text] if isinstance(text, str) else text)
                 os.fchmod(stream.fileno(), mode)
             os.replace(name, path)
         except BaseException:

@@ -10,16 +10,20 @@ decision is made from all results.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from pathlib import Path
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import rollout_locks
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, hosts, records
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching, hosts, records, slices
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import FLEET
 
@@ -56,7 +60,7 @@ class ActionModule(ActionBase):
         try:
             state = ARGUMENTS.check(self._task.args)["state"]
             return dict(result, **_visible(getattr(self, "_" + state)()))
-        except (ArgumentError, batching.RolloutError) as error:
+        except (ArgumentError, batching.RolloutError, rollout_locks.HeldError) as error:
             return dict(result, failed=True, msg=str(error))
 
     # -- results of the hosts
@@ -82,12 +86,16 @@ class ActionModule(ActionBase):
     def _planned(self):
         names = [str(name) for name in self.task_vars.get("ansible_play_hosts_all") or []]
         policy = self._policy(names)
+        template = slices.sliced(self.task_vars)
+        if template is not None and policy["slices"] == "refuse":
+            raise batching.RolloutError(slices.refusal(template, policy["failure_domain"]))
         hosts = {name: self._host(name, policy) for name in names}
         plan = batching.plan(hosts, policy)
         order = [name for batch in plan["batches"] for name in batch["hosts"]]
         sizes = [len(batch["hosts"]) for batch in plan["batches"]]
         if self._task.check_mode and order:
             sizes = [len(order)]  # no host is interrupted: all at once
+        warnings = self._hold(plan, order, policy)
         summary = records.summary(plan, hosts)
         kept = {
             "hosts": order or ["all", "!all"],
@@ -101,7 +109,22 @@ class ActionModule(ActionBase):
             "interactive": bool(policy["confirm"] and order and not self._task.check_mode),
             "id": "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.urandom(2).hex()),
         }
-        return {"ansible_facts": {FACT: kept}, "summary": summary}
+        return {"ansible_facts": {FACT: kept}, "summary": summary, **warnings}
+
+    def _hold(self, plan, order, policy):
+        """Take the failure domains of the hosts that change. Raises HeldError. → {'warnings'} or {}."""
+        variable = policy["failure_domain"]
+        domains = {
+            "%s=%s" % (variable, plan["home"][name]) for name in order if plan["home"][name] is not None
+        }
+        if self._task.check_mode:
+            return {}
+        try:
+            rollout_locks.take(_folder(), domains, _playbook())
+        except rollout_locks.LockError as error:
+            if domains:
+                return {"warnings": ["other rollouts of this control node are not known: %s" % error]}
+        return {}
 
     def _policy(self, names):
         """The fleet's part of the policy, which must be one for all hosts."""
@@ -261,6 +284,9 @@ class ActionModule(ActionBase):
 
     def _concluded(self):
         kept = self._kept()
+        if not self._task.check_mode:
+            with contextlib.suppress(rollout_locks.LockError):  # the end of this process frees them, too
+                rollout_locks.release(_folder(), _playbook())
         outcomes, begun = self._outcomes(kept)
         reached = max([batch["number"] for batch in begun] or [0])
         state, reason = self._stop(kept, outcomes, reached + 1)
@@ -295,6 +321,16 @@ class ActionModule(ActionBase):
             "record": record,
             "summary": records.conclusion(record),
         }
+
+
+def _folder():
+    """Where Ansible keeps what belongs to a user of the control node."""
+    return Path(os.path.expanduser(constants.ANSIBLE_HOME))
+
+
+def _playbook():
+    """The process that runs the playbook. A task has a process of its own below it."""
+    return rollout_locks.holder(os.getppid())
 
 
 def _visible(found):

@@ -146,45 +146,33 @@ plugin: falcotune.fleet.prometheus
 url: https://prometheus.example.com:9090
 selector: job="falco"
 
----
 # Groups for the hosts of another inventory, whose names have no domain:
 #   ansible-playbook falcotune.fleet.audit_falco -i inventory.yml -i falco.prometheus.yml --become
 #     --limit 'falco_dropping:falco_blind:falco_stale:falco_unknown:falco_sample'
-plugin: falcotune.fleet.prometheus
-url: https://mimir.example.com/prometheus
-headers:
-  X-Scope-OrgID: production
-name_regex: '([^.:]+).*'
+# plugin: falcotune.fleet.prometheus
+# url: https://mimir.example.com/prometheus
+# headers:
+#   X-Scope-OrgID: production
+# name_regex: '([^.:]+).*'
 
----
 # Groups by a label of the targets, and by Falco's release
-plugin: falcotune.fleet.prometheus
-url: http://127.0.0.1:9090
-keyed_groups:
-  - key: falco_prometheus.labels.datacenter
-    prefix: dc
-  - key: falco_prometheus.release
-    prefix: falco_release
+# plugin: falcotune.fleet.prometheus
+# url: http://127.0.0.1:9090
+# keyed_groups:
+#   - key: falco_prometheus.labels.datacenter
+#     prefix: dc
+#   - key: falco_prometheus.release
+#     prefix: falco_release
 """
 
-import re
 import time
-from http.client import HTTPException
-from urllib.error import HTTPError
-from urllib.parse import urlencode, urlsplit
 
 from ansible.errors import AnsibleParserError
-from ansible.module_utils.urls import ConnectionError, open_url
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import monitored, queries, responses
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import fitted, some, visible
-
-# Bytes of one answer: 50 000 targets have about 20 MB.
-MOST_BYTES = 1 << 26
-BLOCK = 1 << 16
-# The server's clock against this one's. More is an answer from a cache, or a clock that is wrong.
-MOST_SKEW = 300
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import prometheus_api
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import monitored, queries
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable):
@@ -198,130 +186,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     def parse(self, inventory, loader, path, cache=True):
         super().parse(inventory, loader, path, cache)
         self._read_config_data(path)
-        naming, limits = self._naming(self._aliases()), self._limits()
-        asked = queries.queries(self.get_option("selector"), limits.window, limits.remember)
-        found = monitored.judge(self._answers(asked), naming, limits)
+        options = {name: self.get_option(name) for name in prometheus_api.OPTIONS}
+        try:
+            naming, limits = prometheus_api.naming(options, self._aliases()), prometheus_api.limits(options)
+            server = prometheus_api.Server(options)
+            given = server.answers(queries.queries(options["selector"], limits.window, limits.remember))
+        except (prometheus_api.OptionError, prometheus_api.ServerError) as error:
+            raise AnsibleParserError(str(error)) from None
+        self._where = server.where
+        found = monitored.judge(given, naming, limits)
         self._warn("targets whose name_labels give no name of a host are left out", found.nameless)
         self._group(found.hosts, limits)
-
-    # -- options
-
-    def _naming(self, aliases):
-        try:
-            pattern = re.compile(self.get_option("name_regex"))
-            # A replacement that names a group which is not there fails with the first match.
-            re.compile(pattern.pattern + "|").fullmatch("").expand(self.get_option("name_replacement"))
-        except (re.error, IndexError) as error:
-            raise AnsibleParserError("name_regex or name_replacement: %s" % error) from None
-        labels = tuple(self.get_option("name_labels"))
-        return monitored.Naming(labels, pattern, self.get_option("name_replacement"), aliases)
-
-    def _limits(self):
-        for name in ("window", "remember"):
-            if not queries.DURATION.fullmatch(self.get_option(name)):
-                raise AnsibleParserError(
-                    "%s is %r: expected a duration such as 15m or 1d" % (name, self.get_option(name))
-                )
-        for name in ("timeout", "limit", "stale_seconds"):
-            if self.get_option(name) <= 0:
-                raise AnsibleParserError("%s is %s: expected more than 0" % (name, self.get_option(name)))
-        if urlsplit(self.get_option("url")).scheme not in ("http", "https"):
-            raise AnsibleParserError("url is %r: expected http://… or https://…" % self.get_option("url"))
-        names = ("drops_percent", "stale_seconds", "window", "remember")
-        return monitored.Limits(*(self.get_option(name) for name in names))
-
-    # -- the server
-
-    def _answers(self, asked):
-        """The samples of every query, all evaluated for the time that the server took for the first one."""
-        found, at = {}, None
-        for name, query in asked.items():
-            try:
-                answer = responses.read(self._fetch(query, at), self.get_option("limit"))
-            except responses.AnswerError as error:
-                raise AnsibleParserError(
-                    "%s, query %s: %s" % (self._where(), name, visible(str(error)))
-                ) from None
-            if at is None and answer.at is not None:
-                at = answer.at
-                if abs(at - time.time()) > MOST_SKEW:
-                    raise AnsibleParserError(
-                        "%s answers for a time that is %.0f s from this clock: a clock is wrong, or a cache "
-                        "answers" % (self._where(), abs(at - time.time()))
-                    )
-            found[name] = answer.samples
-        return found
-
-    def _fetch(self, query, at):
-        """The body of the answer to one query."""
-        form = {
-            "query": query,
-            "limit": self.get_option("limit"),
-            "timeout": "%ds" % self.get_option("timeout"),
-        }
-        if at is not None:
-            form["time"] = "%.3f" % at
-        deadline = time.monotonic() + self.get_option("timeout")
-        try:
-            with self._response(urlencode(form).encode()) as response:
-                body = self._body(response, deadline)
-        except (OSError, HTTPException, ConnectionError) as error:  # the last one is Ansible's
-            raise responses.AnswerError(fitted(str(error), 300)) from None
-        if response.status >= 300:
-            raise responses.AnswerError("HTTP status %d. %s" % (response.status, responses.refusal(body)))
-        return body
-
-    def _response(self, form):
-        """The answer, whatever its status. Raises AnswerError where the options make no request."""
-        try:
-            return self._open(form)
-        except HTTPError as error:
-            return error
-        except ValueError as error:
-            raise responses.AnswerError("the request cannot be made: %s" % fitted(str(error), 300)) from None
-
-    def _open(self, form):
-        headers = {str(name): str(value) for name, value in self.get_option("headers").items()}
-        if self.get_option("bearer_token"):
-            headers["Authorization"] = "Bearer %s" % self.get_option("bearer_token")
-        return open_url(
-            self.get_option("url").rstrip("/") + "/api/v1/query",
-            data=form,
-            method="POST",
-            headers=headers,
-            timeout=self.get_option("timeout"),
-            validate_certs=self.get_option("validate_certs"),
-            url_username=self.get_option("url_username"),
-            url_password=self.get_option("url_password"),
-            force_basic_auth=bool(self.get_option("url_username")),
-            follow_redirects="none",
-            client_cert=self.get_option("client_cert"),
-            client_key=self.get_option("client_key"),
-            ca_path=self.get_option("ca_path"),
-            decompress=False,
-            use_netrc=False,
-        )
-
-    def _body(self, response, deadline):
-        """All bytes of an answer, within its bounds of size and time."""
-        data = bytearray()
-        while len(data) <= MOST_BYTES:
-            block = response.read1(BLOCK)
-            if not block:
-                return bytes(data)
-            data += block
-            if time.monotonic() > deadline:
-                raise responses.AnswerError(
-                    "the answer took longer than timeout (%d s)" % self.get_option("timeout")
-                )
-        raise responses.AnswerError("the answer has more than %d bytes: narrow selector" % MOST_BYTES)
-
-    def _where(self):
-        """The URL without a password that may be in it."""
-        parts = urlsplit(self.get_option("url"))
-        return "%s://%s%s" % (parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
-
-    # -- the inventory
 
     def _group(self, hosts, limits):
         groups = {state: self.inventory.add_group("falco_" + state) for state in monitored.STATES}
@@ -362,7 +237,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     def _warn(self, what, names):
         if names:
-            self.display.warning("%s: %s: %s" % (self._where(), what, some(names)))
+            self.display.warning("%s: %s: %s" % (self._where, what, some(names)))
 
 
 def _untemplated(value):

@@ -112,6 +112,14 @@ options:
     type: str
     choices: [fail, report]
     default: fail
+  entry:
+    description:
+      - With O(policy), return C(entry), what P(falcotune.fleet.falco_report#module) shows of the host, in
+        place of the facts and the plan, so that the result is smaller. A host whose metrics cover less time
+        than C(min_observation) returns its facts all the same, because the report may judge it by counters of
+        the last audit.
+    type: bool
+    default: false
   policy:
     description:
       - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the module also makes
@@ -151,9 +159,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+entry:
+  description: What a report shows of the host. What is unknown is left out.
+  returned: with O(entry)
+  type: dict
 ansible_facts:
   description: Facts to add to the host.
-  returned: always
+  returned: without O(entry)
   type: dict
   contains:
     falco:
@@ -636,6 +648,7 @@ def main():
             "refusal": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
             "rules": {"type": "bool", "default": False},
             "coverage": {"type": "bool", "default": False},
+            "entry": {"type": "bool", "default": False},
             "dry_run": {"type": "str", "default": "--dry-run"},
             "profile_seconds": {"type": "float", "default": 0.0},
             "extra_files": {"type": "list", "elements": "str", "default": []},

@@ -41,6 +41,38 @@ options:
         hosts were unreachable or failed.
     type: str
     default: ""
+  monitored:
+    description:
+      - Name of the fact that P(falcotune.fleet.falco_prometheus_info#module) left on localhost. Hosts that
+        were not visited are then in the report, with what Prometheus knows of them and without a verdict.
+    type: str
+    default: ""
+  part:
+    description:
+      - Name of this job among several that audit parts of one fleet. The hosts are written into a file of
+        O(directory) then. There is no report, no exit status and no entry in the history before the parts
+        are merged.
+      - Up to 64 letters, digits, dots and underscores.
+    type: str
+    default: ""
+  id:
+    description:
+      - Name of the audit that O(part) belongs to, or whose parts O(merge) takes. It may be empty for O(merge)
+        if O(directory) has parts of one audit only.
+    type: str
+    default: ""
+  merge:
+    description:
+      - Make the report, the exit status and the entry in the history from the parts in O(directory), as one
+        job would have made them. Rules and limits are those of the parts. The parts are then removed.
+    type: bool
+    default: false
+  parts:
+    description:
+      - Number of parts that O(merge) needs. If they are not all there, the task fails and nothing is written.
+        V(0) takes those that are there.
+    type: int
+    default: 0
   directory:
     description:
       - Directory of the report on the control node. A missing one is made with mode 0700. A relative path
@@ -61,6 +93,15 @@ options:
     default: ""
   history:
     description: The SQLite database. If empty, it is beside the reports. V(none) keeps no history.
+    type: str
+    default: ""
+  history_dsn:
+    description:
+      - A connection string or URI of libpq. The audits are then kept in the schema C(falcotune) of that
+        PostgreSQL database, which several control nodes can share, and not in a file. The first audit makes
+        the schema.
+      - Needs the Python library psycopg 3 on the control node.
+      - If the server cannot be used, the report is made without earlier audits, and a warning says why.
     type: str
     default: ""
   retention_days:
@@ -136,6 +177,21 @@ EXAMPLES = r"""
     fail_on: [blind, dropping]
   run_once: true
 
+- name: Write the hosts of this job for a report that another job makes
+  falcotune.fleet.falco_report:
+    gathered: gathered
+    directory: /srv/falco-reports
+    id: "2026-11-24"
+    part: "3"
+  run_once: true
+
+- name: Report on the parts of eight jobs
+  falcotune.fleet.falco_report:
+    directory: /srv/falco-reports
+    merge: true
+    parts: 8
+  run_once: true
+
 - name: Report on trials, after falco_trial left its facts on the hosts
   falcotune.fleet.falco_report:
     kind: trial
@@ -163,6 +219,11 @@ report:
       description: Counts, percentiles, head line, changes since the last audit, and breaches of O(fail_on).
       type: dict
       returned: always
+stats:
+  description:
+    - Headline, numbers of hosts, breaches and paths, for M(ansible.builtin.set_stats). At most 8 kB.
+  type: dict
+  returned: always
 summary:
   description: The summary in lines.
   type: list

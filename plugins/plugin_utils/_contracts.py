@@ -14,7 +14,11 @@ type.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    # ansible-core 2.16 imports plugins with Python 3.10 too, whose typing has no NotRequired.
+    from typing import NotRequired
 
 Json = Any
 """What JSON can hold, where the shape is not the collection's own."""
@@ -771,9 +775,18 @@ class Previous(TypedDict):
     rate_per_cpu_guide: float | None
 
 
+class ReportMonitored(TypedDict):
+    """What Prometheus knows of a host that was not visited."""
+
+    age: float | None
+    events: float | None
+    drops: float | None
+    drops_percent: float | None
+
+
 class ReportHost(TypedDict):
     name: str
-    status: Literal["ok", "unreachable", "failed"]
+    status: Literal["ok", "unreachable", "failed", "monitored"]
     reason: str | None
     release: str | None
     driver: str | None
@@ -789,6 +802,7 @@ class ReportHost(TypedDict):
     change: ReportChange | None
     syscalls: dict[str, Any] | None
     trial: dict[str, Any] | None
+    monitored: ReportMonitored | None
     previous: Previous | None
     history: list[list[int | float | str | None]]
     snapshot: dict[str, Any] | None
@@ -822,12 +836,24 @@ class SinceLast(TypedDict):
     gone: list[str]
 
 
+class Monitoring(TypedDict):
+    """The Prometheus that said which hosts to visit. problem: why it could not be asked. sample: hosts that
+    it calls healthy and that were visited all the same. contradicted: those of them that are not."""
+
+    server: str
+    problem: str | None
+    sample: list[str]
+    contradicted: list[str]
+
+
 class Fleet(TypedDict):
     headline: str
     hosts: int
     ok: int
     unreachable: list[str]
     failed: list[str]
+    monitored: list[str]
+    monitoring: Monitoring | None
     states: dict[str, int]
     bottlenecks: dict[str, int]
     next_steps: dict[str, int]

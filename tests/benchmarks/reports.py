@@ -25,13 +25,16 @@ def peak() -> float:
 
 
 def work(hosts: int, points: int) -> dict:
-    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import html, json_csv, models, openmetrics, terminal
+    from ansible_collections.falcotune.fleet.plugins.action import falco_report as action
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import collector
+    from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, terminal
     from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history import History
 
     results = synthetic_audit.audit_results(hosts, history=points)
     previous = synthetic_audit.previous_of(results)
     found = {"hosts": hosts, "points": points, "before": peak(), "steps": [], "bytes": {}}
-    with tempfile.TemporaryDirectory(prefix="falcotune-bench-") as name:
+    # As the action falco_report does.
+    with collector.paused(), tempfile.TemporaryDirectory(prefix="falcotune-bench-") as name:
         folder = Path(name)
 
         def step(title, action):
@@ -41,14 +44,13 @@ def work(hosts: int, points: int) -> dict:
             return value
 
         def write(title, make):
-            step(title, lambda: (folder / title).write_text(make(model), "utf-8"))
+            step(title, lambda: action._replace(str(folder / title), make(model), 0o600))
             found["bytes"][title] = (folder / title).stat().st_size
 
         model = step("model", lambda: models.assemble(results, synthetic_audit.POLICY, synthetic_audit.META, previous))
         # The model is what the forms read; an audit has nothing else of its hosts by then.
         results = previous = None
-        for title, make in (("json", json_csv.to_json), ("csv", json_csv.to_csv), ("openmetrics", openmetrics.to_openmetrics),
-                            ("terminal", terminal.to_terminal), ("html", html.render)):
+        for title, make in (*action.MAKERS.items(), ("terminal", terminal.to_terminal)):
             write(title, make)
 
         def remember():

@@ -94,6 +94,12 @@ def test_a_host_is_asked_once_and_not_changed(first, hosts):
         assert (everything(host), starts_of(host), unit(host)) == before[name], name
 
 
+def test_the_result_of_a_host_is_small(first, hosts):
+    """AWX keeps the result of each host in its database. Facts and plan are 8 to 12 kB; the reasons of a loss are the largest part."""
+    sizes = {name: len(json.dumps(first[0].result(name, "falco_facts"))) for name in hosts}
+    assert max(sizes.values()) <= 4608 and sum(size > 3072 for size in sizes.values()) <= 1, sizes
+
+
 def test_the_report_says_what_would_change(first):
     found = entries(first[1])
     assert [(item["kind"], item["key"]) for item in found["starved"]["plan"]["changes"]] == [("unit", "CPUWeight"), ("unit", "Nice")]

@@ -140,6 +140,68 @@ def test_a_play_reaches_the_hosts_of_a_group_and_no_others(fleet, prometheus, tm
     assert set(states) == {"busy", "old-busy"} and set(states.values()) <= {"dropping", "overloaded"}
 
 
+def audited(fleet, folder: Path, url: str, **options):
+    """(the run of an audit in two stages, its report)."""
+    given = {"falco_audit_report_dir": str(folder), "falco_tune_min_observation": 2, "falco_audit_prometheus_url": url,
+             "falco_audit_prometheus_options": {"window": "30s", "remember": "1h", "sample_percent": 0, **options}}
+    run = play(AUDIT, fleet.inventory, "-e", json.dumps(given))
+    assert run.status == 0, run.output
+    return run, json.loads((folder / "report.json").read_text())
+
+
+LOSING = ("dropping", "overloaded", "blind")
+
+
+def losing(model) -> set[str]:
+    return {host["name"] for host in model["hosts"] if host["verdict"] and host["verdict"]["state"] in LOSING}
+
+
+def test_an_audit_in_two_stages_misses_no_host_that_loses_events(fleet, prometheus, tmp_path):
+    """Old names of metrics, two jobs of one host, a stopped Falco and one that is not scraped are among the hosts."""
+    run, model = audited(fleet, tmp_path / "stages", prometheus.url)
+    everybody, whole = play(AUDIT, fleet.inventory, "-e", f"falco_audit_report_dir={tmp_path / 'whole'}",
+                            "-e", "falco_tune_min_observation=2"), tmp_path / "whole" / "report.json"
+    assert everybody.status == 0 and {line["host"] for line in everybody.sent} == set(HOSTS)
+    assert losing(model) == losing(json.loads(whole.read_text())) >= {"busy", "old-busy", "blind", "stopped"}
+    assert {line["host"] for line in run.sent} == set(HOSTS) - EXPECTED["falco_healthy"]
+    assert {host["name"] for host in model["hosts"]} == set(HOSTS)
+    for host in model["hosts"]:
+        if host["name"] in EXPECTED["falco_healthy"]:
+            assert host["status"] == "monitored" and host["verdict"] is None and host["monitored"]["events"] > 0
+            assert "its quota" in host["reason"]
+    assert "2 were not visited and are healthy by Prometheus" in model["fleet"]["headline"]
+    assert {line["host"] for line in run.sent} >= losing(model) and "2 monitored" in run.output
+
+
+def test_the_sample_is_visited_and_finds_a_prometheus_that_is_wrong(fleet, prometheus, tmp_path):
+    run, model = audited(fleet, tmp_path / "right", prometheus.url, sample_percent=100)
+    assert {line["host"] for line in run.sent} == set(HOSTS) and model["fleet"]["monitoring"]["contradicted"] == []
+    assert set(model["fleet"]["monitoring"]["sample"]) == EXPECTED["falco_healthy"]
+    # A limit that nobody exceeds calls every host healthy that counts.
+    run, model = audited(fleet, tmp_path / "wrong", prometheus.url, sample_percent=100, drops_percent=100)
+    assert set(model["fleet"]["monitoring"]["contradicted"]) == {"busy", "old-busy"}
+    assert "Prometheus calls these hosts healthy, and the audit does not" in run.output
+
+
+def test_the_role_alone_visits_the_same_hosts(fleet, prometheus, tmp_path):
+    given = {"falco_audit_report_dir": str(tmp_path / "reports"), "falco_tune_min_observation": 2,
+             "falco_audit_prometheus_url": prometheus.url,
+             "falco_audit_prometheus_options": {"window": "30s", "remember": "1h", "sample_percent": 0}}
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  gather_facts: false\n  roles: [falcotune.fleet.audit]\n")
+    run = play(playbook, fleet.inventory, "-e", json.dumps(given))
+    assert run.status == 0, run.output
+    assert {line["host"] for line in run.sent} == set(HOSTS) - EXPECTED["falco_healthy"]
+    found = {host["name"]: host["status"] for host in json.loads((tmp_path / "reports/report.json").read_text())["hosts"]}
+    assert set(found) == set(HOSTS) and found["calm"] == "monitored"
+
+
+def test_with_a_server_that_is_down_every_host_is_audited(fleet, tmp_path):
+    run, model = audited(fleet, tmp_path, f"http://127.0.0.1:{free_ports(1)[0]}")
+    assert {line["host"] for line in run.sent} == set(HOSTS) and model["fleet"]["ok"] == len(HOSTS)
+    assert "refused" in model["fleet"]["monitoring"]["problem"] and "every host was visited" in " ".join(run.output.split())
+
+
 def test_with_a_server_that_is_down_no_host_is_chosen(fleet, tmp_path):
     path = source(tmp_path, f"http://127.0.0.1:{free_ports(1)[0]}")
     assert "refused" in listed(fleet.inventory, path).stderr

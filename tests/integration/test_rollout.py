@@ -277,3 +277,34 @@ def test_hosts_that_are_called_like_patterns_are_hosts(fleet_of):
     fleet = fleet_of({"web-01.example.com": {}, "10.0.0.7": {}, "node": {}}, hostvars=HOSTVARS)
     run = play(TUNE, fleet.inventory, "--limit", "10.0.0.7,node", "-e", "falco_tune_serial=1")
     assert batches(run) == [["10.0.0.7"], ["node"]] and run.status == 0, run.output
+
+
+SLICE = {"awx_job_template_name": "Tune", "awx_workflow_job_name": "Tune", "awx_workflow_job_id": 88, "awx_job_id": 90}
+
+
+def test_a_rollout_over_a_slice_is_refused_before_anything_is_touched(fleet_of):
+    fleet = fleet_of({"s1": {}, "s2": {}}, hostvars={**HOSTVARS, "rack": "a", "falco_tune_failure_domain": "rack"})
+    before = {host.name: everything(host) for host in fleet.hosts}
+    run = play(TUNE, fleet.inventory, "-e", json.dumps(SLICE))
+    assert run.status == 2 and "Hosts of the same rack may be in other slices" in " ".join(run.output.split())
+    assert {host.name: everything(host) for host in fleet.hosts} == before and run.changed == set()
+    assert {name: run.trips(name) for name in before} == {"s1": 1, "s2": 1}
+    separate = play(TUNE, fleet.inventory, "-e", json.dumps({**SLICE, "falco_tune_slices": "separate"}))
+    assert separate.status == 0 and outcomes(separate) == {"s1": "done", "s2": "done"}
+
+
+def test_two_rollouts_do_not_spend_the_share_of_one_failure_domain(fleet_of, tmp_path):
+    """Each has one host of the rack, of which one may be blind."""
+    fleet = fleet_of({"r1": {"startup_seconds": 8}, "r2": {}}, hostvars={**HOSTVARS, "rack": "a", "falco_tune_failure_domain": "rack"})
+    before = everything(by_name(fleet)["r2"])
+    table = tmp_path / "falcotune-rollouts.json"
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(play, TUNE, fleet.inventory, "-l", "r1", ANSIBLE_HOME=str(tmp_path))
+        wait_for(lambda: table.exists() and "rack=a" in table.read_text(), 60, "the first rollout")
+        second = play(TUNE, fleet.inventory, "-l", "r2", ANSIBLE_HOME=str(tmp_path))
+        assert not first.done()
+    told = " ".join(second.output.split())
+    assert second.status == 2 and "another rollout holds 1 failure domain of this one (rack=a): ansible-playbook with pid" in told
+    assert everything(by_name(fleet)["r2"]) == before and outcomes(first.result()) == {"r1": "done"}
+    assert json.loads(table.read_text()) == {}
+    assert outcomes(play(TUNE, fleet.inventory, "-l", "r2", ANSIBLE_HOME=str(tmp_path))) == {"r2": "done"}

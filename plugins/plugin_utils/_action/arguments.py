@@ -29,12 +29,12 @@ class ArgumentError(ValueError):
 
 
 class Arguments:
-    """The options of one module. internal: those that the controller half sends to its host, which no task
-    may give.
+    """The options of one module, or of a plugin of another kind. internal: those that the controller half
+    sends to its host, which no task may give.
     """
 
-    def __init__(self, module: str, internal: tuple[str, ...] = ()) -> None:
-        documented = options_of(module)
+    def __init__(self, module: str, internal: tuple[str, ...] = (), kind: str = "modules") -> None:
+        documented = options_of(module, kind)
         self.spec = {
             name: {key: option[key] for key in SPECIFIED if key in option}
             for name, option in documented.items()
@@ -68,9 +68,9 @@ class Arguments:
         return self.spec[name].get("type") == "dict"
 
 
-def options_of(module: str) -> dict[str, dict[str, Any]]:
-    """The documented options of a module of this collection, with those of its fragments."""
-    documentation = yaml.safe_load(_documentation(PLUGINS / "modules" / (module + ".py")))
+def options_of(module: str, kind: str = "modules") -> dict[str, dict[str, Any]]:
+    """The documented options of a module or plugin of this collection, with those of its own fragments."""
+    documentation = yaml.safe_load(_documentation(PLUGINS / kind / (module + ".py")))
     options: dict[str, dict[str, Any]] = {}
     for name in documentation.get("extends_documentation_fragment", []):
         if name.startswith(COLLECTION):

@@ -329,6 +329,7 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
             "unseen": _unseen(host["sight"]["unseen"], names),
         },
         "rules": host["rules"] and _rules(host["rules"], names),
+        "monitored": host["monitored"],
         "trial": host["trial"] and _trial(host["trial"], names, shift),
         "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
         "history": [[row[0] + shift, *row[1:]] for row in host["history"]],

@@ -19,6 +19,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
     drift,
@@ -29,6 +30,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
 
 # The parts of the facts that an entry reads.
 PARTS = ("falco", "service", "driver", "config", "metrics", "cpus", "kernel", "memory", "host")
+# What only a visit finds out.
+NOT_VISITED = (
+    "Falco's CPU time and waiting, its quota, its ring buffers, what its rules see, and whether the host "
+    "differs from its last proven state"
+)
 # The source of a window of windows.between().
 BETWEEN = "between audits"
 Entry = dict[str, Any]
@@ -54,6 +60,7 @@ EMPTY: Entry = {
     "sight": None,
     "rules": None,
     "trial": None,
+    "monitored": None,
     "previous": None,
     "history": [],
     "snapshot": None,
@@ -63,6 +70,15 @@ EMPTY: Entry = {
 def missing(name: str, status: str, reason: object) -> Entry:
     """The entry of a host that brought no facts: status 'unreachable' or 'failed'."""
     return {**EMPTY, "name": name, "status": status, "reason": str(reason), "drift": [], "history": []}
+
+
+def monitored(name: str, known: Mapping[str, Any]) -> Entry:
+    """The entry of a host that was not visited. known: what Prometheus knows of it. It has no verdict."""
+    reason = "Not visited. Prometheus: %s. Unknown without a visit: %s." % (
+        _untrusted.text(known.get("reason"), 500) or "no reason",
+        NOT_VISITED,
+    )
+    return {**missing(name, "monitored", reason), "release": known.get("release"), "monitored": known}
 
 
 def tried(name: str, trial: Mapping[str, Any], found: Entry) -> Entry:
@@ -113,6 +129,36 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
         "history": [],
         "snapshot": _snapshot(facts, snapshot),
     }
+
+
+def waits(facts: Facts, plan: object, policy: Policy) -> bool:
+    """Whether the entry may change with the counters of the last audit, which only the report knows."""
+    if not facts["metrics"]["snapshot"]:
+        return False
+    verdict = _untrusted.dictionary(plan).get("verdict")
+    return not verdict or (facts["metrics"]["seconds"] or 0) < policy["min_observation"]
+
+
+def slim(found: Entry) -> Entry:
+    """The entry without what is unknown and what the model leaves out, as shape.host() takes it."""
+    kept = {name: part for name, part in found.items() if part is not None and part != []}
+    if "window" in kept:
+        kept["window"] = {key: value for key, value in kept["window"].items() if key in shape.WINDOW}
+    return {
+        name: _known(part) if name in ("window", "verdict", "sight") else part for name, part in kept.items()
+    }
+
+
+def _known(part: Any) -> Any:
+    """A table of the model without what is unknown in it."""
+    if not isinstance(part, dict):
+        return part
+    return {name: _known(value) for name, value in part.items() if value is not None}
+
+
+def whole(name: str, found: Mapping[str, Any]) -> Entry:
+    """The entry of a host from what slim() left of it."""
+    return {**EMPTY, "drift": [], "history": [], **found, "name": name}
 
 
 def _current(facts: Facts, release: Release | None) -> Buffers | None:

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Earlier audits, in one SQLite file beside the reports. The only module of the core with input and output.
+"""Earlier audits, in one SQLite file beside the reports, and what any other database has to do for them
+(postgresql.py). The only modules of the core with input and output.
 
 Rows lie by host and time, because that is how they are read: the last result of each host, its latest
 points, and what is older than the retention. With 10 000 hosts and 400 audits each question is still one
@@ -43,9 +44,28 @@ STEPS = (
     ),
 )
 VERSION = len(STEPS)
+# Columns of results after host, at and audit.
+_RESULT = (
+    *("status", "state", "tier", "drops_percent", "rate_per_cpu", "rate_per_cpu_guide", "seconds"),
+    *("falco_cpu_percent", "driver", "release", "preset", "plan"),
+)
+# Tables, how many values a row has, and what is done about a row that is there.
+HOSTS = ("hosts (name)", 1, "DO NOTHING")
+RESULTS = (
+    "results",
+    3 + len(_RESULT),
+    "(host, at, audit) DO UPDATE SET " + ", ".join("%s = excluded.%s" % (name, name) for name in _RESULT),
+)
+# Of two audits that end at once, the one that was made later has the newest counters.
+SNAPSHOTS = (
+    "snapshots",
+    5,
+    "(host) DO UPDATE SET (at, release, cpus, snapshot) ="
+    " (excluded.at, excluded.release, excluded.cpus, excluded.snapshot) WHERE excluded.at >= snapshots.at",
+)
 DAY = 86400
 # execute() of a transaction.
-Run = Callable[..., sqlite3.Cursor]
+Run = Callable[..., Any]
 # Seconds to wait for another audit that writes. 10 000 hosts take about one.
 PATIENCE = 30.0
 CACHE_KIB = 64 << 10
@@ -55,30 +75,56 @@ class HistoryError(ValueError):
     """The history cannot be read or written: says which file, why and what to do."""
 
 
-class History:
-    """The audits in one file. A missing file is made, for its owner only. A context manager.
+class Audits:
+    """The audits in a database. A context manager.
 
     retention_days:  audits that are so much older than the newest one are removed
     per_host:        at most so many results of one host are kept, the newest
     """
 
-    connection: sqlite3.Connection
+    connection: Any
 
-    def __init__(self, path: object, retention_days: int = 400, per_host: int = 2000) -> None:
-        self.path, self.retention, self.per_host = str(path), retention_days * DAY, per_host
-        with self._told():
-            self._make()
-            # Transactions are ours: Python's own would begin them late, and without a lock.
-            self.connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-            try:
-                self._own()
-                self._faster()
-                self._migrate()
-            except BaseException:
-                self.close()
-                raise
+    def __init__(self, retention_days: int, per_host: int) -> None:
+        self.retention, self.per_host = retention_days * DAY, per_host
 
-    def __enter__(self) -> History:
+    # What a database does its own way.
+
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        """Makes its errors HistoryErrors that say what to do."""
+        raise NotImplementedError
+
+    def _written(self) -> contextlib.AbstractContextManager[Run]:
+        """One transaction; yields execute(). No two of them at once."""
+        raise NotImplementedError
+
+    def _execute(self, statement: str, values: Any = ()) -> Any:
+        """A cursor. The statement is SQLite's; values are for its ? or :name."""
+        raise NotImplementedError
+
+    def _put(self, table: tuple[str, int, str], rows: Iterable[Sequence[Any]]) -> None:
+        """Inserts the rows. table: one of HOSTS, RESULTS, SNAPSHOTS. Of rows with the same first value the
+        last one counts."""
+        raise NotImplementedError
+
+    def _insert(self, statement: str, values: Sequence[Any]) -> int:
+        """The id of the inserted row."""
+        raise NotImplementedError
+
+    def _points(self, numbers: Sequence[int], limit: int) -> dict[int, list[list[Any]]]:
+        """{number of a host: [[at, state, drops_percent, rate_per_cpu_guide, seconds], …]}, newest first."""
+        raise NotImplementedError
+
+    def _counters(self, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+        """{number of a host: (release, cpus, snapshot as JSON)}."""
+        raise NotImplementedError
+
+    def _name(self, name: object) -> str | None:
+        """The name of a host as the database can hold it."""
+        return _untrusted.text(name)
+
+    # What is kept, and what is asked.
+
+    def __enter__(self) -> Any:
         return self
 
     def __exit__(
@@ -93,7 +139,7 @@ class History:
         """Keeps an audit, all of it or nothing, and removes what is too old. → the audit's number."""
         at, hosts = shape.unix(model["made_at"]), model["hosts"]
         with self._written() as run:
-            audit = run(
+            audit = self._insert(
                 "INSERT INTO audits (at, kind, collection, seconds, hosts, headline)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -104,25 +150,27 @@ class History:
                     len(hosts),
                     model["fleet"]["headline"],
                 ),
-            ).lastrowid
-            self.connection.executemany(
-                "INSERT OR IGNORE INTO hosts (name) VALUES (?)", ((host["name"],) for host in hosts)
             )
-            known = dict(run("SELECT name, id FROM hosts"))
-            # Two names can become one, where they differ only in what UTF-8 cannot hold.
-            self.connection.executemany(
-                "INSERT OR REPLACE INTO results VALUES (%s)" % ", ".join("?" * 15),
-                ((known[host["name"]], at, audit, *_result(host)) for host in hosts),
+            names = [self._name(host["name"]) for host in hosts]
+            known = self._added(run, names)
+            numbers = [known[name] for name in names]
+            # Two names can become one, where they differ only in what the database cannot hold.
+            self._put(RESULTS, ((n, at, audit, *_result(host)) for n, host in zip(numbers, hosts)))
+            self._put(
+                SNAPSHOTS,
+                ((n, at, *_snapshot(host)) for n, host in zip(numbers, hosts) if host.get("snapshot")),
             )
-            # Of two audits that end at once, the one that was made later has the newest counters.
-            self.connection.executemany(
-                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET"
-                " (at, release, cpus, snapshot) ="
-                " (excluded.at, excluded.release, excluded.cpus, excluded.snapshot) WHERE excluded.at >= at",
-                ((known[host["name"]], at, *_snapshot(host)) for host in hosts if host.get("snapshot")),
-            )
-            self._prune(run, [known[host["name"]] for host in hosts])
+            self._prune(run, numbers)
         return audit
+
+    def _added(self, run: Run, names: Sequence[str | None]) -> dict[str | None, int]:
+        """{name: number} of all hosts, once these are among them."""
+        known: dict[str | None, int] = dict(run("SELECT name, id FROM hosts").fetchall())
+        new = [(name,) for name in dict.fromkeys(names) if name not in known]
+        if new:
+            self._put(HOSTS, new)
+            known = dict(run("SELECT name, id FROM hosts").fetchall())
+        return known
 
     def prune(self) -> None:
         """Removes what is older than the retention, or more than per_host. add() does so too."""
@@ -146,7 +194,7 @@ class History:
             " ORDER BY at DESC, audit DESC LIMIT 1"
         )
         with self._told():
-            rows = self.connection.execute(
+            rows = self._execute(
                 "SELECT name, seen, results.at, state, drops_percent, rate_per_cpu_guide FROM"
                 " (SELECT id, name, (%s) AS seen, (%s) AS judged FROM hosts) AS hosts"
                 " LEFT JOIN results ON host = hosts.id AND results.at = judged AND state IS NOT NULL"
@@ -173,38 +221,26 @@ class History:
         The newest so many results with a state. hosts: names; None for all. A host without results has [].
         """
         with self._told():
-            return {
-                name: [
-                    list(row)
-                    for row in self.connection.execute(
-                        "SELECT at, state, drops_percent, rate_per_cpu_guide, seconds FROM results"
-                        " WHERE host = ? AND state IS NOT NULL ORDER BY at DESC, audit DESC LIMIT ?",
-                        (number, limit),
-                    )
-                ][::-1]
-                for name, number in self._numbers(hosts)
-            }
+            known = self._numbers(hosts)
+            found = self._points([number for _name, number in known if number is not None], limit)
+            return {name: found.get(number or 0, [])[::-1] for name, number in known}
 
     def snapshots(
         self, hosts: Iterable[str] | None = None
     ) -> dict[str, tuple[str | None, int | None, dict[str, Any]]]:
         """{host: (release, cpus, snapshot)}: the newest counters, where there are any."""
-        found = {}
         with self._told():
-            for name, number in self._numbers(hosts):
-                row = self.connection.execute(
-                    "SELECT release, cpus, snapshot FROM snapshots WHERE host = ?", (number,)
-                ).fetchone()
-                if row:
-                    found[name] = (row[0], row[1], json.loads(row[2]))
-        return found
+            known = self._numbers(hosts)
+            rows = self._counters([number for _name, number in known if number is not None])
+        found = ((name, rows[number]) for name, number in known if number in rows)
+        return {name: (row[0], row[1], json.loads(row[2])) for name, row in found}
 
     def _numbers(self, hosts: Iterable[str] | None) -> list[tuple[str, int | None]]:
         """[(name, number or None)] of these hosts, or of all."""
-        known = dict(self.connection.execute("SELECT name, id FROM hosts ORDER BY name"))
+        known = dict(self._execute("SELECT name, id FROM hosts ORDER BY name").fetchall())
         if hosts is None:
             return list(known.items())
-        return [(name, known.get(_untrusted.text(name))) for name in hosts]
+        return [(name, known.get(self._name(name))) for name in hosts]
 
     def _prune(self, run: Run, hosts: Sequence[int]) -> None:
         (newest,) = run("SELECT max(at) FROM audits").fetchone()
@@ -224,6 +260,63 @@ class History:
                 ).fetchone()
                 if row:
                     run("DELETE FROM results WHERE host = ? AND (at, audit) <= (?, ?)", (host, *row))
+
+    def _upgrade(self, run: Run, version: int, place: str) -> None:
+        """The steps that are missing. place: what the database is called."""
+        if version > VERSION:
+            raise HistoryError(
+                "%s was written by a newer falcotune.fleet (version %d, known up to %d): upgrade the "
+                "collection here, or name another history" % (place, version, VERSION)
+            )
+        for step in STEPS[version:]:
+            for statement in step:
+                run(statement)
+
+
+class History(Audits):
+    """The audits in one file. A missing file is made, for its owner only."""
+
+    connection: sqlite3.Connection
+
+    def __init__(self, path: object, retention_days: int = 400, per_host: int = 2000) -> None:
+        super().__init__(retention_days, per_host)
+        self.path = str(path)
+        with self._told():
+            self._make()
+            # Transactions are ours: Python's own would begin them late, and without a lock.
+            self.connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            try:
+                self._own()
+                self._faster()
+                self._migrate()
+            except BaseException:
+                self.close()
+                raise
+
+    def _execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
+        return self.connection.execute(statement, values)
+
+    def _put(self, table: tuple[str, int, str], rows: Iterable[Sequence[Any]]) -> None:
+        name, width, conflict = table
+        marks = ", ".join("?" * width)
+        self.connection.executemany(
+            "INSERT INTO %s VALUES (%s) ON CONFLICT %s" % (name, marks, conflict), rows
+        )
+
+    def _insert(self, statement: str, values: Sequence[Any]) -> int:
+        return self.connection.execute(statement, values).lastrowid or 0
+
+    def _points(self, numbers: Sequence[int], limit: int) -> dict[int, list[list[Any]]]:
+        statement = (
+            "SELECT at, state, drops_percent, rate_per_cpu_guide, seconds FROM results"
+            " WHERE host = ? AND state IS NOT NULL ORDER BY at DESC, audit DESC LIMIT ?"
+        )
+        return {number: list(map(list, self._execute(statement, (number, limit)))) for number in numbers}
+
+    def _counters(self, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+        statement = "SELECT release, cpus, snapshot FROM snapshots WHERE host = ?"
+        rows = ((number, self._execute(statement, (number,)).fetchone()) for number in numbers)
+        return {number: row for number, row in rows if row}
 
     def _make(self) -> None:
         """An empty file for its owner only; SQLite gives its log and lock beside it the same mode."""
@@ -254,15 +347,7 @@ class History:
             return
         with self._written() as run:
             # Another process may have done it while this one waited for the lock.
-            version = self._version()
-            if version > VERSION:
-                raise HistoryError(
-                    "%s was written by a newer falcotune.fleet (version %d of the file, known up to %d): "
-                    "upgrade the collection here, or name another file" % (self.path, version, VERSION)
-                )
-            for step in STEPS[version:]:
-                for statement in step:
-                    run(statement)
+            self._upgrade(run, self._version(), self.path)
             run("PRAGMA application_id = %d" % APPLICATION)
             run("PRAGMA user_version = %d" % VERSION)
 

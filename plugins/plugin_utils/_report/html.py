@@ -26,7 +26,7 @@ import json
 import math
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
@@ -66,6 +66,8 @@ MOST_DEPTH = 24
 MOST_BITS = 53
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+# The types of a plain value that hold texts or are one. See plain().
+PACKED = frozenset([str, list, dict])
 INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -137,12 +139,13 @@ def pack(model: dict[str, Any]) -> dict[str, Packed]:
     longer = [index for index, host in enumerate(hosts) if len(host.get("history") or []) > RECENT]
     chosen = [index for index, host in enumerate(hosts) if isinstance(host.get("syscalls"), dict)]
     whole, named = _worst(hosts, longer), _worst(hosts, chosen)
-    slim = [_slim(host, index in whole, index in named) for index, host in enumerate(hosts)]
+    slim = deque(_slim(host, index in whole, index in named) for index, host in enumerate(hosts))
     report = plain({key: value for key, value in model.items() if key != "hosts"})
     packer = _Packer([report, *slim])
     return {
         "report": packer.pack(report),
-        "hosts": [packer.pack(host) for host in slim],
+        # Each host goes as it is packed: the page of a large fleet is what an audit's memory is needed for.
+        "hosts": [packer.pack(slim.popleft()) for _host in hosts],
         "shapes": packer.shapes,
         "strings": packer.strings,
         "lists": packer.lists,
@@ -211,7 +214,8 @@ def _short_number(value: float) -> int | float | None:
 
 def plain(value: Any, depth: int = 0) -> Any:
     """Only what JSON holds and JavaScript reads: no NaN, no larger numbers, no endless texts or depths."""
-    if value is None or isinstance(value, bool):
+    kind = type(value)
+    if kind is str and len(value) <= MOST_CHARACTERS or value is None or kind is bool:
         return value
     if isinstance(value, str):
         return _plain_text(str(value))
@@ -260,36 +264,41 @@ class _Packer:
         self.lists = [[self.pack(text) for text in items] for items in often]
 
     def pack(self, value: Any) -> Packed:
-        if isinstance(value, str):
+        kind = type(value)
+        if kind is str:
             return self._references.get(value) or ("=" + value if value.startswith(("$", "=")) else value)
-        if isinstance(value, list):
+        if kind is list:
             number = self._numbers.get(tuple(value)) if _are_texts(value) else None
-            return [self.pack(item) for item in value] if number is None else {"@": number}
-        if isinstance(value, dict):
+            return self._items(value) if number is None else {"@": number}
+        if kind is dict:
             keys = tuple(value)
             if keys not in self._shapes:
                 self._shapes[keys] = len(self.shapes)
                 self.shapes.append(list(keys))
-            return {str(self._shapes[keys]): [self.pack(item) for item in value.values()]}
+            return {str(self._shapes[keys]): self._items(value.values())}
         return value
+
+    def _items(self, values: Iterable[Any]) -> list[Packed]:
+        # Most values are numbers: a call for each would take most of the time.
+        return [self.pack(item) if type(item) in PACKED else item for item in values]
 
 
 def _count(value: Any, texts: Counter[str], lists: Counter[tuple[str, ...]]) -> None:
     """Adds the texts and the lists of texts that are somewhere in the value."""
-    if isinstance(value, str):
-        texts[value] += 1
-    elif isinstance(value, dict):
-        for item in value.values():
-            _count(item, texts, lists)
-    elif isinstance(value, list):
-        if _are_texts(value):
-            lists[tuple(value)] += 1
-        for item in value:
+    if type(value) is list and _are_texts(value):
+        lists[tuple(value)] += 1
+        texts.update(value)
+        return
+    for item in value.values() if type(value) is dict else value:
+        kind = type(item)
+        if kind is str:
+            texts[item] += 1
+        elif kind in PACKED:
             _count(item, texts, lists)
 
 
-def _are_texts(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
+def _are_texts(values: list[Any]) -> bool:
+    return all(type(value) is str for value in values)
 
 
 def _base36(number: int) -> str:

@@ -15,7 +15,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, trials
@@ -26,18 +26,24 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import cha
 
 def to_json(model: dict[str, Any]) -> str:
     """The whole report, one host a line, for line tools and for diff."""
+    return "".join(json_lines(model))
+
+
+def json_lines(model: dict[str, Any]) -> Iterator[str]:
+    """The parts of to_json() in order: that of 10 000 hosts has 50 MB, which need not be in memory."""
 
     def dump(value: object) -> str:
         return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
     public = models.public(model)
     hosts = public.pop("hosts")
-    parts = ["{\n"]
-    parts.extend("%s:%s,\n" % (dump(name), dump(value)) for name, value in public.items())
-    parts.append('"hosts":[')
-    parts.append(",".join("\n" + dump(host) for host in hosts))
-    parts.append("\n]\n}\n")
-    return "".join(parts)
+    yield "{\n"
+    for name, value in public.items():
+        yield "%s:%s,\n" % (dump(name), dump(value))
+    yield '"hosts":['
+    for index, host in enumerate(hosts):
+        yield ("," if index else "") + "\n" + dump(host)
+    yield "\n]\n}\n"
 
 
 # Column, and a function of the host. New ones go to the end: users may count columns.

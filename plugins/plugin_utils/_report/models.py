@@ -17,6 +17,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Breach,
     Fleet,
+    Monitoring,
     Percentiles,
     ReportPolicy,
     SinceLast,
@@ -89,7 +90,8 @@ def assemble(
 
     results:   "hosts" of the model as far as they are known; what is missing or impossible becomes null
     policy:    accepted_drops_percent, accepted_hosts_percent, min_observation_seconds, fail_on
-    meta:      {'kind', 'collection', 'made_at' ISO 8601 in UTC, 'seconds'}
+    meta:      {'kind', 'collection', 'made_at' ISO 8601 in UTC, 'seconds'}, and 'monitoring' {'server',
+               'problem', 'sample'} where a Prometheus was asked which hosts to visit
     previous:  {host: {'at', 'state', 'drops_percent', 'rate_per_cpu_guide'[, 'seen']}}: what
                History.last() returns. at: the audit that last judged it; seen: the last that knew it (at if
                missing). None or {} for the first audit
@@ -115,7 +117,7 @@ def assemble(
         "made_at": _untrusted.text(meta["made_at"]),
         "seconds": _untrusted.number(meta["seconds"]),
         "policy": checked,
-        "fleet": _fleet(hosts, checked, earlier),
+        "fleet": _fleet(hosts, checked, earlier, shape.MONITORING(meta.get("monitoring"))),
         "rollout": shape.ROLLOUT(rollout),
         "hosts": hosts,
     }
@@ -215,7 +217,9 @@ def _tally(words: Iterable[str], found: Iterable[str]) -> dict[str, int]:
     return counted
 
 
-def _fleet(hosts: Sequence[Host], policy: ReportPolicy, previous: Previous) -> Fleet:
+def _fleet(
+    hosts: Sequence[Host], policy: ReportPolicy, previous: Previous, monitoring: dict[str, Any] | None
+) -> Fleet:
     states: dict[str, list[str]] = {state: [] for state in shape.STATES}
     for host in hosts:
         state = state_of(host)
@@ -228,6 +232,8 @@ def _fleet(hosts: Sequence[Host], policy: ReportPolicy, previous: Previous) -> F
         "ok": sum(host["status"] == "ok" for host in hosts),
         "unreachable": _names(host for host in hosts if host["status"] == "unreachable"),
         "failed": _names(host for host in hosts if host["status"] == "failed"),
+        "monitored": _names(host for host in hosts if host["status"] == "monitored"),
+        "monitoring": _monitoring(hosts, monitoring),
         "states": {state: len(names) for state, names in states.items()},
         "bottlenecks": _tally(shape.BOTTLENECKS, (item["bottleneck"] for item in judged)),
         "next_steps": _tally(shape.NEXT_STEPS, (item["next_step"] for item in judged)),
@@ -247,6 +253,20 @@ def _fleet(hosts: Sequence[Host], policy: ReportPolicy, previous: Previous) -> F
     fleet["headline"] = _headline(fleet, policy)
     fleet["breaches"] = _breaches(fleet, states, _blind_rules(hosts), policy)
     return fleet
+
+
+def _monitoring(hosts: Iterable[Host], given: dict[str, Any] | None) -> Monitoring | None:
+    """The Prometheus that was asked, and whom it called healthy although the audit does not."""
+    if given is None:
+        return None
+    sample = set(given["sample"])
+    wrong = (host for host in hosts if host["name"] in sample and _GRADE.get(state_of(host) or "", 0))
+    return {
+        "server": given["server"],
+        "problem": given["problem"],
+        "sample": sorted(sample),
+        "contradicted": _names(wrong),
+    }
 
 
 def _percentiles(hosts: Sequence[Host]) -> Percentiles:
@@ -301,6 +321,15 @@ def _headline(fleet: Fleet, policy: ReportPolicy) -> str:
     ):
         if number:
             parts.append("%d %s" % (number, either(number, one, many)))
+    if fleet["monitored"]:
+        parts.append(
+            "%d %s not visited and %s by Prometheus"
+            % (
+                len(fleet["monitored"]),
+                either(len(fleet["monitored"]), "was", "were"),
+                either(len(fleet["monitored"]), "is healthy", "are healthy"),
+            )
+        )
     return "; ".join(parts) + "."
 
 
@@ -316,7 +345,8 @@ def _losses(fleet: Fleet, policy: ReportPolicy) -> str:
             ", the worst %s %%" % number_text(worst) if worst else "",
         )
     if not measured:
-        return "Nothing is known about the losses of %s" % several(fleet["hosts"], "host")
+        visited = fleet["hosts"] - len(fleet["monitored"])
+        return "Nothing is known about the losses of %s" % several(visited, "host")
     what = "events"
     if states["acceptable"]:
         what = "more than the accepted %s %% of events" % number_text(policy["accepted_drops_percent"])

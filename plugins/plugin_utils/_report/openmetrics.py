@@ -40,7 +40,7 @@ HOST_GAUGES: tuple[tuple[str, str, Get], ...] = (
     (
         "up",
         "Whether the audit reached the host and could read its facts",
-        lambda host: int(host["status"] == "ok"),
+        lambda host: None if host["status"] == "monitored" else int(host["status"] == "ok"),
     ),
     (
         "drops_ratio",
@@ -149,6 +149,7 @@ def _fleet_families(fleet: dict[str, Any]) -> Iterator[Family]:
             (_labels(status="ok"), fleet["ok"]),
             (_labels(status="unreachable"), len(fleet["unreachable"])),
             (_labels(status="failed"), len(fleet["failed"])),
+            (_labels(status="monitored"), len(fleet["monitored"])),
         ],
     )
     for name, label, text in _COUNTED:

@@ -47,7 +47,8 @@ SCHEMA_VERSION = 1
 LEVELS = ("error", "warning", "note")
 STATES = ("blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy")
 MEASURED = ("dropping", "overloaded", "acceptable", "healthy")
-STATUSES = ("ok", "unreachable", "failed")
+# monitored: not visited, as Prometheus knows that it loses no more than the limit.
+STATUSES = ("ok", "unreachable", "failed", "monitored")
 # Of a host in a list of hosts: its state, or the status of one that was not audited. What needs somebody
 # comes first.
 CONDITIONS = (
@@ -60,6 +61,7 @@ CONDITIONS = (
     "no_syscalls",
     "acceptable",
     "healthy",
+    "monitored",
 )
 BOTTLENECKS = (
     "none",
@@ -289,6 +291,8 @@ TRIAL = table(
     ),
 )
 
+MONITORING = table(server=key, problem=text, sample=listed(key, MAX_HOSTS))
+
 ROLLOUT = table(
     id=key,
     state=word(*ROLLOUTS, instead="stopped"),
@@ -413,6 +417,7 @@ HOST = table(
     ),
     rules=RULES_AUDIT,
     trial=TRIAL,
+    monitored=table(age=number, events=number, drops=number, drops_percent=number),
     previous=PREVIOUS,
     history=_history,
     snapshot=lambda value: anything(value) if isinstance(value, dict) else None,

@@ -59,7 +59,7 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
     fleet, hosts = model["fleet"], model["hosts"]
     lines = wrapped(fleet["headline"], width, "") + [""]
     told = [(state, number) for state, number in fleet["states"].items() if number]
-    told += [(name, len(fleet[name])) for name in ("unreachable", "failed") if fleet[name]]
+    told += [(name, len(fleet[name])) for name in ("unreachable", "failed", "monitored") if fleet[name]]
     counted = ", ".join("%d %s" % (number, state) for state, number in told)
     lines.extend(wrapped("Hosts: " + (counted or "none"), width, ""))
     lines.extend(_percentile_lines(fleet["percentiles"], width))
@@ -80,7 +80,26 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
     ):
         if names:
             lines.extend(wrapped("%s (%d): %s" % (title, len(names), some(names)), width, ""))
+    lines.extend(_monitoring_lines(fleet["monitoring"], width))
     return lines + _rules_lines(hosts, width) + _sight_lines(hosts, width) + _cost_lines(hosts, width)
+
+
+def _monitoring_lines(found: dict[str, Any] | None, width: int) -> list[str]:
+    """Whether Prometheus could be asked, and whether it was right about the hosts of the sample."""
+    if found is None:
+        return []
+    if found["problem"]:
+        text = "Prometheus did not say which hosts to visit, so every host was visited: %s"
+        return wrapped(text % visible(found["problem"]), width, "")
+    if not found["contradicted"]:
+        return []
+    text = (
+        "Prometheus calls these hosts healthy, and the audit does not (%d of a sample of %d): %s. Compare "
+        "the windows of both. If Prometheus is wrong, visit every host: leave out "
+        "falco_audit_prometheus_url."
+    )
+    numbers = (len(found["contradicted"]), len(found["sample"]))
+    return wrapped(text % (*numbers, some(found["contradicted"])), width, "")
 
 
 def _answer_lines(hosts: Sequence[Host], width: int) -> list[str]:

@@ -5,6 +5,7 @@
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.action import falco_facts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit, shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies, sight
 from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, Host
 
@@ -133,3 +134,28 @@ def test_a_host_that_can_not_be_planned_for_fails_or_is_reported():
     assert failed["failed"] and "not running" in failed["msg"] and failed["running"] is False and failed["ansible_facts"] == {}
     reported = run(Half(stopped.message(), policy={}, refusal="report"))
     assert reported["ansible_facts"]["falco_plan"]["reason"] == failed["msg"] and "failed" not in reported
+
+
+def entry_of(message, **policy):
+    """(what the report gets of the host, the entry that it would make of facts and plan)."""
+    given = {"policy": {"min_observation": 60, **policy}, "refusal": "report"}
+    small, large = run(Half(message, **given, entry=True)), run(Half(message, **given))
+    complete = policies.complete(given["policy"])
+    facts = large["ansible_facts"]
+    made = audit.entry("web", facts["falco"], facts["falco_plan"], complete)
+    return small, shape.host(made)
+
+
+@pytest.mark.parametrize("host", [Host(), Host(cpus=64), Host(running=False)])
+def test_an_entry_is_what_the_report_makes_of_facts_and_plan(host):
+    small, expected = entry_of(host.message())
+    assert "ansible_facts" not in small and "invocation" not in small
+    assert shape.host(audit.whole("web", small["entry"])) == expected
+
+
+def test_a_host_that_may_be_judged_by_the_last_audit_brings_its_facts():
+    facts = assembly.assemble(Host().message())
+    assert not audit.waits(facts, {"verdict": {}}, {"min_observation": 60}), "without counters there is nothing to compare"
+    for seconds, verdict, expected in ((10.0, {"state": "healthy"}, True), (60.0, {"state": "healthy"}, False), (60.0, None, True)):
+        metrics = {**facts["metrics"], "snapshot": {"n": 1}, "seconds": seconds}
+        assert audit.waits({**facts, "metrics": metrics}, {"verdict": verdict}, {"min_observation": 60}) is expected

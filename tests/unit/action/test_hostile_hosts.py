@@ -36,7 +36,8 @@ class Half(falco_facts.ActionModule):
     def __init__(self, *texts, **arguments):
         self.texts = list(texts)
         self._used_interpreter, self._discovered_interpreter_key = "/usr/bin/python3", None
-        self._task = SimpleNamespace(args=arguments)
+        # ansible-core 2.16 warns of half a surrogate pair with the name of the task's action.
+        self._task = SimpleNamespace(args=arguments, action="falco_facts", resolved_action="falcotune.fleet.falco_facts")
 
     def _execute_module(self, module_name, module_args, task_vars):
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]

@@ -5,13 +5,9 @@
 
 import base64
 import datetime
-import http.server
 import ipaddress
-import json
 import ssl
-import threading
 import time
-from urllib.parse import parse_qs
 
 import pytest
 import yaml
@@ -19,8 +15,10 @@ from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.falcotune.fleet.plugins.inventory import prometheus
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import prometheus_api
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import queries
 from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT
+from ansible_collections.falcotune.fleet.tests.unit.prometheus_server import fleet, sent, servers
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -58,61 +56,8 @@ class Plugin(prometheus.InventoryModule):
 
 @pytest.fixture
 def server():
-    """server(answer) → a URL. answer(handler, query) writes to the handler; asked holds (headers, form) of each request."""
-    started = []
-
-    def start(answer, context=None):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                start.asked.append((self.path, dict(self.headers), {key: value[0] for key, value in form.items()}))
-                try:
-                    answer(self, form["query"][0])
-                except OSError:
-                    pass  # the plugin has gone
-
-            def log_message(self, *dummy):
-                pass
-
-        found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        if context:
-            found.socket = context.wrap_socket(found.socket, server_side=True)
-            found.handle_error = lambda *dummy: None  # clients that hang up on a certificate
-        threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
-        started.append(found)
-        return "%s://127.0.0.1:%d/prom/" % ("https" if context else "http", found.server_port)
-
-    start.asked = []
-    yield start
-    for found in started:
-        found.shutdown()
-        found.server_close()
-
-
-def sent(handler, data, status=200, **headers):
-    handler.send_response(status)
-    for name, value in {"Content-Length": str(len(data)), **headers}.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-    handler.wfile.write(data)
-
-
-def fleet(hosts, at=None):
-    """An answer() of a Prometheus with these hosts: {instance: percent of events lost}."""
-    by_query = {text: name for name, text in queries.queries("", "15m", "1d").items()}
-
-    def answer(handler, query):
-        name = by_query[query]
-        values = {"known": "1", "age": "2", "samples": "60", "events": "1000", "releases": "1"}
-        result, now = [], at or time.time()
-        for instance, lost in hosts.items():
-            value = str(lost * 10) if name == "drops" else values.get(name)
-            labels = {"instance": instance, "job": "falco", **({"version": "0.44.1"} if name == "releases" else {})}
-            if value is not None:
-                result.append({"metric": labels, "value": [now, value]})
-        sent(handler, json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode())
-
-    return answer
+    with servers() as start:
+        yield start
 
 
 def failed(url, **given):
@@ -233,7 +178,7 @@ def test_a_server_that_says_nothing(server):
 
 
 def test_an_answer_without_end_is_not_read_whole(server, monkeypatch):
-    monkeypatch.setattr(prometheus, "MOST_BYTES", 100000)
+    monkeypatch.setattr(prometheus_api, "MOST_BYTES", 100000)
 
     def flood(handler, _query):
         handler.send_response(200)

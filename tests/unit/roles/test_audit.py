@@ -27,9 +27,13 @@ def documentation(module):
 # The hosts' module takes the question for what rules cost, the report's module everything else.
 DOCUMENTATION = documentation("falco_report")
 DOCUMENTATION["options"]["rule_costs"] = documentation("falco_facts")["options"]["rules"]
+# And falco_prometheus_info takes these.
+ASKS = {PREFIX + "prometheus_url": "url", PREFIX + "prometheus_options": "options"}
+DOCUMENTATION["options"].update({name[len(PREFIX):]: documentation("falco_prometheus_info")["options"][option]
+                                 for name, option in ASKS.items()})
 
 
-@pytest.mark.parametrize("entry", ["main", "report"])
+@pytest.mark.parametrize("entry", ["main", "ask", "visit", "merge", "report"])
 def test_argument_specs_name_every_variable_with_the_same_default(entry):
     assert {name: option["default"] for name, option in SPECS[entry]["options"].items()} == DEFAULTS
 
@@ -39,7 +43,7 @@ GATHERS = {PREFIX + "coverage": "coverage", PREFIX + "rule_costs": "rules"}
 
 
 def test_whether_hosts_are_asked_for_rules_is_an_option_of_the_gathering():
-    (gather,) = [task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text()) if "falcotune.fleet.falco_facts" in task]
+    (gather,) = [task for task in yaml.safe_load((ROLE / "tasks/gather.yml").read_text()) if "falcotune.fleet.falco_facts" in task]
     for name, option in GATHERS.items():
         assert gather["falcotune.fleet.falco_facts"][option] == "{{ %s }}" % name
 
@@ -56,6 +60,7 @@ def test_the_rules_are_those_of_the_core():
 
 
 def test_tasks_use_no_other_names():
-    texts = [path.read_text() for path in sorted(ROLE.glob("tasks/*.yml"))] + [(ROOT / "playbooks/audit_falco.yml").read_text()]
+    texts = [path.read_text() for path in (*sorted(ROLE.glob("tasks/*.yml")), ROLE / "vars/main.yml")] + [
+        (ROOT / "playbooks" / name).read_text() for name in ("audit_falco.yml", "merge_audits.yml")]
     used = {name for text in texts for name in re.findall(r"(?<!_)falco_audit_\w+", text)}
     assert used - BESIDE == set(DEFAULTS) and BESIDE <= used

@@ -66,7 +66,7 @@ function verdictCard(host, state) {
   const verdict = host.verdict;
   const box = make("section.verdict.v-" + stateOf(state).key);
   if (!verdict) {
-    box.append(make("h2", {}, shapeOf(state), state === "unreachable" ? "This host could not be reached" : "No verdict"),
+    box.append(make("h2", {}, shapeOf(state), state === "unreachable" ? "This host could not be reached" : state === "monitored" ? "This host was not visited" : "No verdict"),
       put(make("p.lines"), isThere(host.reason) ? host.reason : "No reason was given.", 4000, true));
     return box;
   }

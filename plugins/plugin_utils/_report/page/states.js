@@ -19,6 +19,7 @@ const STATES = [
   ["no_syscalls", "Falco watches no system calls here, so there is nothing to tune", "M-5-1H5V1H-5Z"],
   ["acceptable", "loses some events, within the policy", "M0-5.2L5.2 0L0 5.2L-5.2 0Z"],
   ["healthy", "loses no events", CIRCLE],
+  ["monitored", "not visited: healthy by Prometheus", "M-4.4-4.4H4.4V4.4H-4.4ZM-2.6-2.6V2.6H2.6V-2.6Z"],
 ];
 const STATE = new Map(STATES.map(([key, says, path], rank) => [key, { key, says, path, rank }]));
 const STRANGE = { key: "unmeasured", says: "a state that this page does not know", path: RING, rank: 5 };

@@ -1,7 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The history of audits: what it remembers, forgets and refuses, and two audits at once."""
+"""The history of audits: what it remembers, forgets and refuses, and two audits at once.
+
+The same tests for SQLite and for PostgreSQL, where the latter is installed. What a file alone can do has tests of its own below,
+and so has a server.
+"""
 
 import contextlib
 import multiprocessing
@@ -9,13 +13,16 @@ import os
 import sqlite3
 import stat
 import sys
+import time
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import history, models, shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history import (
     DAY, History, HistoryError,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.postgresql import Postgres
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
+from ansible_collections.falcotune.fleet.tests.fleet.postgresql import PostgreSQL
 from ansible_collections.falcotune.fleet.tests.unit import hostile
 
 NOW = synthetic_audit.NOW
@@ -37,8 +44,45 @@ def path(tmp_path):
     return tmp_path / "history.sqlite"
 
 
+@pytest.fixture(scope="module")
+def server():
+    """A PostgreSQL that nobody else uses."""
+    if not PostgreSQL.there():
+        pytest.skip("there is no PostgreSQL or no psycopg: install Debian's package postgresql, and psycopg[binary]")
+    found = PostgreSQL(fsync="off")
+    found.start()
+    yield found
+    found.stop()
+
+
 @pytest.fixture
-def kept(path):
+def dsn(server):
+    """An empty database."""
+    with pytest.importorskip("psycopg").connect(server.dsn) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS falcotune CASCADE")
+    return server.dsn
+
+
+@pytest.fixture(params=[History, Postgres], ids=["sqlite", "postgresql"])
+def opened(request):
+    """opened(…) opens the history, which is empty at first."""
+    place = request.getfixturevalue("path" if request.param is History else "dsn")
+
+    def function(**more):
+        return request.param(place, **more)
+
+    function.kind, function.place = request.param, place
+    return function
+
+
+@pytest.fixture
+def kept(opened):
+    with opened() as found:
+        yield found
+
+
+@pytest.fixture
+def file(path):
     with History(path) as found:
         yield found
 
@@ -58,11 +102,11 @@ def test_nothing_is_known_at_first(kept):
     assert (kept.last(), kept.series(), kept.series(["a"]), kept.snapshots(), kept.snapshots(["a"])) == ({}, {}, {"a": []}, {}, {})
 
 
-def test_what_was_added_is_found_by_another_process_later(path):
-    with History(path) as first:
+def test_what_was_added_is_found_by_another_process_later(opened):
+    with opened() as first:
         first.add(audit(result("a", "dropping", 12.5, snapshot={"scap.n_evts": 5, "cpu": {"on": 1.5}}),
                         {"name": "b", "status": "unreachable"}))
-    with History(path) as then:
+    with opened() as then:
         at = shape.iso(NOW)
         assert then.last() == {
             "a": {"at": at, "seen": at, "state": "dropping", "drops_percent": 12.5, "rate_per_cpu_guide": 500.1},
@@ -71,12 +115,12 @@ def test_what_was_added_is_found_by_another_process_later(path):
         assert then.snapshots() == {"a": ("0.44.1", 8, {"scap.n_evts": 5, "cpu": {"on": 1.5}})}
 
 
-def test_one_row_an_audit_and_one_a_host(kept, path):
+def test_one_row_an_audit_and_one_a_host(kept):
     plan = {"changes": [{"kind": "config", "key": "metrics.enabled", "from": False, "to": True, "why": "x"}], "restart_required": True}
     kept.add(audit(result("a", plan=plan), result("b")))
-    assert rows(path, "SELECT id, at, kind, collection, seconds, hosts FROM audits") == [
+    assert kept.connection.execute("SELECT id, at, kind, collection, seconds, hosts FROM audits").fetchall() == [
         (1, NOW, "audit", "falcotune.fleet 0.1.0", 41.7, 2)]
-    assert rows(path, "SELECT name, results.* FROM results JOIN hosts ON host = id ORDER BY name")[0][3:] == (
+    assert kept.connection.execute("SELECT name, results.* FROM results JOIN hosts ON host = id ORDER BY name").fetchall()[0][3:] == (
         1, "ok", "healthy", "low", 0.0, 263.2, 500.1, 61.5, 3.5, "modern_ebpf", "0.44.1", 6,
         history.digest(audit(result("a", plan=plan))["hosts"][0]["plan"]))
 
@@ -162,13 +206,15 @@ def test_a_fleet_goes_in_and_comes_out_as_the_report_wants_it(kept):
 def test_hostile_hosts_are_only_data(kept):
     model = hostile.model()
     kept.add(model)
-    names = [host["name"] for host in model["hosts"]]
+    # PostgreSQL has no texts with a NUL.
+    names = [kept._name(host["name"]) for host in model["hosts"]]
+    assert all(name.replace("\0", "\ufffd") == kept._name(name).replace("\0", "\ufffd") for name in names)
     assert set(kept.last()) == set(names) == set(kept.series())
     assert kept.series(["\ud800"]) == {"\ud800": kept.series(["\ufffd"])["\ufffd"]}
     assert count(kept) > 0
 
 
-def test_numbers_that_sqlite_can_not_hold(kept):
+def test_numbers_that_a_database_can_not_hold(kept):
     huge = (1 << 64) - 1
     kept.add(audit(dict(result("a", drops=huge, snapshot={"n": huge}), cpus=huge, buffers={"buf_size_preset": huge})))
     assert kept.snapshots()["a"] == ("0.44.1", None, {"n": huge})
@@ -176,8 +222,8 @@ def test_numbers_that_sqlite_can_not_hold(kept):
 
 # Forgetting
 
-def test_what_is_older_than_the_retention_is_forgotten(path):
-    with History(path, retention_days=10) as kept:
+def test_what_is_older_than_the_retention_is_forgotten(opened):
+    with opened(retention_days=10) as kept:
         kept.add(audit(result("gone", snapshot={"n": 1}), result("a"), at=NOW - 11 * DAY))
         kept.add(audit(result("a"), at=NOW - 10 * DAY))
         assert count(kept) == 3
@@ -187,19 +233,19 @@ def test_what_is_older_than_the_retention_is_forgotten(path):
         assert (count(kept), count(kept, "audits"), count(kept, "hosts"), count(kept, "snapshots")) == (2, 2, 1, 0)
 
 
-def test_only_so_many_results_of_a_host_are_kept(path):
-    with History(path, per_host=3) as kept:
+def test_only_so_many_results_of_a_host_are_kept(opened):
+    with opened(per_host=3) as kept:
         for day in range(9, 0, -1):
             kept.add(audit(*(result(name) for name in ("a", "b")[:1 + (day > 7)]), at=NOW - day * DAY))
         assert [row[0] for row in kept.series()["a"]] == [NOW - day * DAY for day in (3, 2, 1)]
         assert [row[0] for row in kept.series()["b"]] == [NOW - day * DAY for day in (9, 8)]
 
 
-def test_prune_by_hand(path):
-    with History(path) as kept:
+def test_prune_by_hand(opened):
+    with opened() as kept:
         for day in range(9, 0, -1):
             kept.add(audit(result("a"), at=NOW - day * DAY))
-    with History(path, retention_days=6, per_host=5) as kept:
+    with opened(retention_days=6, per_host=5) as kept:
         kept.prune()
         assert [row[0] for row in kept.series()["a"]] == [NOW - day * DAY for day in (5, 4, 3, 2, 1)]
 
@@ -208,14 +254,14 @@ def test_prune_by_hand(path):
 
 @pytest.mark.parametrize("ask", [History.last, History.series, History.snapshots, History.prune],
                          ids=["last", "series", "snapshots", "prune"])
-def test_no_question_reads_all_results(kept, ask):
-    kept.add(audit(result("a"), result("b")))
-    kept.retention, asked = -1, []
-    kept.connection.set_trace_callback(asked.append)
-    ask(kept)
-    kept.connection.set_trace_callback(None)
+def test_no_question_reads_all_results(file, ask):
+    file.add(audit(result("a"), result("b")))
+    file.retention, asked = -1, []
+    file.connection.set_trace_callback(asked.append)
+    ask(file)
+    file.connection.set_trace_callback(None)
     steps = [row[3] for statement in asked if statement.startswith(("SELECT", "DELETE"))
-             for row in kept.connection.execute("EXPLAIN QUERY PLAN " + statement)]
+             for row in file.connection.execute("EXPLAIN QUERY PLAN " + statement)]
     assert any("results" in step or "snapshots" in step for step in steps)
     assert not [step for step in steps if step.startswith("SCAN results")], steps
 
@@ -421,31 +467,145 @@ def test_an_audit_that_fails_half_way_leaves_nothing(kept):
     assert (count(kept), count(kept, "audits"), count(kept, "hosts")) == (0, 0, 0)
 
 
-def _auditor(path, number, ready, go):
+def _auditor(opened, number, ready, go):
     model = synthetic_audit.audit_model(60, seed=1, history=0)
     ready.release()
     go.wait()
     for turn in range(10):
-        # Opened anew each time, the first time on a file that nobody has made yet.
-        with History(path) as kept:
-            model["made_at"] = shape.iso(NOW + 2 * turn + number)
+        # Opened anew each time, the first time where nobody has made anything yet.
+        with opened() as kept:
+            model["made_at"] = shape.iso(NOW + 8 * turn + number)
             kept.add(model)
             kept.last()
 
 
-def test_two_audits_at_once(path):
+def _started(number, target, *arguments):
+    """So many processes that begin at once."""
     context = multiprocessing.get_context("fork")
     ready, go = context.Semaphore(0), context.Event()
-    auditors = [context.Process(target=_auditor, args=(path, number, ready, go)) for number in range(2)]
-    for auditor in auditors:
-        auditor.start()
-    for _dummy in auditors:
+    found = [context.Process(target=target, args=(*arguments, index, ready, go)) for index in range(number)]
+    for process in found:
+        process.start()
+    for _dummy in found:
         ready.acquire()
     go.set()
+    return found
+
+
+@pytest.mark.parametrize("number", [2, 8])
+def test_audits_at_once(opened, number):
+    auditors = _started(number, _auditor, opened)
     for auditor in auditors:
         auditor.join()
-    assert [auditor.exitcode for auditor in auditors] == [0, 0]
-    with History(path) as kept:
-        assert (count(kept), count(kept, "audits"), count(kept, "hosts")) == (1200, 20, 60)
-        assert rows(path, "PRAGMA integrity_check") == [("ok",)]
-        assert all(len(series) == 20 or not series for series in kept.series().values())
+    assert [auditor.exitcode for auditor in auditors] == [0] * number
+    with opened() as kept:
+        assert (count(kept), count(kept, "audits"), count(kept, "hosts")) == (600 * number, 10 * number, 60)
+        assert all(len(series) == min(10 * number, 60) or not series for series in kept.series().values())
+        if opened.kind is History:
+            assert rows(opened.place, "PRAGMA integrity_check") == [("ok",)]
+
+
+def _doomed(opened, number, ready, go):
+    model = synthetic_audit.audit_model(300, seed=1, history=0)
+    with opened() as kept:
+        kept.add(model)
+        ready.release()
+        go.wait()
+        while True:
+            kept.add(model)
+
+
+def test_a_writer_that_is_killed_leaves_whole_audits_only(opened):
+    for pause in (0.02, 0.05, 0.11, 0.23):
+        (writer,) = _started(1, _doomed, opened)
+        time.sleep(pause)
+        writer.kill()
+        writer.join()
+    with opened() as kept:
+        kept.add(audit(result("a")))
+        sizes = kept.connection.execute(
+            "SELECT audits.hosts, (SELECT count(*) FROM results WHERE audit = audits.id) FROM audits ORDER BY id").fetchall()
+    assert len(sizes) > 4 and {tuple(size) for size in sizes} == {(300, 300), (1, 1)}
+
+
+# The server
+
+def test_a_server_that_is_not_there_is_told_without_the_password(monkeypatch):
+    with pytest.raises(HistoryError) as caught:
+        Postgres("postgresql://falco:s3cret@127.0.0.1:1/audits?connect_timeout=2")
+    text = str(caught.value)
+    assert "host 127.0.0.1, port 1, dbname audits" in text and "s3cret" not in text
+
+
+@pytest.mark.parametrize("given", ["postgres//falco:s3cret@h/d", "host=h password", "password='s3cret", "s3cret=1"])
+def test_a_dsn_that_is_none_is_told_without_the_password(given):
+    pytest.importorskip("psycopg")
+    with pytest.raises(HistoryError, match="is not a connection string") as caught:
+        Postgres(given)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_without_the_driver_it_is_told_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(HistoryError, match="needs the Python library psycopg 3"):
+        Postgres("postgresql://h/d")
+
+
+@pytest.mark.parametrize("version", range(len(history.STEPS) + 1))
+def test_an_older_schema_is_brought_up_to_date_with_what_is_in_it(dsn, version, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(history, "STEPS", history.STEPS[:version])
+        older.setattr(history, "VERSION", version)
+        with Postgres(dsn) as kept:
+            if version:
+                kept.connection.execute("INSERT INTO audits (at, hosts) VALUES (%s, 1)", (NOW - DAY,))
+                kept.connection.execute("INSERT INTO hosts (name) VALUES ('a')")
+                kept.connection.execute("INSERT INTO results (host, at, audit, status, state, drops_percent, rate_per_cpu_guide, seconds)"
+                                        " VALUES (1, %s, 1, 'ok', 'dropping', 7.5, 900.5, 60.0)", (NOW - DAY,))
+    with Postgres(dsn) as kept:
+        assert kept.version == history.VERSION
+        assert kept.series(["a"])["a"] == ([[NOW - DAY, "dropping", 7.5, 900.5, 60.0]] if version else [])
+        kept.add(audit(result("a", snapshot={"n": 1})))
+        assert kept.snapshots()["a"][2] == {"n": 1} and len(kept.series()["a"]) == 1 + bool(version)
+
+
+def test_a_newer_schema_is_refused_and_not_touched(dsn):
+    with Postgres(dsn) as kept:
+        kept.connection.execute("UPDATE version SET version = 99")
+    for writes in (True, False):
+        with pytest.raises(HistoryError, match="newer falcotune.fleet .version 99"):
+            Postgres(dsn, writes=writes)
+
+
+def test_a_schema_of_another_program_is_refused(dsn):
+    with Postgres(dsn) as kept:
+        kept.connection.execute("DROP SCHEMA falcotune CASCADE")
+        kept.connection.execute("CREATE SCHEMA falcotune CREATE TABLE audits (x int)")
+    with pytest.raises(HistoryError, match="of another program"):
+        Postgres(dsn)
+
+
+def test_a_reader_makes_nothing(dsn):
+    with Postgres(dsn, writes=False) as kept:
+        assert kept.version == 0
+        assert kept.connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'falcotune'").fetchone() is None
+
+
+def test_a_lock_on_the_schema_that_nobody_gives_back(dsn, monkeypatch):
+    with Postgres(dsn) as one, Postgres(dsn) as other:
+        other.connection.execute("SET lock_timeout TO 100")
+        one.connection.execute("BEGIN")
+        one.connection.execute("SELECT pg_advisory_xact_lock(%d)" % history.APPLICATION)
+        with pytest.raises(HistoryError, match="another job has kept it locked"):
+            other.add(audit(result("a")))
+        one.connection.execute("ROLLBACK")
+        other.add(audit(result("a")))
+
+
+def test_a_server_that_goes_away_is_told(dsn):
+    with Postgres(dsn) as kept, Postgres(dsn) as other:
+        kept.add(audit(result("a")))
+        other.connection.execute("SELECT pg_terminate_backend(%s)", (kept.connection.info.backend_pid,))
+        with pytest.raises(HistoryError, match="the history in PostgreSQL .host 127.0.0.1"):
+            kept.add(audit(result("a")))
+        assert other.series() == {"a": [[NOW, "healthy", 0.0, 500.1, 61.5]]}

@@ -326,7 +326,7 @@ def test_contrast_is_computed_as_wcag_does():
 def test_colours_can_be_read(theme):
     colours = variables(re.findall(r":root[^{]*\{(.*?)\}", (SOURCES / "page.css").read_text(), re.DOTALL)[theme])
     states = [name for name in colours if name.startswith("s-")]
-    assert len(states) == 8
+    assert len(states) == 9
     for name in ("text", "soft", "link", *states):
         for ground in ("page", "card", "lane"):
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)

@@ -86,6 +86,7 @@ WRONG = {
     "domain_share_percent": [(101, "a number from 0 to 100"), ("third", "a number from 0 to 100")],
     "failure_budget": [(-1, "a number of hosts from 0"), ("101%", "a number of hosts from 0"), (True, "a number of hosts from 0"),
                        (0.5, "a number of hosts from 0")],
+    "slices": [("merge", "one of refuse, separate")],
     "promote": [("later", "one of auto, manual")],
     "confirm": [("perhaps", "true or false")],
     "serial": [(0, "a number of hosts from 1"), ("101%", "a number of hosts from 1"), ("half", "a number of hosts from 1"),
