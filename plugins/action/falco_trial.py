@@ -26,8 +26,15 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
     ArgumentError,
     Arguments,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import plugin_needs
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visible
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, requests, tests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import (
+    comparisons,
+    outcomes,
+    requests,
+    rule_arms,
+    tests,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, policies
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import (
     count,
@@ -64,6 +71,7 @@ KEPT = {
         cpus=count,
         production=table(watched=flag, reason=text, more_drops_percent=signed),
         rules=_string(MAX_ANSWER),
+        rules_files=_string(MAX_ANSWER),
         blind=flag,
         ended=number,
     ),
@@ -124,74 +132,128 @@ class ActionModule(HostAction):
         try:
             release = requests.release_of(facts)
             selections = tests.predicted(asked, release)
-            built = [
-                requests.build(test, facts, arguments["plan"], chosen, policy, release, test is asked[0])
-                for test in asked
-            ]
+
+            def build(test, list_rules=False, arm=None):
+                return requests.build(
+                    test, facts, arguments["plan"], chosen, policy, release, list_rules, arm
+                )
+
+            for test in asked:
+                build(test)
         except requests.Impossible as error:
             return [outcomes.unrun(test, str(error), "failed") for test in asked], []
+        self._facts, self._release, self._chosen, self._build = facts, release, chosen, build
         with _together_with_the_controller():
-            return self._campaign(asked, selections, built, facts, release, chosen)
+            return self._campaign(asked, selections)
 
-    def _campaign(self, asked, selections, built, facts, release, chosen):
-        """(one entry a test, warnings)."""
-        free = requests.unbounded(facts)
-        done, warnings, stopped = [], [free] if free else [], None
-        self._facts, self._rules = facts, None
-        for test, selection, request in zip(asked, selections, built, strict=True):
-            reason = stopped or outcomes.skipped(selection, done)
-            if reason:
-                done.append(outcomes.unrun(test, reason))
-                continue
-            self._say(self._announced(test, selection, chosen))
-            response = self._round_trip(request)
-            answer = response.get("trial")
-            if answer is None:
-                reason = str(response.get("msg") or "the host gave no answer")
-                stopped = "not run: %s" % reason
-                done.append(outcomes.unrun(test, reason, "failed"))
-                continue
-            made, problem = self._told(test, request, response, selection, release, chosen)
-            if problem:
-                warnings.append("which rules would lose events is not known: %s" % visible(problem))
-            warnings.extend(self._warnings(response, answer, warnings))
-            done.append(made)
-            self._say(outcomes.line(done[-1]))
-            if answer["blind"]:
-                stopped = "not run: %s" % done[-1]["reason"]
-        return done, warnings
+    def _campaign(self, asked, selections):
+        """(one entry a test, warnings): each test in turn, as often as it is to run."""
+        free = requests.unbounded(self._facts)
+        self._found, self._stopped, self._rules, self._loaded = [free] if free else [], None, None, None
+        count = 1 if self._task.check_mode else tests.runs_of(asked, self._chosen)
+        runs = {test["name"]: [] for test in asked}
+        for turn in range(count):
+            for test, selection in zip(asked, selections, strict=True):
+                before = [entries[-1] for entries in runs.values() if entries]
+                entry = self._run(test, selection, before, turn, count)
+                if entry is not None:
+                    runs[test["name"]].append(entry)
+        made = [comparisons.combined(runs[test["name"]]) for test in asked]
+        named = {entry["name"]: entry for entry in made}
+        for entry in made:
+            if entry["against"]:
+                entry["difference"] = comparisons.difference(entry, named[entry["against"]])
+        return made, self._found
 
-    def _announced(self, test, selection, chosen):
+    def _run(self, test, selection, before, turn, count):
+        """The entry of one run of a test, or None where an earlier one tells it already."""
+        reason = self._stopped or outcomes.skipped(selection, before)
+        if reason:
+            return outcomes.unrun(test, reason) if turn == 0 else None
+        try:
+            request = self._request(test, turn == 0 and not before)
+        except (rule_arms.Unlike, TooMuch) as error:
+            return outcomes.unrun(test, str(error), "failed") if turn == 0 else None
+        self._say(self._announced(test, selection, turn, count))
+        response = self._round_trip(request)
+        answer = response.get("trial")
+        if answer is None:
+            reason = str(response.get("msg") or "the host gave no answer")
+            self._stopped = "not run: %s" % reason
+            return outcomes.unrun(test, reason, "failed")
+        made, problem = self._told(test, request, response, selection)
+        if problem and test["without"] is None:
+            self._found.append("which rules would lose events is not known: %s" % visible(problem))
+        elif problem:
+            self._stopped = "not run: the host's own rules are not known: %s" % problem
+        self._found.extend(self._warnings(response, answer, self._found))
+        self._say(outcomes.line(made))
+        if answer["blind"]:
+            self._stopped = "not run: %s" % made["reason"]
+        return made
+
+    def _request(self, test, first):
+        """The request for a test. Raises Unlike, or TooMuch where the rules take too long to be cut.
+
+        first: the host sends its rules, and everything is loaded.
+        """
+        if first or test["without"] is None:
+            return self._build(test, first)
+        if self._loaded is None:
+            raise rule_arms.Unlike("the host's own rules are not known, because the first test failed")
+        with bounded():
+            return self._build(test, False, rule_arms.arm(test["without"], self._loaded, requests.PLACE))
+
+    def _announced(self, test, selection, turn, count):
         """The line that is shown before a test."""
         if self._task.check_mode:
             how = "dry run"
         else:
-            where = "instead of" if chosen["mode"] == "instead" else chosen["mode"]
-            how = "%d s %s the host's own Falco" % (chosen["seconds"], where)
+            mode = self._chosen["mode"]
+            where = "instead of" if mode == "instead" else mode
+            how = "%d s %s the host's own Falco" % (self._chosen["seconds"], where)
+        if count > 1:
+            how += ", run %d of %d" % (turn + 1, count)
+        if selection["selected"] is None:
+            return "%s: the host's own rules, %s" % (test["name"], how)
         return "%s: %d system calls, %s" % (test["name"], len(selection["selected"]), how)
 
     def _round_trip(self, request):
         return self.ask("falco_trial", {"request": request}, KEPT)
 
-    def _told(self, test, request, response, selection, release, chosen):
-        """(the entry of a test that was run, the rules that were listed, why there are none)."""
+    def _told(self, test, request, response, selection):
+        """(the entry of a test that was run, why the host's rules are not known or None)."""
         answer, listed, problem = response["trial"], self._rules, None
         try:
             with bounded():
                 if request["list_rules"]:
-                    listed, problem = outcomes.production_rules(
-                        _unpacked(answer["rules"]), self._facts, release
-                    )
-                    listed = None if problem else listed
+                    listed, problem = self._listed(test, answer)
                 made = outcomes.result(
-                    test, answer, selection, release, chosen["accepted_drops_percent"], listed
+                    test, answer, selection, self._release, self._chosen["accepted_drops_percent"], listed
                 )
+                if test["without"] is not None:
+                    made["plugins"] = request["config"]["load_plugins"]
                 if weight(made, MAX_OUTCOME) > MAX_OUTCOME:
                     raise TooMuch("the outcome of the test is larger than %d bytes" % MAX_OUTCOME)
         except TooMuch as error:
             made = outcomes.unrun(test, str(error), "failed")
         self._rules = listed
         return made, problem
+
+    def _listed(self, test, answer):
+        """(the rules that the host's own Falco has loaded or None, why they are not known)."""
+        printed = _unpacked(answer["rules"], MAX_LIST)
+        listed, problem = outcomes.production_rules(printed, self._facts, self._release)
+        if problem:
+            return None, problem
+        if test["without"] is not None:
+            files = rule_arms.files_of(_unpacked(answer["rules_files"], 2 * rule_arms.MAX_TEXT))
+            if files is None:
+                return None, "the host sent no rules files"
+            plugins = self._facts["config"]["plugins"]
+            needs = plugin_needs.needs(printed, listed, self._release, plugins)
+            self._loaded = rule_arms.Loaded(files, listed, plugins, needs)
+        return listed, None
 
     @staticmethod
     def _warnings(response, answer, known):
@@ -208,10 +270,10 @@ class ActionModule(HostAction):
         display.display("%s: %s" % (visible(str(self._host)), visible(text)))
 
 
-def _unpacked(packed):
-    """What the host packed, or None."""
+def _unpacked(packed, most):
+    """What the host packed, or None. most: characters."""
     try:
-        return assembly.unpacked(packed, MAX_LIST) if packed else None
+        return assembly.unpacked(packed, most) if packed else None
     except assembly.Unpackable:
         return None
 

@@ -5,12 +5,15 @@
 
 DOCUMENTATION = r"""
 module: falco_trial
-short_description: Find out which system calls Falco can monitor on a host without drops
+short_description: Try what Falco can monitor without drops, and what its rules and plugins cost
 version_added: 0.1.0
 description:
   - Runs a private Falco for a while with each of several sets of system calls and a dummy rule that never
     alerts, as Falco's guide advises, and measures what it sees, loses and costs. The private Falco has the
     host's own binary, driver and the buffers that a tune would give it; its outputs and web server are off.
+  - A test with C(without) has the host's own rules and plugins instead of the dummy rule, and leaves some of
+    them out. Such tests run in turn, several times, and each is compared with another one in pairs of runs.
+    What the rules alert is discarded.
   - Each test begins with a dry run, which prints the final set. Names are checked before anything is touched.
   - With O(mode=beside) the host's own Falco keeps running. With O(mode=instead) it is stopped for each test
     and started again.
@@ -22,10 +25,23 @@ description:
 options:
   tests:
     description:
-      - V(guide) for the five tests of Falco's guide, or a list. Each has V(name), V(custom_set) (names of
-        events as in Falco's C(base_syscalls)), V(repair) and V(all).
+      - V(guide) for the five tests of Falco's guide, V(plugins) for its advice to try without plugins, or a
+        list. Each has V(name), V(custom_set) (names of events as in Falco's C(base_syscalls)), V(repair) and
+        V(all).
+      - With V(without), a test has the host's own rules and plugins except V(rules) (names; C(*) stands for
+        any text), V(tags), V(files) (paths or names of rules files), V(plugins) (names or V(all)), and
+        V(rules_of_plugins), the rules that need these plugins. Rules that need a plugin are left out with it.
+        Without V(custom_set), V(repair) and V(all), the host's own C(base_syscalls) apply.
+      - A test with V(without) is compared with the test that V(against) names, or with the test
+        V(as it is), which is added and has all rules and plugins.
     type: raw
     default: guide
+  repeats:
+    description:
+      - How often each test runs, 1 to 20. Tests run in turn. V(0) is three times for tests with V(without),
+        and once for others.
+    type: int
+    default: 0
   seconds:
     description:
       - How long each test measures, 5 to 3600.
@@ -107,6 +123,23 @@ EXAMPLES = r"""
     plan: "{{ ansible_facts.falco_plan }}"
   become: true
 
+- name: Measure what plugins cost
+  falcotune.fleet.falco_trial:
+    tests: plugins
+    repeats: 5
+    facts: "{{ ansible_facts.falco }}"
+  become: true
+
+- name: Measure what two rules and a tag cost
+  falcotune.fleet.falco_trial:
+    tests:
+      - name: without the heavy rules
+        without:
+          rules: [Read sensitive file untrusted, Directory traversal monitored file read]
+          tags: [maturity_sandbox]
+    facts: "{{ ansible_facts.falco }}"
+  become: true
+
 - name: Run a test of your own
   falcotune.fleet.falco_trial:
     tests:
@@ -141,8 +174,9 @@ ansible_facts:
       contains:
         verdict:
           description:
-            - V(largest) where a set passed, V(too_busy) where every one lost too much, V(aborted) where a
-              limit was passed, V(failed) where none ran, V(none) where nothing was to be measured.
+            - V(largest) where a set passed, V(compared) where tests of rules or plugins were compared,
+              V(too_busy) where every set lost too much, V(aborted) where a limit was passed, V(failed) where
+              none ran, V(none) where nothing was to be measured.
           type: str
           returned: success
           sample: largest
@@ -180,7 +214,11 @@ ansible_facts:
           description:
             - One entry a test. Its state is V(clean), V(accepted), V(dropping), V(aborted), V(failed) or
               V(skipped); C(selected) is the final set as the host's Falco printed it; numbers are V(null)
-              where they are unknown.
+              where they are unknown. C(cpu_per_million) is seconds of CPU time for each million events that
+              Falco read. C(runs) has the numbers of each run.
+            - C(difference) is what the test differs by from the one that it is compared with, for each
+              number as C(mean), C(percent), the 95 % interval from C(low) to C(high), and whether 0 is
+              outside of it (C(certain)).
           type: list
           elements: dict
           returned: success
@@ -214,6 +252,7 @@ ansible_facts:
                   rules: [Read sensitive file untrusted]
 """
 
+import json
 import os
 import tempfile
 
@@ -301,6 +340,7 @@ def main():
             "max_load_per_cpu": {"type": "float", "default": 8.0},
             "min_available_percent": {"type": "float", "default": 5.0},
             "max_more_drops_percent": {"type": "float", "default": 5.0},
+            "repeats": {"type": "int", "default": 0},
             "facts": {"type": "dict"},
             "plan": {"type": "dict"},
             "policy": {"type": "dict"},
@@ -323,6 +363,8 @@ def main():
         answer = trial.killed(work)
     if answer.get("rules"):
         answer["rules"] = host.pack(answer["rules"].encode("utf-8"))
+    if answer.get("rules_files"):
+        answer["rules_files"] = host.pack(json.dumps(answer["rules_files"]).encode("utf-8"))
     if lock is not None:
         os.close(lock)
     module.exit_json(changed=False, trial=answer, recovered=recovered)

@@ -204,6 +204,8 @@ class Config(TypedDict):
     duplicates: list[list[Any]]  # [path, key, line]
     merge_keys: list[str]  # dotted paths of keys named <<, which Falco does not merge
     commented: list[str]  # top-level keys of the main file whose blocks hold comments
+    plugins: list[str]  # names of the plugins that Falco loads; their configuration is not kept
+    added_fields: list[str]  # fields that append_output or -p adds to every alert
     watch: bool | None
     stale: str | None
 
@@ -321,6 +323,30 @@ class Rule(TypedDict):
     reads: Reads
 
 
+class RuleNeed(TypedDict):
+    """by_source: the events of the rule come from the plugin; else it reads fields of the plugin."""
+
+    rule: str
+    why: str
+    by_source: bool
+
+
+class PluginNeed(TypedDict):
+    """What a loaded plugin is needed for: _rules/plugin_needs.py.
+
+    disabled: rules that are not enabled. settings: its fields that append_output or -p names. required: a
+    rules file names it in required_plugin_versions, without an alternative that is loaded. outputs: number of
+    rules to whose outputs Falco adds its fields, though they do not need it.
+    """
+
+    plugin: str
+    rules: list[RuleNeed]
+    disabled: list[RuleNeed]
+    settings: list[str]
+    required: bool
+    outputs: int
+
+
 class Finding(TypedDict):
     """A problem of rules files or of Falco's settings for rules. An error keeps Falco from starting."""
 
@@ -358,6 +384,7 @@ class LoadedRules(TypedDict):
     reason: str | None
     digest: NotRequired[str | None]
     audit: NotRequired[RulesAudit | None]
+    plugins: NotRequired[list[PluginNeed]]
 
 
 class Attempt(TypedDict):
@@ -856,13 +883,30 @@ class Report(TypedDict):
 # --- Trial: _trial/tests.complete()
 
 
+class TrialWithout(TypedDict):
+    """What a test takes away from what the host's own Falco has loaded. rules may hold * and ?."""
+
+    rules: list[str]
+    tags: list[str]
+    files: list[str]
+    plugins: list[str]
+    rules_of_plugins: list[str]  # the rules that need these plugins, while the plugins stay loaded
+
+
 class TrialTest(TypedDict):
-    """One set of system calls to try. repair and all: as in Falco's base_syscalls."""
+    """One configuration of Falco to try.
+
+    custom_set, repair and all: as in Falco's base_syscalls. without: None for a set of system calls, which is
+    tried with a rule that never alerts; else the host's own rules and plugins are loaded without these.
+    against: name of the test that this one is compared with, or None.
+    """
 
     name: str
     custom_set: list[str]
     repair: bool
     all: bool
+    without: TrialWithout | None
+    against: str | None
 
 
 # --- Rollout: _rollout/hosts.describe() and outcome(), _rollout/batching.plan(), _rollout/records.record()
@@ -1014,3 +1058,4 @@ class RulesAudit(TypedDict):
     percent: float | None  # of one core, all rules
     findings: list[RuleFinding]
     weights: list[RuleWeight]
+    overrides: NotRequired[str]  # of files: a rules file with better conditions, proven to be equal

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trials of sets of system calls on hosts that exist only here: what falco_trial would leave as its fact.
+"""Trials of sets of system calls, and of rules and plugins, on hosts that exist only here: what falco_trial would leave as its fact.
 
 Stdlib only. The same arguments give the same.
 """
@@ -27,6 +27,10 @@ TESTS = {
     "T1": ([], True, False, 0.15), "T2": (["!openat", "!close"], False, False, 0.4), "T3": (["!close"], False, False, 0.7),
     "T4": ([], False, False, 1.0), "T5": ([], False, True, 2.6), "no files": (["execve", "connect", "accept4"], False, False, 0.2),
 }
+
+
+# What only a test of rules and plugins has.
+OF_RULES = {"without": None, "against": None, "cpu_per_million": None, "rules_removed": [], "plugins": None, "runs": [], "difference": None}
 
 
 def _rules(excluded):
@@ -64,7 +68,7 @@ def _test(chance, name, rate, room, cpus):
         "falco_cpu_percent": round(min(99.0, rate / room * 90), 1), "falco_wait_percent": 1.2,
         "memory_bytes": chance.randrange(90, 180) << 20,
         "rules_total": 84, "rules_blind": blind, "rules_half_blind": half,
-        "rules_wrong_output": ["Terminal shell in container"] if repair else [], "unseen": _unseen(half) if repair else []}
+        "rules_wrong_output": ["Terminal shell in container"] if repair else [], "unseen": _unseen(half) if repair else [], **OF_RULES}
 
 
 def _not_run(name, state, reason):
@@ -72,7 +76,7 @@ def _not_run(name, state, reason):
     unknown = dict.fromkeys(("seconds", "events", "events_per_second", "rate_per_cpu", "drops", "drops_percent", "falco_cpu_percent",
                              "falco_wait_percent", "memory_bytes", "rules_total"))
     return dict(unknown, name=name, custom_set=custom, repair=repair, all=everything, state=state, reason=reason, selected=[],
-                drops_by_category={}, rules_blind=[], rules_half_blind=[], rules_wrong_output=[], unseen=[])
+                drops_by_category={}, rules_blind=[], rules_half_blind=[], rules_wrong_output=[], unseen=[], **OF_RULES)
 
 
 def trial(chance, cpus):
@@ -100,10 +104,55 @@ def trial(chance, cpus):
                 reason="%s is the largest set without more than 1 %% of losses" % largest["name"])
 
 
-def tried(results, seed=1):
-    """The same hosts, those that were reached with a trial each."""
+# name: (what it leaves out, compared with, what of the CPU is left)
+COMPARED = {
+    "as it is": ({}, None, 1.0),
+    "without their rules": ({"rules_of_plugins": ["*"]}, "as it is", 0.8),
+    "without plugins": ({"plugins": ["*"]}, "without their rules", 0.74),
+}
+PARTS = ("rules", "tags", "files", "plugins", "rules_of_plugins")
+MEASURED = ("cpu_per_million", "falco_cpu_percent", "drops_percent", "memory_bytes", "events_per_second")
+
+
+def _run(chance, rate, share, memory):
+    cost = round(2.4 * share * chance.uniform(0.97, 1.03), 4)
+    rate = round(rate * chance.uniform(0.95, 1.05), 1)
+    return {"state": "clean", "seconds": 30.0, "cpu_per_million": cost, "falco_cpu_percent": round(cost * rate / 1e4, 2),
+            "drops_percent": 0.0, "memory_bytes": memory, "events_per_second": rate}
+
+
+def _differs(runs, others, name):
+    pairs = [(run[name], other[name]) for run, other in zip(runs, others)]
+    mean = sum(one - other for one, other in pairs) / len(pairs)
+    base = sum(other for _one, other in pairs) / len(pairs)
+    return {"mean": round(mean, 4), "low": round(mean - 0.1, 4), "high": round(mean + 0.1, 4), "certain": abs(mean) > 0.1,
+            "percent": round(100 * mean / base, 2) if base else None}
+
+
+def compared(chance, cpus):
+    """The fact falco_trial of a host whose plugins were tried."""
+    rate, tests = chance.lognormvariate(9.5, 0.8), []
+    for name, (without, against, share) in COMPARED.items():
+        runs = [_run(chance, rate, share, (96 if name == "without plugins" else 141) << 20) for _number in range(3)]
+        means = {key: round(sum(run[key] for run in runs) / 3, 4) for key in MEASURED}
+        other = next((test["runs"] for test in tests if test["name"] == against), None)
+        events = int(means["events_per_second"] * 90)
+        tests.append(dict(
+            _not_run("T4", "clean", None), **means | {"memory_bytes": runs[0]["memory_bytes"]}, name=name, selected=sorted(STATE),
+            seconds=90.0, events=events, drops=0, rate_per_cpu=round(means["events_per_second"] / cpus, 1), falco_wait_percent=0.8,
+            rules_total=14 if without else 25, without={part: without.get(part, []) for part in PARTS}, against=against, runs=runs,
+            plugins=[] if name == "without plugins" else ["container"],
+            rules_removed=["Terminal shell in container", "Packet socket created in container"] if without else [],
+            difference=other and {"against": against, "pairs": 3, "load_ratio": 1.06,
+                                  **{key: _differs(runs, other, key) for key in MEASURED}}))
+    return {"verdict": "compared", "reason": "without plugins: less CPU", "largest": None, "accepted_drops_percent": 1.0, "mode": "beside",
+            "began": NOW - 900, "ended": NOW - 300, "tests": tests}
+
+
+def tried(results, seed=1, make=trial):
+    """The same hosts, those that were reached with a trial each. make: trial or compared."""
     chance = random.Random(seed)
     for host in results:
         if host["status"] == "ok":
-            host["trial"] = trial(chance, host["cpus"])
+            host["trial"] = make(chance, host["cpus"])
     return results

@@ -28,7 +28,7 @@ def percent_text(value):
 def test_hosts_against_sets(page, trials):
     page.open(trials.url)
     tried = {host["name"]: host["trial"] for host in trials.model["hosts"] if host["trial"]}
-    assert page.text("#headline") == trials.model["fleet"]["headline"] and page.text(".brand") == "Falco system call trials"
+    assert page.text("#headline") == trials.model["fleet"]["headline"] and page.text(".brand") == "Falco trials"
     heads = page.texts("#trials .matrix thead th")
     assert heads == ["Host", "Verdict", "T1", "T2", "T3", "T4", "T5", "no files"]
     rows = rows_of(page, "#trials .matrix")

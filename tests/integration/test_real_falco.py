@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The same against a real Falco with modern_ebpf, where FALCO_BIN names one (root; the machine's own events).
 
-FALCOTUNE_CHANGES says how many changes in a row (the default is small).
+FALCOTUNE_CHANGES says how many changes in a row (the default is small). FALCOTUNE_PLUGIN names the library of the container plugin,
+FALCOTUNE_UPSTREAM a directory with Falco's own rules, for what plugins cost; FALCOTUNE_SECONDS says how long each run of that measures,
+FALCOTUNE_REPEATS how often each test runs.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 import pytest
 
 import direct
-from conftest import falco_files, leftovers, unit, wait_for
+from conftest import ROOT, falco_files, leftovers, unit, wait_for
 from playbooks import AUDIT, ROLLBACK, TRIAL, TUNE, play
 from test_trial import VICTIMS, killed
 
@@ -246,6 +248,56 @@ def test_the_guides_first_two_tests_beside_the_hosts_own(host):
     assert falco_files(host) == before and unit(host)["MainPID"] == process
     state = host.root / "var/lib/falcotune"
     assert not [name for name in os.listdir(state) if name.startswith(("trial", ".falcotune-"))]
+
+
+PLUGIN = os.environ.get("FALCOTUNE_PLUGIN")
+STOCK = Path(os.environ.get("FALCOTUNE_UPSTREAM") or ROOT.parent / "shared" / "upstream") / "falco_rules-5.1.0.yaml"
+SECONDS, REPEATS = int(os.environ.get("FALCOTUNE_SECONDS", "10")), int(os.environ.get("FALCOTUNE_REPEATS", "3"))
+
+
+@pytest.fixture
+def plugged(host):
+    """The host with Falco's own rules and the container plugin, as a package has them."""
+    fragment = host.root / "etc/falco/config.d/falco.container_plugin.yaml"
+    rules = host.root / "etc/falco/falco_rules.yaml"
+    before = rules.read_text()
+    host.systemctl("stop", host.unit)
+    fragment.write_text(f"plugins:\n  - name: container\n    library_path: {PLUGIN}\nload_plugins: [container]\n")
+    rules.write_text(STOCK.read_text())
+    host.systemctl("start", host.unit)
+    wait_for(lambda: unit(host)["ActiveState"] == "active", 30, "Falco with the plugin")
+    time.sleep(5)
+    yield host
+    host.systemctl("stop", host.unit)
+    fragment.unlink()
+    rules.write_text(before)
+    host.systemctl("start", host.unit)
+
+
+@pytest.mark.skipif(not PLUGIN or not STOCK.exists(), reason="FALCOTUNE_PLUGIN names no container plugin, or no rules are here")
+def test_what_the_container_plugin_and_the_rules_that_need_it_cost(plugged):
+    """The rules that need the plugin go with it, and the private Falco starts without both.
+
+    Its metrics have a long interval: on a busy machine a short one keeps the driver from loading.
+    """
+    before, process = falco_files(plugged), unit(plugged)["MainPID"]
+    with neighbours(1):
+        run = play("falcotune.fleet.trial_rules", plugged.inventory, "-e", json.dumps({
+            "falco_trial_seconds": SECONDS, "falco_trial_repeats": REPEATS,
+            "falco_trial_report_dir": "", "falco_trial_max_load_per_cpu": 1000,
+            "falco_trial_max_more_drops_percent": 100, "falco_trial_metrics_interval": f"{SECONDS // 2}s"}))
+    assert run.failures == {}, run.output
+    trial = run.result("real", "falco_trial")["ansible_facts"]["falco_trial"]
+    print("\n".join(run.result("real", "falco_trial")["summary"]))
+    for test in trial["tests"]:
+        print(test["name"], json.dumps([test["runs"], test["difference"]]))
+    assert trial["verdict"] == "compared", trial
+    whole, rules, plugins = trial["tests"]
+    assert (whole["rules_total"], whole["plugins"], plugins["plugins"]) == (25, ["container"], [])
+    assert rules["rules_removed"] == plugins["rules_removed"] and len(rules["rules_removed"]) == 13
+    assert all(len(test["runs"]) == REPEATS and test["cpu_per_million"] > 0 for test in trial["tests"])
+    assert plugins["difference"]["memory_bytes"]["mean"] < 0
+    assert falco_files(plugged) == before and unit(plugged)["MainPID"] == process
 
 
 def test_trials_that_are_killed_leave_nothing_behind(host):

@@ -73,6 +73,9 @@ def host(name, text, number=3.5):
     }
 
 
+COMPARED = ("cpu_per_million", "falco_cpu_percent", "drops_percent", "memory_bytes", "events_per_second")
+
+
 def ways(text, number):
     return [{"way": text, "calls": [text, number], "fields": text, "false_alarms": True, "rules": [text, number]}, text,
             {"way": number, "calls": text, "fields": [text], "false_alarms": text, "rules": text}]
@@ -84,7 +87,11 @@ def test(name, state, number):
                "falco_wait_percent", "memory_bytes", "rules_total")
     return dict(dict.fromkeys(numbers, number), name=name, custom_set=[name, number], all=name, state=state, reason=name,
                 selected=[name, "open"], drops_by_category={name: 5}, rules_blind=[name], rules_half_blind=[name],
-                rules_wrong_output=[name, number], unseen=ways(name, number))
+                rules_wrong_output=[name, number], unseen=ways(name, number), cpu_per_million=number, against=name,
+                without=dict.fromkeys(("rules", "tags", "files", "plugins", "rules_of_plugins"), [name, number]), plugins=[name, number],
+                rules_removed=[name, number], runs=[dict.fromkeys(COMPARED, number), name, {"state": name}],
+                difference=dict(dict.fromkeys(COMPARED, dict.fromkeys(("mean", "low", "high", "percent", "certain"), number)),
+                                against=name, pairs=number, load_ratio=number))
 
 
 def rollout(texts=TEXTS):

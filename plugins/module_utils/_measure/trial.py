@@ -34,6 +34,7 @@ from ansible_collections.falcotune.fleet.plugins.module_utils._change import (
     unit_control,
 )
 from ansible_collections.falcotune.fleet.plugins.module_utils._host import detach, host, processes, systemd
+from ansible_collections.falcotune.fleet.plugins.module_utils._measure import own_rules
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots, sources
 
 STEP = 0.1
@@ -270,6 +271,7 @@ class Trial:
             "cpus": None,
             "production": None,
             "rules": None,
+            "rules_files": None,
         }
 
     # -- bookkeeping
@@ -287,9 +289,11 @@ class Trial:
 
     # -- Falco
 
-    def spawn(self, words, name):
+    def spawn(self, words, name, discard=False):
         """Start the host's Falco privately: it dies with this process, and has the priority of the host's
         own.
+
+        discard: its standard output. The host's own rules alert, and nobody may find that twice, or on disk.
         """
         worker, libc = os.getpid(), self.libc
         stat = self.process.stat() if self.process else None
@@ -306,6 +310,8 @@ class Trial:
                     pass
 
         files = [os.path.join(self.folder, name + ending) for ending in (".out", ".err")]
+        if discard:
+            files[0] = os.devnull
         with open(files[0], "wb") as out, open(files[1], "wb") as err:
             try:
                 return subprocess.Popen(  # pylint: disable=ansible-bad-function
@@ -390,7 +396,7 @@ class Trial:
         """What the trial came to: 'ran' or 'checked'."""
         self.write()
         main = os.path.join(self.folder, "falco.yaml")
-        words = [self.subject["binary"], "-c", main] + self.request["options"]
+        words = [self.subject["binary"], "-c", main] + self.request["options"] + self.more_options()
         status = self.ask(words + ["-o", "log_level=debug", "--dry-run"], "dry")
         self.answer["dry_run"] = self.said("dry.err")
         if status != 0:
@@ -408,11 +414,31 @@ class Trial:
         return self.measure(words)
 
     def write(self):
-        config = json.dumps(self.request["config"]).replace(PLACE, self.folder)
-        for name, text in (("falco.yaml", config), ("rules.yaml", self.request["rules"])):
+        """Write the private configuration and rules."""
+        config, texts = self.request["config"], dict(self.request["files"])
+        after = ""
+        if self.request["own_rules"]:
+            try:
+                found = own_rules.Own(self.request["own_rules"], self.subject["arguments"])
+                after, fragments = found.blocks()
+                if self.request["own_rules"]["whole"]:
+                    config = dict(config, **found.named())
+                if self.request["list_rules"]:
+                    self.answer["rules_files"] = found.texts()
+            except own_rules.Unusable as error:
+                raise Failed(str(error))
+            config = dict(config, **fragments.listed(PLACE))
+            texts.update(fragments.texts)
+        lines = ["%s: %s\n" % (key, json.dumps(config[key])) for key in sorted(config)]
+        texts["falco.yaml"] = "".join(lines).replace(PLACE, self.folder) + after
+        for name, text in texts.items():
             handle = os.open(os.path.join(self.folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(text.encode("utf-8"))
+
+    def more_options(self):
+        """The options of the host's own Falco that decide which rules and plugins are loaded."""
+        return own_rules.options(self.subject["arguments"]) if self.request["own_rules"] else []
 
     def list_rules(self):
         """The rules that the host's own Falco loads, as it prints them; none where it doesn't."""
@@ -438,7 +464,7 @@ class Trial:
 
     def measure(self, words):
         metrics = os.path.join(self.folder, "metrics.jsonl")
-        child = self.spawn(words, "falco")
+        child = self.spawn(words, "falco", discard=bool(self.request["own_rules"]))
         stat = processes.Process("", child.pid).stat()
         self.note(pid=child.pid, start=stat[0] if stat else None)
         self.wait(

@@ -434,6 +434,17 @@ def merge(
     }
 
 
+def plugins(effective: dict[str, Any]) -> list[str]:
+    """The names of the plugins that Falco loads, in order: `load_plugins`, or without it all of `plugins`."""
+    listed = effective.get("load_plugins", effective.get("plugins"))
+    names = [item.get("name") if isinstance(item, dict) else item for item in _items(listed)]
+    return list(dict.fromkeys(str(name) for name in names if name is not None))
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 def copied(value: Any) -> Any:
     """A value of a configuration whose dicts and lists are its own."""
     if isinstance(value, dict):

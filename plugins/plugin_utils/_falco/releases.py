@@ -87,6 +87,7 @@ KEYS = (
     _key("metrics.kernel_event_counters_per_cpu_enabled", (0, 39, 0), NEVER, "bool", True),
     _key("metrics.jemalloc_stats_enabled", (0, 40, 0), NEVER, "bool", True),
     _key("metrics.kernel_iter_event_counters_enabled", (0, 44, 0), NEVER, "bool", True),
+    _key("load_plugins", ANY, NEVER, "list", []),
     # What evidence and reloads depend on.
     _key("watch_config_files", ANY, NEVER, "bool", True),
     _key("config_files", (0, 38, 0), NEVER, "list", []),

@@ -78,6 +78,7 @@ SAID = (
 )
 # The guide's own tests, by name and by number; a user's may be called anything.
 TESTS = tuple(name for test in tests.GUIDE for name in (test["name"], test["name"].split()[0]))
+TESTS += tuple(test["name"] for test in tests.complete("plugins"))
 EVENTS = (
     syscall_names.WITH_EVENT
     | syscall_names.GENERIC
@@ -440,6 +441,15 @@ def _rules(audit: Part, names: _Names) -> Part:
     }
 
 
+_WITHOUT = {
+    "rules": "rule",
+    "tags": "tag",
+    "files": "path",
+    "rules_of_plugins": "plugin",
+    "plugins": "plugin",
+}
+
+
 def _trial(trial: Part, names: _Names, shift: int) -> Part:
     numbers = (
         "state",
@@ -455,6 +465,8 @@ def _trial(trial: Part, names: _Names, shift: int) -> Part:
         "falco_wait_percent",
         "memory_bytes",
         "rules_total",
+        "cpu_per_million",
+        "runs",
     )
     return {
         "verdict": trial["verdict"],
@@ -475,6 +487,18 @@ def _trial(trial: Part, names: _Names, shift: int) -> Part:
                 rules_wrong_output=names.rules(test["rules_wrong_output"]),
                 unseen=_unseen(test["unseen"], names),
                 drops_by_category=names.counts("category", test["drops_by_category"], CATEGORIES),
+                without=test["without"]
+                and {
+                    kind: [names.call(_WITHOUT.get(kind, kind), name) for name in found]
+                    for kind, found in test["without"].items()
+                },
+                against=names.word("test", test["against"], TESTS),
+                rules_removed=names.rules(test["rules_removed"]),
+                plugins=test["plugins"] and [names.call("plugin", name) for name in test["plugins"]],
+                difference=test["difference"]
+                and dict(
+                    test["difference"], against=names.word("test", test["difference"]["against"], TESTS)
+                ),
             )
             for test in trial["tests"]
         ],

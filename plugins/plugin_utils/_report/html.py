@@ -56,7 +56,7 @@ SCRIPTS = (
     "host.js",
     "page.js",
 )
-BRANDS = {"trial": "Falco system call trials", "rollout": "Falco rollout"}
+BRANDS = {"trial": "Falco trials", "rollout": "Falco rollout"}
 
 WHOLE_HISTORIES = 1000
 RECENT = 12

@@ -94,6 +94,14 @@ COLUMNS: tuple[tuple[str, Any], ...] = (
     ("rules_blind", length("syscalls", "coverage", "blind")),
     ("rules_half_blind", length("syscalls", "coverage", "half_blind")),
 )
+
+
+def _difference(test: Any, name: str) -> Any:
+    """The mean difference of a test from the one that it is compared with, or nothing."""
+    found = test and test["difference"] and test["difference"][name]
+    return found and found["mean"]
+
+
 # Of a report on trials, by (host, trial, test or None), and on a rollout, by (batch, host).
 TRIAL_COLUMNS: tuple[tuple[str, Any], ...] = (
     ("host", lambda row: row[0]["name"]),
@@ -117,9 +125,17 @@ TRIAL_COLUMNS: tuple[tuple[str, Any], ...] = (
                 "falco_wait_percent",
                 "memory_bytes",
                 "rules_total",
+                "cpu_per_million",
+                "against",
             )
         ]
     ),
+    *(
+        ("%s_difference" % name, lambda row, name=name: _difference(row[2], name))
+        for name in ("cpu_per_million", "drops_percent", "memory_bytes")
+    ),
+    ("runs", lambda row: row[2] and len(row[2]["runs"])),
+    ("rules_removed", lambda row: row[2] and len(row[2]["rules_removed"])),
     *(
         (name, lambda row, name=name: row[2] and len(row[2][name]))
         for name in ("rules_blind", "rules_half_blind", "selected")

@@ -17,7 +17,7 @@ from typing import Any, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import CHANGE_KINDS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import batching
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import comparisons, outcomes, tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     answers,
     capacity,
@@ -231,6 +231,12 @@ RULES_AUDIT = table(
     ),
 )
 
+
+def _maybe_texts(value: object) -> list[str] | None:
+    return None if value is None else listed(text)(value)
+
+
+_DIFFERENCE = table(mean=signed, low=signed, high=signed, percent=signed, certain=flag)
 TRIAL = table(
     verdict=word(*TRIALS, instead="failed"),
     reason=text,
@@ -245,6 +251,8 @@ TRIAL = table(
             custom_set=listed(text),
             repair=flag,
             all=flag,
+            without=table(**{name: listed(text) for name in tests.WITHOUT}),
+            against=text,
             state=word(*TESTS, instead="failed"),
             reason=text,
             selected=listed(text),
@@ -263,6 +271,22 @@ TRIAL = table(
             rules_half_blind=listed(text),
             rules_wrong_output=listed(text),
             unseen=_UNSEEN,
+            cpu_per_million=number,
+            rules_removed=listed(text),
+            plugins=_maybe_texts,
+            runs=listed(
+                table(
+                    state=word(*TESTS, instead="failed"),
+                    seconds=number,
+                    **dict.fromkeys(comparisons.COMPARED, number),
+                )
+            ),
+            difference=table(
+                against=key,
+                pairs=count,
+                load_ratio=number,
+                **dict.fromkeys(comparisons.COMPARED, _DIFFERENCE),
+            ),
         )
     ),
 )

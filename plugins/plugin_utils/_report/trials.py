@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trials of sets of system calls in a report: head line, a matrix for a terminal, rows for a table. Pure.
+"""Trials in a report: head line, a matrix for a terminal, rows for a table. Pure.
 
 hosts: those of the report model; hosts without a trial are left out.
 """
@@ -20,15 +20,16 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
     some,
     wrapped,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import comparisons, outcomes
 
 # Of a matrix in a terminal.
 MOST_HOSTS = 20
 MOST_TESTS = 8
 # Verdicts, worst first, and what is said of one host and of more.
-ORDER = ("failed", "aborted", "too_busy", "none", "largest")
+ORDER = ("failed", "aborted", "too_busy", "none", "compared", "largest")
 SAID = {
     "largest": ("has a set that loses no more than accepted", "have a set that loses no more than accepted"),
+    "compared": ("compares rules and plugins", "compare rules and plugins"),
     "none": ("has none", "have none"),
     "too_busy": ("is too busy even for the smallest set", "are too busy even for the smallest set"),
     "aborted": ("was aborted", "were aborted"),
@@ -85,9 +86,14 @@ def terminal_lines(hosts: Iterable[Host], width: int) -> list[str]:
         lines += wrapped("%d more sets: %s" % (len(more), some(more)), width, "")
     lines.append("")
     for name in shown:
-        lines += wrapped(_set_line(name, chosen), width, "")
+        found = [test for host in chosen for test in host["trial"]["tests"] if test["name"] == name]
+        line = _set_line if any(test["without"] is None for test in found) else _rules_line
+        lines += wrapped(line(name, found), width, "")
     for host in chosen[:MOST_HOSTS]:
-        if host["trial"]["verdict"] != "largest" and host["trial"]["reason"]:
+        if host["trial"]["verdict"] == "compared":
+            for told in filter(None, map(comparisons.text, host["trial"]["tests"])):
+                lines += wrapped("%s: %s" % (host["name"], told), width, "")
+        elif host["trial"]["verdict"] != "largest" and host["trial"]["reason"]:
             lines += wrapped("%s: %s" % (host["name"], host["trial"]["reason"]), width, "")
     return lines
 
@@ -113,9 +119,8 @@ def _cell(test: dict[str, Any] | None) -> str:
     return str(test["state"])
 
 
-def _set_line(name: str, hosts: Iterable[Host]) -> str:
+def _set_line(name: str, found: Sequence[dict[str, Any]]) -> str:
     """T3: passed on 3 of 5 hosts that ran it; up to 62 system calls; up to 2 rules blind, 1 half blind."""
-    found = [test for host in hosts for test in host["trial"]["tests"] if test["name"] == name]
     passed = sum(test["state"] in outcomes.PASSED for test in found)
     ran = sum(test["state"] in outcomes.MEASURED for test in found)
     return "%s: passed on %d of %s that ran it; up to %s; up to %s blind, %d half blind" % (
@@ -126,3 +131,22 @@ def _set_line(name: str, hosts: Iterable[Host]) -> str:
         several(max(len(test["rules_blind"]) for test in found), "rule"),
         max(len(test["rules_half_blind"]) for test in found),
     )
+
+
+def _rules_line(name: str, found: Sequence[dict[str, Any]]) -> str:
+    """without plugins: 3 of 5 hosts ran it; CPU for each million events changes by -24 % to -18 %."""
+    ran = sum(test["state"] in outcomes.MEASURED for test in found)
+    line = "%s: %d of %s ran it" % (fitted(name, 40), ran, several(len(found), "host"))
+    shares = sorted(
+        test["difference"]["cpu_per_million"]["percent"]
+        for test in found
+        if test["difference"]
+        and test["difference"]["cpu_per_million"]
+        and test["difference"]["cpu_per_million"]["percent"] is not None
+    )
+    if shares:
+        line += "; CPU for each million events changes by %s %% to %s %%" % (
+            number_text(shares[0]),
+            number_text(shares[-1]),
+        )
+    return line

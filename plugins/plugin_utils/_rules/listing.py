@@ -47,7 +47,7 @@ def parse(
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
     names = names_for(release)
-    listed, reason = _load(text)
+    listed, reason = load(text)
     if listed is None:
         return {"rules": [], "findings": [], "ok": False, "reason": reason}
     if not release.since(0, 37):
@@ -77,11 +77,11 @@ def parse(
 
 def as_file(text: object) -> str | None:
     """What Falco listed as the text of one rules file, or None; exceptions are not listed."""
-    listed, _reason = _load(text)
+    listed, _reason = load(text)
     return None if listed is None else json.dumps(_file(listed))
 
 
-def _load(text: object) -> tuple[dict[str, Any] | None, str | None]:
+def load(text: object) -> tuple[dict[str, Any] | None, str | None]:
     """(the document, None) or (None, a reason)."""
     printed = str(text or "")
     start = printed.find("{")
@@ -99,8 +99,8 @@ def _load(text: object) -> tuple[dict[str, Any] | None, str | None]:
 
 
 def _rule(one: object, names: Names, events: Events) -> Rule | None:
-    info, details = (_mapping(one, key) for key in ("info", "details"))
-    name, printed = info.get("name"), _texts(details.get("events"))
+    info, details = (mapping(one, key) for key in ("info", "details"))
+    name, printed = info.get("name"), texts(details.get("events"))
     priority = priority_of(info.get("priority"))
     if not isinstance(name, str) or printed is None or priority is None:
         return None
@@ -110,7 +110,7 @@ def _rule(one: object, names: Names, events: Events) -> Rule | None:
         name,
         source,
         priority,
-        _texts(info.get("tags")) or [],
+        texts(info.get("tags")) or [],
         ORIGIN,
         None,
         info.get("enabled") is not False,
@@ -157,9 +157,9 @@ def _reads(tree: condition.Tree | None, details: dict[str, Any]) -> Reads:
 
     Without one: by the names of fields that Falco prints, or that its text contains.
     """
-    output = details.get("output_compiled") or _texts(details.get("output_fields"))
+    output = details.get("output_compiled") or texts(details.get("output_fields"))
     listed = [
-        name for key in ("condition_fields", "exception_fields") for name in _texts(details.get(key)) or []
+        name for key in ("condition_fields", "exception_fields") for name in texts(details.get(key)) or []
     ]
     if tree is None:
         return reads.of_names(listed or reads.fields_in(str(details.get("condition_compiled") or "")), output)
@@ -170,14 +170,14 @@ def _file(listed: dict[str, Any]) -> list[dict[str, Any]]:
     """The listed rules as entries of a rules file."""
     entries = []
     for one in _list(listed, "lists"):
-        info = _mapping(one, "info")
-        inner = _texts(_mapping(one, "details").get("lists")) or []
-        entries.append({"list": info.get("name"), "items": inner + (_texts(info.get("items")) or [])})
+        info = mapping(one, "info")
+        inner = texts(mapping(one, "details").get("lists")) or []
+        entries.append({"list": info.get("name"), "items": inner + (texts(info.get("items")) or [])})
     for one in _list(listed, "macros"):
-        info = _mapping(one, "info")
+        info = mapping(one, "info")
         entries.append({"macro": info.get("name"), "condition": info.get("condition")})
     for one in _list(listed, "rules"):
-        info = _mapping(one, "info")
+        info = mapping(one, "info")
         entries.append(
             {
                 "rule": info.get("name"),
@@ -187,7 +187,7 @@ def _file(listed: dict[str, Any]) -> list[dict[str, Any]]:
                 "priority": info.get("priority"),
                 "source": info.get("source") or SYSCALL,
                 "enabled": info.get("enabled") is not False,
-                "tags": _texts(info.get("tags")) or [],
+                "tags": texts(info.get("tags")) or [],
             }
         )
     return entries
@@ -198,11 +198,11 @@ def _list(value: dict[str, Any], key: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _mapping(value: object, key: str) -> dict[str, Any]:
+def mapping(value: object, key: str) -> dict[str, Any]:
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
 
 
-def _texts(value: object) -> list[str] | None:
+def texts(value: object) -> list[str] | None:
     """The texts of a list, or None where the value is not a list."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else None

@@ -62,7 +62,7 @@ def of(tree: object, output: object, macro: MacroTree = lambda name: None) -> Re
     found: dict[tuple[str, str, bool, bool], None] = {}
     for read in _of_tree(tree, macro):
         found[read] = None
-    for name in _of_output(output):
+    for name in of_output(output):
         found[name, "output", False, False] = None
     read_names = {name for name, place, _negated, _tail in found if place == "condition"}
     kinds, required = {}, []
@@ -112,7 +112,7 @@ def _with_argument(name: str, argument: str | None) -> str:
     return name
 
 
-def _of_output(output: object) -> list[str]:
+def of_output(output: object) -> list[str]:
     if isinstance(output, (list, tuple)):
         return [_plain(item.lstrip("%*")) for item in output if isinstance(item, str)]
     if not isinstance(output, str):

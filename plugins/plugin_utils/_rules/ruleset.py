@@ -53,7 +53,8 @@ class Compiled(NamedTuple):
     """Rules with their trees.
 
     trees: those of the rules that load, with their exceptions; macros are names in them. reach: the Reach of
-    each of these rules. macros: the trees of all macros.
+    each of these rules. macros: the trees of all macros. lists: [(name, items)], as lists.expand() takes
+    them.
     """
 
     resolved: ResolvedRules
@@ -61,6 +62,7 @@ class Compiled(NamedTuple):
     trees: dict[str, condition.Tree]
     reach: dict[str, Reach]
     macros: Trees
+    lists: list[tuple[str, list[str]]]
 
 
 def resolve(
@@ -112,7 +114,7 @@ def compiled(
     }
     loaded = {name: reach for name, reach in reached.items() if reach is not None}
     trees = {name: compiler.tree_of(defined.rules[name]) for name in loaded}
-    return Compiled(resolved, defined, trees, loaded, compiler.macro_trees)
+    return Compiled(resolved, defined, trees, loaded, compiler.macro_trees, compiler.lists)
 
 
 def shape(

@@ -21,9 +21,21 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.syscall_names import Names, names_for
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing, reach, ruleset
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import (
+    condition,
+    coverage,
+    listing,
+    lists,
+    reach,
+    ruleset,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules.entries import Wrong
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import costs, estimates, forms
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import (
+    costs,
+    estimates,
+    forms,
+    rewrites,
+)
 
 # Every kind of finding, with its level.
 KINDS: dict[str, AuditLevel] = {
@@ -49,6 +61,7 @@ KINDS: dict[str, AuditLevel] = {
     "keeps_calls": "note",
     "unused_macro": "note",
     "unused_list": "note",
+    "unneeded_plugin": "warning",
     "noisy": "warning",
     "silent": "note",
     "output": "warning",
@@ -115,7 +128,8 @@ def audit(
     if not isinstance(release, releases.Release):
         release = releases.release_for(release)
     compiled = ruleset.compiled(files, release, host.priority, host.selection)
-    return Ruleset(compiled, release, host, damaged).of(host)
+    rules = Ruleset(compiled, release, host, damaged)
+    return {**rules.of(host), "overrides": rewrites.overrides(rules.rewrites)}
 
 
 class Ruleset:
@@ -141,6 +155,7 @@ class Ruleset:
         self._resolved()
         self.alone = self._alone()
         self.costs = {rule["name"]: self._costs(rule) for rule in self.syscall}
+        self.rewrites: list[tuple[str, rewrites.Rewrite]] = []
         for rule in self.syscall:
             self._forms(rule)
         self._overlaps()
@@ -237,7 +252,24 @@ class Ruleset:
             return
         if better:
             self.about(better.kind, rule, better.text, better.instead, better.ns)
+            self._rewrite(rule, busiest)
         self._mixed(rule)
+
+    def _rewrite(self, rule: Rule, event: str) -> None:
+        """Propose the better order as an override, where it is proven to be the same condition."""
+        if not self.release.since(0, 37):
+            return
+        try:
+            found = rewrites.rewritten(
+                self.compiled.definitions.rules[rule["name"]].condition,
+                lambda text: lists.expand(text, self.compiled.lists),
+                self.estimator,
+                event,
+            )
+        except (estimates.TooLarge, condition.ConditionError):
+            return
+        if found:
+            self.rewrites.append((rule["name"], found))
 
     def _mixed(self, rule: Rule) -> None:
         calls = set(rule["kernel"])

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import RuleFinding, RulesAudit
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    PluginNeed,
+    RuleFinding,
+    RulesAudit,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing, ruleset
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import auditor, inputs
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import several, some
 
 # A host keeps its heaviest rules and first findings; there may be thousands.
 MOST_WEIGHTS = 25
@@ -23,12 +29,16 @@ MOST_ADVICE = 3
 
 
 def audit(
-    printed: str, release: Release, effective: object = None, profile: object = None
+    printed: str,
+    release: Release,
+    effective: object = None,
+    profile: object = None,
+    plugins: Sequence[PluginNeed] = (),
 ) -> RulesAudit | None:
     """The audit of a list, or None where it cannot be read.
 
     printed: standard output of `falco -L -o json_output=true`. effective: Falco's configuration. profile: of
-    falco_syscall_profile, or None.
+    falco_syscall_profile, or None. plugins: what the loaded plugins are needed for.
     """
     host = inputs.host(release, effective, profile)
     settings = json.dumps([host.priority, host.selection, host.matching, host.base_syscalls], default=str)
@@ -41,8 +51,40 @@ def audit(
         found["findings"] += _of_disabled(every, host, found)
     for item in (*found["findings"], *found["weights"]):
         item["line"] = None
-    kept = [item for item in found["findings"] if item["kind"] not in LEFT_OUT]
+    kept = [found for found in map(_unneeded, plugins) if found]
+    kept += [item for item in found["findings"] if item["kind"] not in LEFT_OUT]
     return {**found, "findings": kept[:MOST_FINDINGS], "weights": found["weights"][:MOST_WEIGHTS]}
+
+
+def _unneeded(need: PluginNeed) -> RuleFinding | None:
+    """A finding about a plugin that no enabled rule needs, and how that was decided."""
+    if need["rules"] or need["settings"]:
+        return None
+    text = (
+        "the plugin %s is loaded, and no enabled rule needs it: none has its events, or reads its fields in "
+        "the condition, exceptions or output" % need["plugin"]
+    )
+    if need["outputs"]:
+        text += "; Falco adds its fields to the outputs of %s" % several(need["outputs"], "rule")
+    blocking = [item["rule"] for item in need["disabled"] if not item["by_source"]]
+    if need["required"] or blocking:
+        held = ["required_plugin_versions names it"] if need["required"] else []
+        held += ["disabled rules read its fields (%s)" % some(blocking)] if blocking else []
+        text += ". But Falco does not load the rules files without it: %s" % "; ".join(held)
+        instead = "remove that from the rules files first, if nothing else needs the plugin"
+    else:
+        instead = "remove it from load_plugins, or name it in falco_tune_disabled_plugins"
+    return {
+        "level": "note" if need["required"] or blocking else "warning",
+        "kind": "unneeded_plugin",
+        "rule": None,
+        "file": None,
+        "line": None,
+        "text": text,
+        "instead": "%s; trial_rules.yml measures what it costs" % instead,
+        "saves_ns": None,
+        "saves_percent": None,
+    }
 
 
 # Hosts of one process mostly have the same rules: each set of rules and settings is worked out once.

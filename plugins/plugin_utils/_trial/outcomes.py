@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trials of sets of system calls: what a host's answer means, what comes next, and the verdict. Pure."""
+"""Trials: what a host's answer means, what comes next, and the verdict. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases im
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage, listing
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text, number_text, visible
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import comparisons
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import windows
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.verdicts import MOST_KINDS
 
@@ -27,7 +28,7 @@ SATURATED = 85.0
 STATES = ("clean", "accepted", "dropping", "aborted", "failed", "skipped")
 MEASURED = STATES[:3]
 PASSED = ("clean", "accepted")
-VERDICTS = ("largest", "too_busy", "none", "aborted", "failed")
+VERDICTS = ("largest", "compared", "too_busy", "none", "aborted", "failed")
 
 EMPTY: dict[str, Any] = {
     "state": "skipped",
@@ -48,6 +49,11 @@ EMPTY: dict[str, Any] = {
     "rules_half_blind": [],
     "rules_wrong_output": [],
     "unseen": [],
+    "cpu_per_million": None,
+    "rules_removed": [],
+    "plugins": None,
+    "runs": [],
+    "difference": None,
 }
 # Kinds of drops that neither larger buffers nor fewer system calls reduce.
 NO_LOAD = ("bug", "page_faults", "scratch_map")
@@ -84,12 +90,17 @@ def result(
     """The entry of a test that was run. Never raises on host data.
 
     answer: {'state': 'ran', 'aborted', 'failed' or 'checked', 'reason', 'dry_run': text, 'pair', 'cpu',
-    'cpus'}. selection: what was predicted. accepted: percent of events that may be lost. rules: as
-    production_rules() returns them, or None where they are not known.
+    'cpus'}. selection: what was predicted; its 'selected' is None where the test has the host's own rules.
+    accepted: percent of events that may be lost. rules: as production_rules() returns them, or None where
+    they are not known.
     """
     dry = dry_run.parse(str(answer.get("dry_run") or ""))
     state, reason = answer.get("state"), _cut(answer.get("reason"))
-    found = {**unrun(test, reason), "selected": dry["selected"], **_losses(rules, dry["selected"], release)}
+    found = {**unrun(test, reason), "selected": dry["selected"]}
+    if test["without"] is None:
+        found.update(_losses(rules, dry["selected"], release))
+    else:
+        found.update(_removed(rules, dry["enabled_rules"]))
     if state == "checked" and not dry["reason"]:
         found["reason"] = "check mode: %d system calls would be watched; nothing was measured" % len(
             dry["selected"]
@@ -105,6 +116,7 @@ def result(
         found.update(_measured(window))
     cpu = _untrusted.dictionary(answer.get("cpu"))
     found.update(falco_cpu_percent=_share(cpu, "on"), falco_wait_percent=_share(cpu, "waiting"))
+    found["cpu_per_million"] = comparisons.cpu_per_million(found)
     if state == "aborted":
         return {**found, "state": "aborted", "reason": reason or "no reason was given"}
     if dry["reason"] or state != "ran" or window["voided"]:
@@ -131,6 +143,17 @@ def _losses(rules: list[Rule] | None, selected: list[str], release: Release) -> 
     }
 
 
+def _removed(rules: list[Rule] | None, enabled: list[str] | None) -> Entry:
+    """How many rules the test's Falco has enabled, and which ones of the host's own it has not.
+
+    enabled: names that its dry run printed, or None before 0.37.
+    """
+    if enabled is None:
+        return {}
+    before = {rule["name"] for rule in rules or () if rule["enabled"]}
+    return {"rules_total": len(enabled), "rules_removed": sorted(before - set(enabled))}
+
+
 def _measured(window: Mapping[str, Any]) -> Entry:
     return {
         "seconds": window["seconds"],
@@ -144,7 +167,7 @@ def _measured(window: Mapping[str, Any]) -> Entry:
     }
 
 
-def _judged(found: Entry, expected: list[str], accepted: float) -> Entry:
+def _judged(found: Entry, expected: list[str] | None, accepted: float) -> Entry:
     """State and reason of a test that was measured whole."""
     state, reasons = "clean", []
     if found["drops"]:
@@ -163,7 +186,7 @@ def _judged(found: Entry, expected: list[str], accepted: float) -> Entry:
             "Falco used %s %% of a CPU, which is all that its one thread can use: buffers hide that for a "
             "while, so run a longer test" % number_text(found["falco_cpu_percent"])
         )
-    if found["selected"] != expected:
+    if expected is not None and found["selected"] != expected:
         difference = _difference(expected, found["selected"])
         reasons.append("Falco selected other system calls than expected (%s)" % difference)
     return {"state": state, "reason": "; ".join(reasons) or None}
@@ -189,6 +212,8 @@ def skipped(selection: Mapping[str, Any], done: Iterable[Entry]) -> str | None:
     for other in done:
         if other["state"] == "aborted":
             return "not run: %s was aborted" % other["name"]
+        if selection["selected"] is None:
+            continue
         if other["state"] == "dropping" and set(other["selected"]) <= set(selection["selected"]):
             return "not run: it has all system calls of %s, which lost %s %% of events" % (
                 other["name"],
@@ -207,13 +232,16 @@ def verdict(results: Sequence[Entry], accepted: float) -> dict[str, str | None]:
     first: dict[str, Entry] = {}
     for item in results:
         first.setdefault(item["state"], item)
-    best = _largest([item for item in results if item["state"] in PASSED])
+    sets = [item for item in results if item["without"] is None]
+    best = _largest([item for item in sets if item["state"] in PASSED])
     largest = best["name"] if best else None
     if "aborted" in first:
         kind, reason = "aborted", _named(first["aborted"])
+    elif any(item["difference"] for item in results):
+        kind, reason = "compared", comparisons.reason(results)
     elif best:
         kind, reason = "largest", _cost(best, accepted)
-    elif "dropping" in first:
+    elif sets and "dropping" in first:
         kind, reason = "too_busy", _too_busy(results, accepted)
     elif "failed" in first:
         alike = len({item["reason"] for item in results}) == 1
@@ -301,6 +329,9 @@ def line(item: Entry, known: str | None = None) -> str:
         words.append("%s %% lost" % number_text(item["drops_percent"]))
     if item["falco_cpu_percent"] is not None:
         words.append("CPU %s %%" % number_text(item["falco_cpu_percent"]))
+    if item["without"] is not None and item["cpu_per_million"] is not None:
+        words.append("%s s of CPU for each million events" % number_text(item["cpu_per_million"]))
+        words.append("%s of memory" % bytes_text(item["memory_bytes"]))
     if item["reason"] and not item["drops"] and item["reason"] != known:
         words.append(item["reason"])
     return visible(", ".join(words))
@@ -308,9 +339,11 @@ def line(item: Entry, known: str | None = None) -> str:
 
 def lines(trial: Mapping[str, Any]) -> list[str]:
     """A host's trial for people. What rules would not see is told of the largest set that it could watch."""
+    compared = [told for told in map(comparisons.text, trial["tests"]) if told]
     return [
         visible("verdict: %s" % trial["verdict"]),
-        visible("because: %s" % trial["reason"]),
+        *([] if trial["verdict"] == "compared" else [visible("because: %s" % trial["reason"])]),
+        *map(visible, compared),
         *(line(item, trial["reason"]) for item in trial["tests"]),
         *(
             visible("with %s, %s" % (item["name"], unseen_text(way)))

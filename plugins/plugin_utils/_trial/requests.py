@@ -1,7 +1,7 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trials of sets of system calls: what the module on the host needs for one test. Pure."""
+"""Trials: what the module on the host needs for one test. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial.rule_arms import Arm
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial.tests import LIMITS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies
 
@@ -28,6 +30,10 @@ RULES = """\
 PLACE = "{trial}"
 # The parts of the facts that a trial reads.
 PARTS = ("falco", "service", "driver", "config")
+# Blocks of Falco's configuration about plugins. They may hold secrets, so the host copies them itself.
+PLUGIN_BLOCKS = ("plugins", "plugins_hostinfo", "container_engines")
+# Settings that decide which rules are evaluated, and how.
+RULE_SETTINGS = ("rules", "priority", "rule_matching")
 BOUNDS = (("cpu_quota", "CPUQuota %.10g %%"), ("cpu_weight", "CPUWeight %d"), ("memory_max", "MemoryMax %d"))
 
 
@@ -62,11 +68,13 @@ def build(
     policy: Policy,
     release: Release,
     list_rules: bool,
+    arm: Arm | None = None,
 ) -> dict[str, Any]:
     """The request for one test. Plain data. Raises Impossible.
 
     plan: of the host, whose buffers are taken where it has some; or None. chosen: what tests.options()
-    returned. policy: the tuning policy. list_rules: the host shall also send what `falco -L` prints.
+    returned. policy: the tuning policy. list_rules: the host shall also send what `falco -L` prints, and
+    where the test has the host's own rules, its rules files. arm: which of those are loaded; None: all.
     """
     config = facts["config"]
     if config["reason"]:
@@ -89,6 +97,12 @@ def build(
     settings = _untrusted.dictionary(_untrusted.dictionary(plan).get("settings"))
     effective = {**config["effective"], **settings}
     old = drivers.old_form(Settings(effective, release))
+    own = test["without"] is not None
+    options = ["--modern-bpf"] if old and kind == "modern_ebpf" else []
+    made = configuration(test, effective, kind, old, release, chosen["metrics_interval"])
+    if own:
+        made.update(_of_rules(test, effective, facts, release, arm))
+        options += ["--enable-source", SYSCALL]
     return {
         "name": test["name"],
         "host_root": policy["host_root"],
@@ -98,22 +112,63 @@ def build(
         "seconds": chosen["seconds"],
         "interval": policies.duration_ms(chosen["metrics_interval"]) / 1000.0,
         "limits": {name: chosen[name] for name in LIMITS},
-        "config": configuration(test, effective, kind, old, release, chosen["metrics_interval"]),
-        "rules": RULES,
-        "options": ["--modern-bpf"] if old and kind == "modern_ebpf" else [],
+        "config": made,
+        "files": arm.files if arm else {} if own else {"rules.yaml": RULES},
+        "options": options,
+        "own_rules": _own_rules(effective, facts, release, arm is None) if own else None,
         "main": config["order"][0] if config["order"] else "",
         "list_rules": list_rules,
         "reload_paths": _reload_paths(facts, effective),
     }
 
 
+def _of_rules(
+    test: TrialTest, effective: Mapping[str, Any], facts: Facts, release: Release, arm: Arm | None
+) -> dict[str, Any]:
+    """What a configuration with the host's own rules holds beside that of a set of system calls."""
+    made: dict[str, Any] = {
+        _rules_key(release): arm.paths if arm else _rules_paths(effective),
+        "load_plugins": arm.plugins if arm else facts["config"]["plugins"],
+    }
+    made.update({name: effective[name] for name in RULE_SETTINGS if name in effective})
+    if not (test["custom_set"] or test["repair"] or test["all"]) and "base_syscalls" in effective:
+        made["base_syscalls"] = effective["base_syscalls"]
+    return made
+
+
+def _own_rules(effective: Mapping[str, Any], facts: Facts, release: Release, whole: bool) -> dict[str, Any]:
+    """What the host adds itself: configuration of plugins, and which rules files there are.
+
+    blocks: top-level blocks that are copied from `sources`. key: of the configuration, where the host's
+    arguments (-r) name other rules files. whole: all of them are loaded.
+    """
+    config = facts["config"]
+    return {
+        "blocks": list(PLUGIN_BLOCKS),
+        "sources": [{"path": item["path"], "strategy": item["strategy"]} for item in config["files"]],
+        "fragments": bool(release.fragments),
+        "key": _rules_key(release),
+        "paths": _rules_paths(effective),
+        "only_yaml": release.since(0, 41),
+        "whole": whole,
+    }
+
+
+def _rules_key(release: Release) -> str:
+    return "rules_files" if release.since(0, 38) else "rules_file"
+
+
+def _rules_paths(effective: Mapping[str, Any]) -> list[str]:
+    rules = effective.get("rules_files") or effective.get("rules_file") or []
+    return [str(item) for item in (rules if isinstance(rules, list) else [rules])]
+
+
 def _reload_paths(facts: Facts, effective: Mapping[str, Any]) -> list[str]:
     """The files and directories of the host's own Falco that must not change during a trial."""
-    rules = effective.get("rules_files") or effective.get("rules_file") or []
     return [
         *(item["path"] for item in facts["config"]["files"]),
         *(item["path"] for item in facts["config"]["folders"]),
-        *(str(item) for item in (rules if isinstance(rules, list) else [rules])),
+        *_rules_paths(effective),
     ]
 
 
@@ -151,7 +206,7 @@ def configuration(
     off = ["syslog_output", "file_output", "program_output", "http_output", "webserver"]
     off += [] if release.since(0, 44) else ["grpc", "grpc_output"]
     found: dict[str, Any] = {
-        "rules_files" if release.since(0, 38) else "rules_file": [PLACE + "/rules.yaml"],
+        _rules_key(release): [PLACE + "/rules.yaml"],
         "base_syscalls": base,
         "load_plugins": [],
         "watch_config_files": False,

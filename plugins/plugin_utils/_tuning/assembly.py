@@ -38,7 +38,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import (
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Merged, Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import SYSCALL
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import listing, plugin_needs, reads
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import received, windows
 
@@ -49,6 +49,7 @@ BLOCKS = (
     "config_files",
     "engine",
     "falco_libs",
+    "load_plugins",
     "metrics",
     "modern_bpf",
     "outputs_queue",
@@ -75,7 +76,7 @@ MAX_DRY_RUN = 1 << 21
 # Falco's rules, which only some plans need.
 MAX_EFFECTIVE = 1 << 18
 MAX_FACTS = 1 << 21
-# Merge keys and duplicates that are named, and characters of each: a host may send thousands.
+# Merge keys, duplicates and plugins that are named, and characters of each: a host may send thousands.
 MOST_KEYS = 20
 MOST_OF_A_KEY = 100
 
@@ -168,6 +169,8 @@ def _no_config(main: str, reason: str | None) -> Config:
         "duplicates": [],
         "merge_keys": [],
         "commented": [],
+        "plugins": [],
+        "added_fields": [],
         "watch": None,
         "stale": None,
     }
@@ -234,9 +237,22 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         ],
         "merge_keys": list(itertools.islice(map(_place, _merge_keys(merged["effective"], [])), MOST_KEYS)),
         "commented": [key for key in configuration.commented(texts[sources["main"]]) if key in BLOCKS],
+        "plugins": [name[:MOST_OF_A_KEY] for name in configuration.plugins(merged["effective"])[:MOST_KEYS]],
+        "added_fields": _added_fields(merged["effective"], sources["arguments"]),
         "watch": Settings(merged["effective"], release).value("watch_config_files"),
         "stale": None,
     }
+
+
+def _added_fields(effective: dict[str, Any], arguments: list[str]) -> list[str]:
+    """The fields that append_output, or -p of the command line, adds to alerts."""
+    texts = [str(effective.get("append_output") or "")]
+    for place, word in enumerate(arguments):
+        if word in ("-pc", "-pcontainer", "-pk", "-pkubernetes"):
+            texts.append("container.id")
+        elif word.startswith(("-p", "--print")):
+            texts += arguments[place : place + 2]
+    return reads.fields_in(" ".join(texts)[:MAX_TEXT])[:MOST_KEYS]
 
 
 def _merge_keys(value: Any, steps: list[str | int]) -> Iterator[list[str | int]]:
@@ -288,7 +304,15 @@ def _stale(sources: dict[str, Any], config: Config, falco: FalcoFacts, record: R
 
 def no_rules(reason: str | None) -> LoadedRules:
     """What stands for the rules of a host that were asked for, and why they are not known."""
-    return {"rules": [], "selected": [], "profile": None, "reason": reason, "digest": None, "audit": None}
+    return {
+        "rules": [],
+        "selected": [],
+        "profile": None,
+        "reason": reason,
+        "digest": None,
+        "audit": None,
+        "plugins": [],
+    }
 
 
 def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> LoadedRules:
@@ -317,8 +341,11 @@ def _syscalls(sent: dict[str, Any], config: Config, release: Release | None) -> 
         )
         return found
     found["rules"], found["selected"] = listed["rules"], said["selected"]
+    found["plugins"] = plugin_needs.needs(
+        printed, listed["rules"], release, config["plugins"], config["added_fields"]
+    )
     found["digest"] = hashlib.sha256(printed.encode("utf-8", "replace")).hexdigest()
-    found["audit"] = listed_audits.audit(printed, release, effective, found["profile"])
+    found["audit"] = listed_audits.audit(printed, release, effective, found["profile"], found["plugins"])
     return found
 
 

@@ -15,7 +15,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configurati
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.words import DRIVERS
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import value_text
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import rule_selection
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import plugin_selection, rule_selection
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 
 
@@ -91,6 +91,8 @@ def blocks(
         _set(found, key.split("."), value)
     if found.get(rule_selection.KEY) == [] and len(found) > 1:
         del found[rule_selection.KEY]
+    if plugin_selection.KEY in found and found[plugin_selection.KEY] is None:
+        del found[plugin_selection.KEY]
     if "engine" in found:
         # A block without kind selects kmod, whatever falco.yaml says.
         engine = found["engine"] if isinstance(found["engine"], dict) else {}

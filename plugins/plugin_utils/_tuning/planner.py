@@ -33,6 +33,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     drift,
     host_needs,
     placement,
+    plugin_selection,
     policies,
     restore,
     rule_selection,
@@ -112,7 +113,7 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         for path in facts["config"]["merge_keys"]
     ]
     found = [release.warning, choices.tight, choices.offer, *metrics.warnings]
-    named = choices.disabled.notes if choices.disabled else []
+    named = (choices.disabled.notes if choices.disabled else []) + choices.unloaded.notes
     return (
         [text for text in found if text]
         + placement.findings(settings)
@@ -272,6 +273,7 @@ class _Choices(NamedTuple):
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
     disabled: rule_selection.Disabled | None
+    unloaded: plugin_selection.Unloaded
 
 
 def _choose(
@@ -303,6 +305,8 @@ def _choose(
     disabled, unknown = _disabled(case, settings, place)
     if disabled is not None:
         wanted += _disabling(settings, disabled, facts, place)
+    unloaded, missing = _unloaded(case, place, disabled)
+    wanted += _unloading(unloaded, policy, facts, place)
     return _Choices(
         verdict,
         taken,
@@ -312,8 +316,9 @@ def _choose(
         second.offer,
         (*second.settings, *wanted),
         second.syscalls,
-        needs or unknown,
+        needs or unknown or missing,
         disabled,
+        unloaded,
     )
 
 
@@ -328,7 +333,8 @@ def _disabled(
     if not settings.has(rule_selection.KEY):
         raise PlanError(
             "falco_tune_disabled_* is set, but Falco %s can't disable rules by its configuration (since "
-            "0.38)" % case.release
+            "0.38): upgrade Falco, or list a rules file of your own last in rules_file, with an entry for "
+            "each rule that holds only `rule: NAME` and `enabled: false`" % case.release
         )
     known = case.facts["syscalls"]
     if known is None:
@@ -349,6 +355,38 @@ def _disabling(
         return [Setting(rule_selection.KEY, rule_selection.whole(now, disabled.entries), disabled.why)]
     if now and placement.holds(facts["config"], place, rule_selection.KEY):
         return [Setting(rule_selection.KEY, [], disabled.why or "policy disables no rule of this host")]
+    return []
+
+
+def _unloaded(
+    case: Case, place: placement.Target, disabled: rule_selection.Disabled | None
+) -> tuple[plugin_selection.Unloaded, Literal["syscalls"] | None]:
+    """What policy takes out of the plugins that Falco loads, and what the plan lacks to say so."""
+    nothing = plugin_selection.Unloaded(None, "", [])
+    if not case.policy["disabled_plugins"]:
+        return nothing, None
+    config, known = case.facts["config"], case.facts["syscalls"]
+    if known is None:
+        return nothing, "syscalls"
+    if known["reason"]:
+        raise PlanError("falco_tune_disabled_plugins cannot be applied: %s" % known["reason"])
+    gone = {entry["disable"]["rule"] for entry in disabled.entries} if disabled else set()
+    own = placement.holds(config, place, plugin_selection.KEY)
+    found = plugin_selection.choose(case.policy, known, config, gone, own)
+    if found.kept is not None and placement.appends(config, place, case.release):
+        plugin_selection.refuse_appended(config, place.path, case.release)
+    return found, None
+
+
+def _unloading(
+    unloaded: plugin_selection.Unloaded, policy: Policy, facts: Facts, place: placement.Target
+) -> list[Setting]:
+    """The setting that loads fewer plugins, or that takes `load_plugins` out of our fragment again."""
+    key = plugin_selection.KEY
+    if unloaded.kept is not None:
+        return [Setting(key, unloaded.kept, unloaded.why)]
+    if not policy["disabled_plugins"] and placement.holds(facts["config"], place, key):
+        return [Setting(key, None, "policy takes out no plugin any more")]
     return []
 
 

@@ -219,9 +219,13 @@ def _names(value: Any) -> list[str]:
     return [item.strip() for item in value]
 
 
+# Kinds of findings that keep Falco from starting, or that are not about a rule.
+NOT_OF_A_RULE = ("syntax", "unknown_event", "unneeded_plugin")
+
+
 def _findings(value: Any) -> list[str]:
     names = _names(value)
-    known = [kind for kind in auditor.KINDS if kind not in ("syntax", "unknown_event")]
+    known = [kind for kind in auditor.KINDS if kind not in NOT_OF_A_RULE]
     if not set(names) <= set(known):
         raise ValueError("a list of kinds of findings: %s" % ", ".join(known))
     return names
@@ -309,10 +313,11 @@ OPTIONS = {
     "protected_tags": Option([], _names),
     "protected_priority": Option("critical", _choice("none", *PRIORITIES)),
     "profile_seconds": Option(5.0, _profile_seconds),
-    # Which rules are disabled.
+    # Which rules and plugins are disabled.
     "disabled_rules": Option([], _names),
     "disabled_tags": Option([], _names),
     "disabled_findings": Option([], _findings),
+    "disabled_plugins": Option([], _names),
     # How a change is applied.
     "restart_ok": Option(True, _bool),
     "apply": Option("restart", _choice("restart", "reload")),

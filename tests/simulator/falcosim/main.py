@@ -131,7 +131,8 @@ class Process:
             self.start_ns = int(now * 1e9)
         run.first_open, run.start_ns = self.first_open, self.start_ns
         run.rings = Rings(run.profile, run.settings.kind, run.ring_bytes, run.settings.cpus_per_ring, run.selected, now,
-                          _from(run.fault.get("blind")), self.cpu)
+                          _from(run.fault.get("blind")), self.cpu,
+                          [(item.name, item.codes) for item in run.enabled], [name for name, _path in run.settings.plugins])
         self.snapshots = metrics.Snapshots()
         interval = run.settings.interval_ms / 1000.0
         # The timer runs since before the driver was loaded. Older releases wait for its first tick.

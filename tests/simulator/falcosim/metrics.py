@@ -66,7 +66,9 @@ class Counters:
         self.cpu_perc = round(100.0 * run.cpu.on / max(now - run.cpu.born, 0.01), 1)
         self.duration = int(alive)
         ring_mb = (rings.memory if rings else 0) / 1048576.0
-        self.memory = [("memory_rss", 42.3 + 2 * ring_mb), ("memory_vsz", 320.2 + 2 * ring_mb), ("memory_pss", 40.4 + ring_mb)]
+        plugins_mb = sum(run.profile.plugin_bytes.get(name, 0) for name, _path in run.settings.plugins) / 1048576.0
+        self.memory = [("memory_rss", 42.3 + 2 * ring_mb + plugins_mb), ("memory_vsz", 320.2 + 2 * ring_mb + plugins_mb),
+                       ("memory_pss", 40.4 + ring_mb + plugins_mb)]
         self.rules = {item.name: int(run.profile.rule_rates.get(item.name, 0) * (now - run.opened_at)) for item in run.enabled}
         self.state = self._state()
 

@@ -19,7 +19,10 @@ FALCO_SIM names a JSON file, read again at each start and at each hot reload. Ev
                                   "burst": {"events_per_second": 900000, "seconds": 0.1, "every": 5},
                                   "categories": {name of a drop category or system call: its share},
                                   "rules": {name of a rule: matches a second}}
-    consumer_events_per_second   what Falco's thread can take in
+    consumer_events_per_second   what Falco's thread can take in, before the costs of rules and plugins
+    rule_nanoseconds             {name of a rule: CPU time for each event of its types while the rule is enabled}
+    plugin_nanoseconds           {name of a plugin: CPU time for each event while the plugin is loaded}
+    plugin_bytes                 {name of a plugin: memory that it takes}
     starved                      share of the time for which that thread waits for a CPU at nice 0 and weight 100
     nice                         its nice value; the process's own otherwise
     cpu_quota                    CPUs that it may use, for example 0.5
@@ -104,6 +107,9 @@ class Profile:
         self.categories = load.get("categories") or DEFAULT_CATEGORIES
         self.rule_rates = load.get("rules") or {}  # rule name -> matches per second
         self.consumer = float(data.get("consumer_events_per_second") or 600000)
+        self.rule_nanoseconds = data.get("rule_nanoseconds") or {}
+        self.plugin_nanoseconds = data.get("plugin_nanoseconds") or {}
+        self.plugin_bytes = data.get("plugin_bytes") or {}
         self.starved = float(data.get("starved") or 0)
         self.nice = int(data.get("nice", os.getpriority(os.PRIO_PROCESS, 0)))
         self.quota = data.get("cpu_quota")

@@ -37,7 +37,8 @@ def ring_count(kind, cpus, per_ring):
 
 
 class Rings:
-    def __init__(self, profile, kind, size, per_ring, selected, now, blind_from=math.inf, cpu=None):
+    def __init__(self, profile, kind, size, per_ring, selected, now, blind_from=math.inf, cpu=None, rules=(), plugins=()):
+        """rules: [(name, codes of its events)] of those that are enabled. plugins: names of those that are loaded."""
         self.profile = profile
         self.cpu = cpu or cputime.Cpu(now, profile.starved, profile.quota)
         self.blind_at = now + blind_from
@@ -52,9 +53,19 @@ class Rings:
         self.kind = kind
         self.weights = self._weights(selected)
         self.share = sum(self.weights.values())
+        self.consumer = 1 / (1 / profile.consumer + self._seconds_an_event(selected, rules, plugins))
         self.start = self.last = now
         self.events = self.drops = self.page_faults = self.consumed = 0.0
         self._yielded = (None, 1.0)
+
+    def _seconds_an_event(self, selected, rules, plugins):
+        """CPU time that rules and plugins take for an event, on average over all that are selected."""
+        found = sum(self.profile.plugin_nanoseconds.get(name, 0) for name in plugins)
+        for name, codes in rules:
+            cost = self.profile.rule_nanoseconds.get(name, 0)
+            if cost and self.share:
+                found += cost * sum(self._weights(codes & selected).values()) / self.share
+        return found / 1e9
 
     def _weights(self, selected):
         names = syscalls.to_names(selected)
@@ -83,7 +94,7 @@ class Rings:
         if self.cpu.starved == self.cpu.neighbours:
             return 1.0
         if self._yielded[0] != self.cpu.starved:
-            cpus, wanted = self.profile.cpus, self.profile.rate * self.share * self.profile.release.events_factor / self.profile.consumer
+            cpus, wanted = self.profile.cpus, self.profile.rate * self.share * self.profile.release.events_factor / self.consumer
             before = min(1 - self.cpu.neighbours, wanted)
             left = cpus / (cpus - before + wanted)
             if left * wanted > 1 - self.cpu.starved:
@@ -111,8 +122,8 @@ class Rings:
         stored = arrived - faults
         idle = cputime.IDLE * span
         total = sum(count * (waiting + stored * share) for count, share, waiting in self.groups)
-        ran = self.cpu.run(start, end, total / profile.consumer + idle)
-        budget = max(0.0, ran - idle) * profile.consumer
+        ran = self.cpu.run(start, end, total / self.consumer + idle)
+        budget = max(0.0, ran - idle) * self.consumer
         left = 0.0 if total <= budget else 1 - budget / total
         dropped = kept = 0.0
         for group in self.groups:

@@ -84,8 +84,9 @@ class FileReport:
 class Engine:
     """All rules loaded so far."""
 
-    def __init__(self, release):
+    def __init__(self, release, plugins=()):
         self.release = release
+        self.plugins = plugins  # names of those that are loaded
         self.items = {"rule": {}, "macro": {}, "list": {}}
         self.plugin_needs = []
         self.engine_need = None
@@ -210,6 +211,7 @@ class Engine:
             found = {}
             self.expander.fields(item.tree, found)
             item.codes = self.expander.codes(item.tree)
+            self._of_container(item, found)
         except ConditionError as error:
             line = text.count("\n", 0, error.position) + 1
             shown = text.splitlines()[line - 1] if text else ""
@@ -232,6 +234,14 @@ class Engine:
         if source == "syscall" and warn and (len(item.codes) > 45 or (not item.codes and not found.get("meta"))):
             report.warnings.append((context, "LOAD_NO_EVTTYPE (Condition has no event-type restriction): Rule matches too many "
                                              "evt.type values. This has a significant performance penalty."))
+
+    def _of_container(self, item, found):
+        """Since 0.41 the fields of containers come from a plugin."""
+        if not self.release.since(41) or "container" in self.plugins:
+            return
+        for field in (*found.get("fields", {}), *re.findall(r"%([a-z][\w.]*)", str(item.body.get("output")))):
+            if field.startswith(("container.", "k8s.")):
+                raise ConditionError("filter_check called with nonexistent field %s" % field, 0)
 
     def enabled(self, settings, off_names=(), off_tags=(), only_tags=()):
         """Rules in force: not disabled in the file, by the configuration or the command line, and severe enough."""
@@ -290,6 +300,8 @@ class Engine:
             info.update(capture=yamltext.as_bool(body.get("capture"), False),
                         capture_duration=yamltext.as_int(body.get("capture_duration"), 0, 0, 0xFFFFFFFF))
         details = self._condition(item, item.codes)
+        # The container plugin's own fields are added to every output, so every rule needs it.
+        details["plugins"] = ["container"] if "container" in self.plugins and self.release.since(41) else []
         details.update(exception_fields=[], exception_names=[], exception_operators=[],
                        output_fields=sorted(set(re.findall(r"%([a-z][\w.]*(?:\[[^]]*\])?)", output))))
         if self.release.since(37):
@@ -339,7 +351,7 @@ def load(settings, paths, log):
         log.debug("   " + path)
     if release.since(39):
         log.info("Loading rules from:")
-    engine = Engine(release)
+    engine = Engine(release, [name for name, _path in settings.plugins])
     for path in files:
         if not release.since(39):
             log.info("Loading rules from file " + path)

@@ -170,7 +170,7 @@ class Run:
         self.log.info("Validating rules file(s):")
         for path in paths:
             self.log.info("   " + path)
-        engine = rules.Engine(self.release)
+        engine = rules.Engine(self.release, [name for name, _path in self.settings.plugins])
         for path in paths:
             engine.load(path)
         if not any(report.errors for report in engine.reports):

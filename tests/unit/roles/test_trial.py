@@ -54,9 +54,12 @@ def test_a_trial_is_waited_for_as_long_as_its_tests_can_take():
         return int(jinja2.Environment().from_string(names[name]).render({**DEFAULTS, **given}))
 
     def waited(**given):
-        count, gather = value("__falco_trial_count", **given), value("__falco_trial_gather_timeout")
+        runs = value("__falco_trial_runs", **given)
+        count, gather = value("__falco_trial_count", __falco_trial_runs=runs, **given), value("__falco_trial_gather_timeout")
         return value("__falco_trial_run_timeout", __falco_trial_count=count, __falco_trial_gather_timeout=gather, **given)
 
-    assert value("__falco_trial_count") >= len(tests.GUIDE)
+    assert value("__falco_trial_count", __falco_trial_runs=1) >= len(tests.GUIDE) and value("__falco_trial_runs") == 1
     assert waited() > len(tests.GUIDE) * (DEFAULTS["falco_trial_seconds"] + around)
-    assert waited(falco_trial_tests=[{}] * 40, falco_trial_seconds=600) > 40 * (600 + around)
+    assert waited(falco_trial_tests=[{}] * 40, falco_trial_seconds=600) > tests.RUNS_COMPARED * 41 * (600 + around)
+    assert waited(falco_trial_tests="plugins") > tests.RUNS_COMPARED * len(tests.complete("plugins")) * (60 + around)
+    assert waited(falco_trial_tests=[{}], falco_trial_repeats=20) > 20 * 2 * (60 + around)

@@ -66,7 +66,7 @@ const TESTS = {
 };
 const VERDICTS = {
   failed: ["failed", "the trial failed"], aborted: ["unreachable", "the trial was stopped early"], too_busy: ["overloaded", "too busy even for the smallest set"],
-  none: ["dropping", "no set passed"], largest: ["healthy", "the largest set that loses no more than accepted"],
+  none: ["dropping", "no set passed"], compared: ["healthy", "rules and plugins were compared"], largest: ["healthy", "the largest set that loses no more than accepted"],
 };
 const OUTCOMES = {
   lost: ["blind", "no result since its change began"], failed: ["failed", "the change failed; nothing was touched"], reverted: ["dropping", "the previous state was put back"],

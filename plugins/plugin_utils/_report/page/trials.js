@@ -2,10 +2,44 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
-// Trials of sets of system calls: hosts against sets, what each set costs, and a host's own tests.
+// Trials of sets of system calls, and of rules and plugins: hosts against tests, what each costs, and a host's own tests.
 
 const MOST_TRIED = 200;
 const MOST_TESTS = 12;
+
+// The numbers of a comparison: key, heading, and how a value is shown.
+const COMPARED = [
+  ["cpu_per_million", "CPU for 1M events", (value) => short(value) + " s"], ["falco_cpu_percent", "Falco's CPU", (value) => percent(value)],
+  ["drops_percent", "Lost", (value) => percent(value)], ["memory_bytes", "Memory", (value) => bytes(value)],
+];
+const PARTS = [["rules", "rules:"], ["tags", "tags:"], ["files", "files:"], ["plugins", "plugins:"], ["rules_of_plugins", "rules that need plugins:"]];
+
+function withoutWhat(test) {
+  const found = PARTS.filter(([key]) => isList(test.without[key]).length);
+  if (!found.length) return "the host's own rules and plugins";
+  return ["without ", ...found.flatMap(([key, word], index) => [index ? "; " : "", word + " ", isList(test.without[key])[0] === "*" ? "all" : foreign(isList(test.without[key]).map(asText).join(", "), "bdi", 120)])];
+}
+
+function chosenBy(test) {
+  return isPacked(test) && isPacked(test.without) ? withoutWhat(test) : howChosen(test);
+}
+
+// A difference with its sign, and the interval that holds it with 95 %.
+function differenceCell(item, shown) {
+  if (!isPacked(item) || !isNumber(item.mean)) return make("td", {}, DASH);
+  const signed = (value) => (value < 0 ? "\u2212" : value > 0 ? "+" : "") + shown(Math.abs(value));
+  return make("td", {}, make("span", {}, signed(item.mean) + (isNumber(item.percent) ? " (" + (item.percent < 0 ? "\u2212" : "") + share(Math.abs(item.percent)) + ")" : "")),
+    isNumber(item.low) && isNumber(item.high) ? make("span.under", {}, signed(item.low) + " to " + signed(item.high) + (item.certain === true ? "" : ", not certain")) : null);
+}
+
+function comparison(tests) {
+  const compared = tests.filter((test) => isPacked(test.difference));
+  if (!compared.length) return [];
+  return [make("h3", {}, "Differences"), hint("Between runs next to each other in time; below each difference, the interval that holds it with 95 %."),
+    wide("Differences", make("table.numbers.sets", {}, make("thead", {}, make("tr", {}, headsOf(["Test", "*Compared with", "Pairs", ...COMPARED.map(([, head]) => head)]))),
+      make("tbody", {}, compared.map((test) => make("tr", {}, make("th", { scope: "row" }, foreign(test.name, "bdi", 60)), make("td.words", {}, foreign(test.difference.against, "bdi", 60)),
+        make("td", {}, whole(test.difference.pairs)), COMPARED.map(([key, , shown]) => differenceCell(test.difference[key], shown)))))))];
+}
 
 function cellOf(test) {
   if (!isPacked(test)) return make("td", {}, DASH);
@@ -77,7 +111,7 @@ function setsCard(tried, names) {
       make("tbody", {}, names.slice(0, MOST_TESTS).map((name) => {
         const tests = tried.flatMap(([, trial]) => testsOf(trial).filter((test) => asText(test.name) === name));
         const ran = tests.filter((test) => ["clean", "accepted", "dropping"].includes(test.state));
-        return make("tr", {}, make("th", { scope: "row" }, foreign(name, "bdi", 60)), make("td.words", {}, howChosen(tests[0])),
+        return make("tr", {}, make("th", { scope: "row" }, foreign(name, "bdi", 60)), make("td.words", {}, chosenBy(tests[0])),
           make("td", {}, whole(ran.filter((test) => test.state !== "dropping").length) + " of " + whole(ran.length)), ...testCosts({
             drops_percent: greatest(ran.map((test) => test.drops_percent)), falco_cpu_percent: greatest(ran.map((test) => test.falco_cpu_percent)),
             memory_bytes: greatest(ran.map((test) => test.memory_bytes)), calls: greatest(ran.map((test) => isList(test.selected).length)),
@@ -103,7 +137,7 @@ function trialCard(host) {
     make("tbody", {}, tests.map((test) => make("tr", {}, make("th", { scope: "row" }, foreign(test.name, "bdi", 60)), make("td.words", {}, signOf(TESTS, test.state)),
       make("td", {}, whole(test.events_per_second)), make("td", {}, whole(test.rate_per_cpu)), make("td", {}, percent(test.falco_wait_percent)), ...testCosts({ ...test,
         calls: isList(test.selected).length || null, blind: ranOf(test) ? isList(test.rules_blind).length : null, half: ranOf(test) ? isList(test.rules_half_blind).length : null })))))),
-  ...tests.map(testDetails));
+  ...comparison(tests), ...tests.map(testDetails));
   return box;
 }
 
@@ -115,8 +149,11 @@ function testDetails(test) {
   const lost = Object.entries(isPacked(test.drops_by_category) ? test.drops_by_category : {}).filter(([, number]) => isNumber(number) && number > 0);
   const rules = (names) => (isList(names).length ? make("ul.rules", {}, isList(names).map((name) => make("li", {}, foreign(name, "bdi", 200)))) : null);
   return folded(["More of ", foreign(test.name, "bdi", 60)], isThere(test.reason) ? put(make("p.lines"), test.reason, 2000, true) : null, pairs([
-    ["Selected by", howChosen(test)], ["Observed for", duration(test.seconds)], ["Events", isNumber(test.events) ? whole(test.events) + ", " + whole(test.drops) + " lost" : null],
+    ["Selected by", chosenBy(test)], ["Observed for", duration(test.seconds)], ["Events", isNumber(test.events) ? whole(test.events) + ", " + whole(test.drops) + " lost" : null],
     ["Lost by category", lost.length ? foreign(lost.map(([name, number]) => name + " " + whole(number)).join(", "), "bdi", 400) : null],
+    ["Rules left out", rules(test.rules_removed)], ["Plugins", isList(test.plugins).length ? foreign(isList(test.plugins).map(asText).join(", "), "bdi", 400) : null],
+    ["CPU for 1M events", isNumber(test.cpu_per_million) ? short(test.cpu_per_million) + " s" : null],
+    ["Runs", isList(test.runs).length > 1 ? isList(test.runs).filter(isPacked).map((run) => (isNumber(run.cpu_per_million) ? short(run.cpu_per_million) + " s" : DASH)).join(", ") + " of CPU for 1M events" : null],
     ["Blind rules", rules(test.rules_blind)], ["Half blind rules", rules(test.rules_half_blind)], ["Wrong output", rules(test.rules_wrong_output)], ["System calls", isList(test.selected).length ? nameList(test.selected) : null],
   ]), ...unseenWays(test.unseen));
 }

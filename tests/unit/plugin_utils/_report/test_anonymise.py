@@ -20,6 +20,9 @@ MODEL = synthetic_audit.audit_model(120, seed=5, history=4)
 TRIALS = models.assemble(synthetic_trial.tried(synthetic_audit.audit_results(60, 5, history=0)), synthetic_audit.POLICY,
                          dict(synthetic_audit.META, kind="trial"))
 
+COMPARED = models.assemble(synthetic_trial.tried(synthetic_audit.audit_results(20, 5, history=0), make=synthetic_trial.compared),
+                           synthetic_audit.POLICY, dict(synthetic_audit.META, kind="trial"))
+
 
 def assembled(*hosts, **meta):
     return models.assemble(hosts, synthetic_audit.POLICY, dict(synthetic_audit.META, **meta))
@@ -45,7 +48,8 @@ def texts_of(value):
 
 EMPTY = {"name": "", "status": "ok", "window": {"kernel": {}, "since_start": {}}, "verdict": {"cost": {}}, "buffers": {},
          "plan": {"changes": [{}]}, "drift": [{}], "change": {"before": {}}, "previous": {},
-         "syscalls": {"coverage": {"blind": [{}], "unseen": [{}]}, "frontier": [{}]}, "trial": {"tests": [{"unseen": [{}]}]},
+         "syscalls": {"coverage": {"blind": [{}], "unseen": [{}]}, "frontier": [{}]}, "trial": {"tests": [{
+             "unseen": [{}], "without": {}, "runs": [{}], "difference": {"cpu_per_million": {}}}]},
          "sight": {"basis": "rules"}}
 # What may be in any bundle: our own words, and what stands in for others.
 OURS = set(texts_of(json.loads(json_csv.to_json(assembled(EMPTY)))))
@@ -55,7 +59,8 @@ OURS |= {*anonymise.ENGINES, *anonymise.UNITS, *anonymise.SOURCES, *anonymise.wi
          *anonymise.EVIDENCE, *anonymise.PROOFS, *anonymise.PROPERTIES, *anonymise.SAID, *anonymise._WORDS, *anonymise._PARTS,
          *anonymise.TESTS, *anonymise.EVENTS, *("!" + name for name in anonymise.EVENTS),
          "source", "buffers", "bytes_each", "count", anonymise.EPOCH, "n_threads", *anonymise.windows.USERSPACE}
-STAND_IN = re.compile(r"(host|path|unit|address|text|release|driver|kernel|category|counter|memory|key|rule|test|!?event)-[0-9]+")
+STAND_IN = re.compile(
+    r"(host|path|unit|address|text|release|driver|kernel|category|counter|memory|key|rule|tag|plugin|test|!?event)-[0-9]+")
 
 
 def is_ours(text):
@@ -138,8 +143,8 @@ def test_no_original_text_survives(hosts, collection):
     checked(bundle)
 
 
-@pytest.mark.parametrize("model", [MODEL, TRIALS, hostile.model(), hostile.model(kind="trial")],
-                         ids=["fleet", "trials", "hostile", "hostile trials"])
+@pytest.mark.parametrize("model", [MODEL, TRIALS, COMPARED, hostile.model(), hostile.model(kind="trial")],
+                         ids=["fleet", "trials", "trials of rules", "hostile", "hostile trials"])
 def test_only_our_own_words_are_in_a_bundle(model):
     checked(anonymise.bundle(model))
 
@@ -207,6 +212,17 @@ def test_system_calls_stay_and_rules_do_not():
     names = {ours["rule"]: theirs["rule"] for theirs, ours in zip(chosen["coverage"]["blind"], found["coverage"]["blind"])}
     for step, original in zip(found["frontier"], chosen["frontier"]):
         assert [names.get(rule, real) for rule, real in zip(step["lost"], original["lost"])] == original["lost"]
+
+
+def test_numbers_of_a_comparison_stay_and_names_of_rules_and_plugins_do_not():
+    bundle = anonymise.bundle(COMPARED)
+    text = json.dumps(bundle)
+    assert "Terminal shell" not in text and '"container"' not in text and "without plugins" in text
+    for host, original in zip(bundle["hosts"], COMPARED["hosts"]):
+        for test, told in zip(host["trial"]["tests"] if host["trial"] else (), original["trial"]["tests"] if original["trial"] else ()):
+            for name in ("difference", "runs", "cpu_per_million", "against"):
+                assert test[name] == told[name]
+            assert len(test["rules_removed"]) == len(told["rules_removed"])
 
 
 def test_the_guide_s_tests_stay_and_others_do_not():

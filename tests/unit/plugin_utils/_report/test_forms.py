@@ -22,9 +22,11 @@ MODEL = synthetic_audit.audit_model(300)
 HOSTILE = hostile.model()
 TRIALS = models.assemble(synthetic_trial.tried(synthetic_audit.audit_results(60, history=0)), dict(synthetic_audit.POLICY, fail_on=[]),
                          dict(synthetic_audit.META, kind="trial"))
+COMPARED = models.assemble(synthetic_trial.tried(synthetic_audit.audit_results(30, history=0), make=synthetic_trial.compared),
+                           dict(synthetic_audit.POLICY, fail_on=[]), dict(synthetic_audit.META, kind="trial"))
 RECORD = synthetic_rollout.rollout(["host-%03d" % number for number in range(300)], wrong=0.2, stop=12)
 ROLLOUT = models.assemble([], dict(synthetic_audit.POLICY, fail_on=[]), dict(synthetic_audit.META, kind="rollout"), None, RECORD)
-KINDS = {"trials": TRIALS, "rollout": ROLLOUT, "hostile trials": hostile.model(kind="trial"),
+KINDS = {"trials": TRIALS, "trials of rules": COMPARED, "rollout": ROLLOUT, "hostile trials": hostile.model(kind="trial"),
          "hostile rollout": hostile.model(kind="rollout")}
 BY_NAME = {host["name"]: host for host in MODEL["hosts"]}
 TEXTS = st.text(max_size=40) | st.sampled_from(hostile.TEXTS)
@@ -289,6 +291,15 @@ def test_terminal_names_the_rules_that_go_blind():
     most = min(found, key=lambda rule: (-found[rule], rule))
     assert "%s on %d hosts" % (most, found[most]) in flat
     assert "go blind" not in terminal.to_terminal(named("a"))
+
+
+def test_terminal_of_trials_of_rules_has_the_differences():
+    text = terminal.to_terminal(COMPARED, 200)
+    tried = sum(bool(host["trial"]) for host in COMPARED["hosts"])
+    assert text.startswith("%d hosts were tried: %d compare rules and plugins." % (tried, tried))
+    assert "without plugins: %d of %d hosts ran it; CPU for each million events changes by -" % (tried, tried) in text
+    assert "without plugins, compared with without their rules in 3 pairs of runs: CPU for each million events: " in text
+    assert all(row["runs"] == "3" for row in rows(COMPARED) if row["test"])
 
 
 def test_terminal_of_trials_is_a_matrix():

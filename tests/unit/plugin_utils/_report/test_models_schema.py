@@ -96,11 +96,18 @@ def test_trials_and_a_rollout_are_valid():
     assert json.loads(json.dumps(model["rollout"])) == json.loads(json.dumps(record)), "and nothing of it is lost"
 
 
-def test_nothing_of_a_trial_or_a_choice_is_lost():
-    results = synthetic_trial.tried(synthetic_audit.audit_results(60, history=0))
+@pytest.mark.parametrize("make", [synthetic_trial.trial, synthetic_trial.compared])
+def test_nothing_of_a_trial_or_a_choice_is_lost(make):
+    results = synthetic_trial.tried(synthetic_audit.audit_results(60, history=0), make=make)
     model = models.assemble(results, synthetic_audit.POLICY, synthetic_audit.META)
     for host, given in zip(model["hosts"], sorted(results, key=lambda host: host["name"])):
         assert (host["syscalls"], host["trial"]) == (given["syscalls"], given["trial"])
+
+
+def test_trials_of_rules_are_valid():
+    results = synthetic_trial.tried(synthetic_audit.audit_results(60, history=0), make=synthetic_trial.compared)
+    found = models.assemble(results, synthetic_audit.POLICY, dict(synthetic_audit.META, kind="trial"))
+    assert any(host["trial"] for host in found["hosts"]) and not errors(found | models.public(found))
 
 
 @pytest.mark.parametrize("kind", ["trial", "rollout"])

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The auditor on damaged and on hostile rules files: an answer with named errors, never an exception.
 
-FALCOTUNE_MUTATIONS says how many files are damaged (3000 without it).
+FALCOTUNE_MUTATIONS says how many files are damaged (3000 without it), FALCOTUNE_SEED which ones.
 """
 
 import json
@@ -82,7 +82,7 @@ def damaged(chance):
 
 
 def test_damaged_files():
-    chance, errors = random.Random(1), 0
+    chance, errors = random.Random(int(os.environ.get("FALCOTUNE_SEED", "1"))), 0
     for number in range(MUTATIONS):
         text = damaged(chance)
         try:
@@ -108,12 +108,20 @@ def test_the_undamaged_file_loads():
      "more than %d values" % document.LIMIT),
     ("- rule: r\n  desc: d\n  output: o\n  priority: INFO\n  condition: " + "(" * 100000 + "\n", "brackets are nested deeper"),
     ("- rule: r\n  desc: d\n  output: o\n  priority: INFO\n  condition: " + "not " * 100000 + "\n", "macro 'not' is not"),
-], ids=["nesting", "aliases", "brackets", "negations"])
+    ("# padding\n" * (1 << 20), "has 10485760 characters, and at most 4194304 are read of one file"),
+], ids=["nesting", "aliases", "brackets", "negations", "ten megabytes"])
 def test_bombs(text, says):
     found = auditor.audit([("bomb.yaml", text), ("g", BASE)], "0.44.1")
     (error,) = [item for item in found["findings"] if item["level"] == "error"]
     assert says in error["text"] and error["file"] == "bomb.yaml" and error["line"]
     assert found["rules_total"] >= 2
+
+
+def test_a_file_that_is_too_large_names_the_line_where_the_limit_is_passed():
+    _entries, problem = document.entries("- list: x\n" * (1 << 20))
+    assert problem.line == document.MAX_TEXT // 10 + 1 and "split the file" in str(problem)
+    entries, problem = document.entries("- list: x\n" + " " * (document.MAX_TEXT - 10))
+    assert len(entries) == 1 and problem is None
 
 
 def test_a_condition_with_a_hundred_thousand_checks():

@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import dry_run, releases, selections
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import outcomes, tests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import comparisons, outcomes, tests
 from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, Host, fragment, measured
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +53,7 @@ def test_what_an_answer_means(answer, state, said):
     found = entry(0, answer)
     assert found["state"] == state
     assert found["reason"] is None if said is None else said in found["reason"]
-    assert set(found) == {*outcomes.EMPTY, "name", "custom_set", "repair", "all"}
+    assert set(found) == {*outcomes.EMPTY, *tests.KEYS}
     json.dumps(found, allow_nan=False)
 
 
@@ -203,3 +203,54 @@ def test_any_campaign(made_outcomes, accepted):
     if found["verdict"] == "too_busy":
         assert any(item["state"] == "dropping" for item in done) and not any(item["state"] in ("clean", "accepted") for item in done)
     assert found["reason"] and all(text.isprintable() for text in outcomes.lines({**found, "tests": done}))
+
+
+# --- rules and plugins -----------------------------------------------------------------------------------------------
+
+RULES = [{"name": "Shell", "enabled": True, "source": "syscall"}, {"name": "Read", "enabled": True, "source": "syscall"},
+         {"name": "Off", "enabled": False, "source": "syscall"}]
+
+
+def of_rules(number, enabled, cpu=3.0, **more):
+    """The entry of one run of a test of the guide's advice to try without plugins."""
+    names = "".join(PREFIX + "   %s\n" % name for name in enabled)
+    dry = printed(GUIDE[1]) + PREFIX + "Enabled rules:\n" + names + PREFIX + "(%d) enabled rules in total\n" % len(enabled)
+    answer = answered(1, dry_run=dry, cpu={"seconds": 60.0, "on": cpu, "waiting": 0.6}, **more)
+    return outcomes.result(tests.complete("plugins")[number], answer, {"selected": None}, NEWEST, 1.0, RULES)
+
+
+def compared(*runs):
+    """A trial of these tests, each with its runs."""
+    found = [comparisons.combined(entries) for entries in runs]
+    for place, item in enumerate(found[1:]):
+        item["difference"] = comparisons.difference(item, found[place])
+    return found
+
+
+def test_a_test_of_rules_names_the_rules_that_it_did_not_load():
+    found = of_rules(1, ["Read"])
+    assert (found["state"], found["reason"]) == ("clean", None)
+    assert (found["rules_total"], found["rules_removed"], found["rules_blind"]) == (1, ["Shell"], [])
+    assert found["cpu_per_million"] == 30.0
+
+
+def test_a_trial_of_rules_is_a_comparison_and_names_no_largest_set():
+    found = compared([of_rules(0, ["Shell", "Read"])] * 2, [of_rules(1, ["Read"], cpu=1.5)] * 2)
+    told = outcomes.verdict(found, 1.0)
+    assert (told["verdict"], told["largest"]) == ("compared", None)
+    assert "without their rules, compared with as it is in 2 pairs of runs: CPU for each million events: 15 s less (50 %" in told["reason"]
+    shown = outcomes.lines({**told, "tests": found})
+    assert shown[0] == "verdict: compared" and "15 s less" in shown[1] and "without the rules Shell" in shown[1]
+
+
+@pytest.mark.parametrize("states,verdict", [
+    (["clean", "failed"], "failed"), (["dropping", "skipped"], "none"), (["clean", "aborted"], "aborted")])
+def test_a_trial_of_rules_that_compared_nothing(states, verdict):
+    found = [outcomes.unrun(test, "why", state) for test, state in zip(tests.complete("plugins"), states)]
+    assert outcomes.verdict(found, 1.0)["verdict"] == verdict
+
+
+def test_a_test_of_rules_runs_whatever_the_others_lost():
+    losing = {**of_rules(0, ["Shell"]), "state": "dropping"}
+    assert outcomes.skipped({"selected": None}, [losing]) is None
+    assert outcomes.skipped({"selected": None}, [{**losing, "state": "aborted"}]) == "not run: as it is was aborted"

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import yaml
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import requests, tests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import requests, rule_arms, tests
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner, policies
 from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, Host, fragment
 
@@ -50,6 +50,45 @@ def test_the_private_configuration(version, rules_key):
     assert ("engine" in config) == (version > "0.37.9") and request["options"] == ([] if version > "0.38" else ["--modern-bpf"])
     assert version > "0.38" or config["syscall_buf_size_preset"] == 6
     assert ("all" in config["base_syscalls"]) == (version > "0.40")
+
+
+PLUGINS = {"plugins": [{"name": "container", "library_path": "libcontainer.so", "init_config": {"token": "secret"}}, {"name": "json"}],
+           "load_plugins": ["container"]}
+RULES = {"priority": "notice", "rules": [{"disable": {"tag": "x"}}], "rule_matching": "all",
+         "base_syscalls": {"custom_set": ["!close"], "repair": False}}
+
+
+def of_rules(host, arm=None, **test):
+    facts, complete = host.facts(), policies.complete(None)
+    asked_test = tests.complete([{"name": "as it is", "without": {}, **test}])[0]
+    return requests.build(asked_test, facts, None, tests.options({}), complete, requests.release_of(facts), True, arm)
+
+
+def test_the_hosts_own_rules_are_loaded_as_the_host_has_them():
+    host = Host().with_file(FOLDER + "/a.yaml", fragment(**PLUGINS, **RULES))
+    request = of_rules(host)
+    config = request["config"]
+    assert config["rules_files"] == ["/etc/falco/falco_rules.yaml"] and config["load_plugins"] == ["container"]
+    assert {name: config[name] for name in RULES} == RULES and request["files"] == {}
+    assert request["options"] == ["--enable-source", "syscall"] and "secret" not in json.dumps(request)
+    own = request["own_rules"]
+    assert own["whole"] and own["sources"][-1] == {"path": FOLDER + "/a.yaml", "strategy": None} and own["paths"] == config["rules_files"]
+    on = [name for name, value in config.items() if isinstance(value, dict) and value.get("enabled")]
+    assert sorted(on) == ["metrics", "stdout_output"]
+    assert of_rules(host, repair=True)["config"]["base_syscalls"] == {"custom_set": [], "repair": True, "all": False}
+
+
+def test_a_part_of_the_hosts_own_rules():
+    arm = rule_arms.Arm(["/etc/falco/falco_rules.yaml", "{trial}/rules-01.yaml"], {"rules-01.yaml": "[]"}, [], ["Shell"])
+    request = of_rules(Host().with_file(FOLDER + "/a.yaml", fragment(**PLUGINS)), arm)
+    assert request["config"]["rules_files"] == arm.paths and request["files"] == arm.files
+    assert request["config"]["load_plugins"] == [] and not request["own_rules"]["whole"]
+
+
+def test_an_old_release_has_one_file():
+    request = of_rules(Host(version="0.35.0", files=OLD_FILE, options=(), arguments=["/usr/bin/falco", "--modern-bpf"], folders=()))
+    assert request["config"]["rules_file"] == ["/etc/falco/falco_rules.yaml"] and not request["own_rules"]["fragments"]
+    assert request["options"] == ["--modern-bpf", "--enable-source", "syscall"]
 
 
 def test_the_driver_is_the_one_that_runs_not_the_one_in_the_file():

@@ -68,6 +68,7 @@ WRONG = {
     "protected_rules": [({"a": 1}, "a list of names")],
     "protected_tags": [([None], "a list of names")],
     "disabled_rules": [({"a": 1}, "a list of names")], "disabled_tags": [([None], "a list of names")],
+    "disabled_plugins": [({"a": 1}, "a list of names")],
     "disabled_findings": [(["no_evtype"], "a list of kinds of findings: encoding, no_evttype")],
     "protected_priority": [("urgent", "one of none, emergency"), (None, "one of none")],
     "profile_seconds": [(-1, "0, or a number from 0.5 to 60"), (61, "0, or a number"), ("5s", "0, or a number"), (0.2, "0, or a number")],
