@@ -366,19 +366,28 @@ class Attempt(TypedDict):
     before: Before | None
     rolled_back: bool
     predicted: NotRequired[float]  # percent that was expected to be lost after it
-    # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
+    # What `to` replaced, where that can be taken back. Of steps of the system calls also the share of the
+    # watched calls that each made then.
     replaced: NotRequired[dict[str, Any]]
+    # Steps without effect that the same change took back.
+    undoes: NotRequired[list[StepName]]
     profile: NotRequired[dict[str, float]]
     coverage: NotRequired[dict[str, Any] | None]  # _tuning/sight.digest()
 
 
 class Before(TypedDict):
-    """What was measured before a change."""
+    """What was measured before a change: _tuning/effects.measured().
+
+    demand, losing_percent: events a second, and percent of them that were lost, in the time in which events
+    are lost. None where the capacity model did not tell.
+    """
 
     state: State
     drops_percent: float | None
     rate_per_cpu: float | None
     bottleneck: str
+    demand: float | None
+    losing_percent: float | None
 
 
 class Record(TypedDict):
@@ -552,14 +561,30 @@ class Bridged(TypedDict):
 Change = TypedDict("Change", {"kind": ChangeKind, "key": str, "from": Json, "to": Json, "why": str})
 
 
+class StepPart(TypedDict):
+    """Another step that the same restart carries."""
+
+    step: StepName
+    to: dict[str, Any]
+    replaced: dict[str, Any]
+
+
 class Step(TypedDict):
-    """The one step that the evidence asks for, as a plan shows it and a host's record keeps it."""
+    """The step that the evidence asks for, as a plan shows it and a host's record keeps it.
+
+    predicted: percent of the events that is still lost then, by the capacity model. replaced: the values
+    before `to`, where they can be taken back. also: what else the same restart carries. undoes: steps without
+    effect that it takes back.
+    """
 
     name: StepName
     why: str
     expected: str
     to: dict[str, Any]
-    predicted: float | None  # percent of the events that is still lost then, by the capacity model
+    predicted: float | None
+    replaced: dict[str, Any]
+    also: list[StepPart]
+    undoes: list[StepName]
 
 
 class Rotation(TypedDict):
@@ -642,6 +667,12 @@ class ProofParameters(TypedDict):
     interval: float
 
 
+class SeenRecord(TypedDict):
+    """Of the host's record when the plan was made. at: Unix time, or None where there was no record."""
+
+    at: float | None
+
+
 class Request(TypedDict):
     state: str
     host_root: str
@@ -670,6 +701,7 @@ class Request(TypedDict):
     version: str | None
     attempt: dict[str, Any] | None
     before: Before | None
+    seen: SeenRecord | None  # None: the record does not matter
     proof: ProofParameters
 
 

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple, Sequence
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Answer, Attempt, Capacity
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import LOSING, Case, Step
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import LOSING, Step
 
 # Rules and system calls that one answer names.
 MOST_NAMES = 10

@@ -258,13 +258,21 @@ def _in_rings(
     intervals lose events, few have more than one burst. Where all do, the length of a burst is unknown.
     """
     bursts, quota, waiting, overload = lost
-    share = losing["intervals"][0] / losing["intervals"][1]
-    if share >= 1:
+    burst = overflow(losing)
+    if burst is None:
         return lost
-    number = -math.log(1 - share) / share
-    held = min(1.0, room * number / losing["most"])
+    held = min(1.0, room / burst)
     both = bursts + overload
     return both * held, quota, waiting, both * (1 - held)
+
+
+def overflow(losing: Losing) -> float | None:
+    """Events that one burst loses at most, or None: where all intervals lose events, the length of a burst is
+    unknown. Where some do, few of them have more than one burst."""
+    share = losing["intervals"][0] / losing["intervals"][1]
+    if share >= 1 or not losing["most"]:
+        return None
+    return losing["most"] * share / -math.log(1 - share)
 
 
 def lost_after(found: Capacity, ratio: float = 1.0, alone: bool = False) -> float:
