@@ -633,6 +633,19 @@ class Plan(TypedDict):
     needs: Literal["syscalls"] | None
 
 
+class NextRound(TypedDict):
+    """The next look at a host in the same run: _tuning/rounds.py.
+
+    number: of the round, from 1. closing: no step follows; what had no effect is taken back. not_before: Unix
+    time from which the host can be judged, seconds after the proof of its change.
+    """
+
+    number: int
+    closing: bool
+    not_before: float
+    seconds: float
+
+
 class RefusedPlan(TypedDict):
     """What stands in the place of a plan where none can be made."""
 
@@ -668,9 +681,11 @@ class ProofParameters(TypedDict):
 
 
 class SeenRecord(TypedDict):
-    """Of the host's record when the plan was made. at: Unix time, or None where there was no record."""
+    """Of the host's record when the plan was made, Unix times: of its proof, and of the last step that was
+    tried. None where there was none."""
 
     at: float | None
+    tried: float | None
 
 
 class Request(TypedDict):

@@ -231,7 +231,10 @@ def digest(request: Request) -> str:
 def _seen(facts: Facts) -> SeenRecord:
     """The host's record as the facts show it: a plan from older facts is not made."""
     record = facts["host"]["record"]
-    return {"at": record["at"] if record else None}
+    if not record:
+        return {"at": None, "tried": None}
+    tried = record["attempts"][-1]["at"] if record["attempts"] else None
+    return {"at": record["at"] or None, "tried": tried or None}
 
 
 def attempt(plan: Plan) -> dict[str, Any] | None:
