@@ -299,7 +299,7 @@ def _choose(
     if closing:
         first = Step(buffers={**current, "why": "kept: no step follows in this run"})
     chosen, tight = _rings(case, place, first)
-    asked, first = first, steps.within_budget(first, chosen, current)
+    asked, first = first, steps.within_budget(case, first, chosen)
     if asked.name and not first.name and asked.buffers:
         # The budget does not allow what was asked for: the buffers stay as they are.
         kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
@@ -309,7 +309,9 @@ def _choose(
     if closing and "syscalls" not in second.undoes:
         more = more or second.name is not None
         second = Step(syscalls=second.syscalls)
-    taken = second if second.name else first
+    if first.name and not second.name:
+        second = second._replace(blocked=None, next_step=None)
+    taken = steps.joined(first, second)
     if not needs:
         taken = steps.taking_back(case, taken)
     if "buffers" in taken.undoes:
@@ -331,7 +333,7 @@ def _choose(
         chosen,
         tight,
         second.offer,
-        (*second.settings, *wanted),
+        (*(taken.settings if taken.name else second.settings), *wanted),
         second.syscalls,
         needs or unknown,
         disabled,
@@ -463,7 +465,7 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
         return restore.step(case, made, current), None
     if fixed:
         return Step(settings=steps.wanted_syscalls(made, current), syscalls=made), None
-    return steps.fewer_syscalls(case, made, current), None
+    return steps.fewer_syscalls(case, first, made, current), None
 
 
 def _syscall_set(case: Case, current: dict[str, Any], back: bool) -> dict[str, Any]:

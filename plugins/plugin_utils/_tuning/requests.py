@@ -251,9 +251,7 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
     if step["predicted"] is not None:
         made["predicted"] = step["predicted"]
     made.update({name: step[name] for name in ("replaced", "also", "undoes") if step[name]})
-    # What the system calls were before: a step that has no effect is taken back.
-    if plan["syscalls_before"] and "custom_set" in step["to"]:
-        made["replaced"] = plan["syscalls_before"]
+    if any("custom_set" in item for item in [step["to"], *(part["to"] for part in step["also"])]):
         made["profile"] = (plan["syscalls"] or {}).get("shares") or {}
         # An audit shows what this selection costs without asking the host for its rules.
         made["coverage"] = sight.digest(plan["coverage"]) if plan["coverage"] else None

@@ -19,7 +19,6 @@ from typing import Any, Iterable, Mapping, NamedTuple, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     AskedBuffers,
-    Buffers,
     ChosenBuffers,
     Facts,
     Policy,
@@ -54,6 +53,7 @@ LOSING = ("dropping", "overloaded")
 # by that.
 PROFILES = 2
 DOMINANT = 0.05
+PER_CPU = "metrics.kernel_event_counters_per_cpu_enabled"
 # Steps that are taken back where they had no effect; a selection of system calls has a way of its own.
 UNDONE: tuple[StepName, ...] = ("priority", "quota", "buffers")
 # Percent of the time. At nice -10 Falco waited for 0.23 of what it waited for at nice 0 (cpu_starved.csv):
@@ -363,62 +363,93 @@ def _buffers(case: Case) -> Step:
     again = effects.failed_before("buffers", case.current, case)
     if again:
         return Step(blocked=again, next_step="syscalls")
-    sized = _sized(case, now, top)
-    preset = sized.preset if sized else min(top, now + PRESETS_A_STEP)
+    burst = _burst(case)
+    preset = min(top, now + PRESETS_A_STEP) if burst is None else _holding(case, burst, now, top)
     asked: AskedBuffers = {
         **case.current,
         "buf_size_preset": preset,
         "why": "preset %d: %s" % (preset, case.why),
     }
-    rate = max(case.verdict["rate_per_cpu"] or 0, 1)
-    before, after = (_bridged(case, item, rate) for item in (now, preset))
     return Step(
         name="buffers",
         why=case.why,
-        expected="a stall or burst of %.3g times the length is bridged: %.3g s instead of %.3g s at the "
-        "mean rate measured%s" % (after / before, after, before, sized.text if sized else ""),
+        expected=_bridging(case, now, preset),
         to={"buf_size_preset": preset},
         replaced={"buf_size_preset": now},
         buffers=asked,
-        predicted=sized.predicted if sized else None,
+        predicted=_with_rings(case, preset),
+        settings=_per_cpu(case),
     )
 
 
-class _Sized(NamedTuple):
-    """The smallest preset that holds what a burst loses now. predicted: percent that is lost with it."""
-
-    preset: int
-    predicted: float
-    text: str
-
-
-def _sized(case: Case, now: int, top: int) -> _Sized | None:
-    """By the intervals that lost most. None where they are not known, or all of them lose: how long a burst
-    is then can't be told."""
-    losing, found = case.facts["metrics"]["losing"], case.verdict["capacity"]
-    overflow = capacity.overflow(losing) if losing else None
-    if overflow is None or found is None:
-        return None
-    wanted = overflow * MARGIN * buffers.BYTES_PER_EVENT
-    preset = next((item for item in range(now + 1, top) if _gained(case, now, item) >= wanted), top)
-    held = min(1.0, _gained(case, now, preset) / (overflow * buffers.BYTES_PER_EVENT))
-    lost = found["lost"]
-    predicted = lost["bursts"] * (1.0 - held) + lost["quota"] + lost["waiting"] + lost["overload"]
-    text = "; a burst loses about %.0f events, and %s more hold them" % (
-        overflow,
+def _bridging(case: Case, now: int, preset: int) -> str:
+    rate = max(case.verdict["rate_per_cpu"] or 0, 1)
+    before, after = (_bridged(case, item, rate) for item in (now, preset))
+    text = (
+        "a stall or burst of %.3g times the length is bridged: %.3g s instead of %.3g s at the mean rate "
+        "measured" % (after / before, after, before)
+    )
+    burst, predicted = _burst(case), _with_rings(case, preset)
+    if burst is None or predicted is None:
+        return text
+    return "%s; a burst loses about %.0f events, %s are added, and %.3g %% should still be lost" % (
+        text,
+        burst,
         bytes_text(int(_gained(case, now, preset))),
+        predicted,
     )
-    return _Sized(preset, round(predicted, 2), text)
+
+
+def _per_cpu(case: Case) -> tuple[Setting, ...]:
+    """Where rings grow, the next look is to tell one hot CPU from many: only a restart switches that on."""
+    if case.release.has(PER_CPU):
+        return (Setting(PER_CPU, True, "tells whether one CPU's ring buffer loses, or all"),)
+    return ()
+
+
+def _burst(case: Case) -> float | None:
+    """Events that a burst loses, by the intervals that lost most; None where that can't be told."""
+    losing = case.facts["metrics"]["losing"]
+    return capacity.overflow(losing) if losing and case.verdict["capacity"] else None
+
+
+def _holding(case: Case, burst: float, now: int, top: int) -> int:
+    """The smallest preset whose rings hold what a burst loses now, with a margin; else the largest."""
+    wanted = burst * MARGIN * buffers.BYTES_PER_EVENT
+    return next((item for item in range(now + 1, top) if _gained(case, now, item) >= wanted), top)
+
+
+def _with_rings(case: Case, preset: int) -> float | None:
+    """Percent that is lost with a preset: what a burst loses beyond the room that is added, and the rest."""
+    burst, found, lost = _burst(case), case.verdict["capacity"], case.verdict["drops_percent"]
+    if burst is None or found is None or lost is None:
+        return None
+    room = _gained(case, case.current["buf_size_preset"], preset) / buffers.BYTES_PER_EVENT
+    by_rings = found["lost"]["bursts"] + (found["lost"]["overload"] if found["factor"] < 1 else 0.0)
+    return round(lost - by_rings * min(1.0, room / burst), 2)
 
 
 def _gained(case: Case, now: int, preset: int) -> float:
     """Bytes that a burst finds more with a preset: of all rings, or of one where one ring loses."""
+    return _room(case, preset) - _room(case, now)
+
+
+def _room(case: Case, preset: int) -> float:
+    """Bytes of the rings that a burst fills: of all, or of one where one ring loses."""
     group = case.current["cpus_for_each_buffer"]
-    there, then = (
-        buffers.layout(case.driver, _online(case), item, group)["bytes_total"] for item in (now, preset)
-    )
+    total = buffers.layout(case.driver, _online(case), preset, group)["bytes_total"]
     hot = verdicts.hot_cpus(case.facts, case.current, case.driver)
-    return (then - there) / (buffers.count(case.driver, _online(case), group) if hot else 1)
+    return total / (buffers.count(case.driver, _online(case), group) if hot else 1)
+
+
+def _worth(case: Case, predicted: float | None) -> str | None:
+    """Why a step is not worth a restart by what it should leave lost, or None."""
+    lost = case.verdict["drops_percent"]
+    if predicted is None or lost is None:
+        return None
+    if lost - predicted >= case.policy["tolerance_percent"] / 100.0 * lost:
+        return None
+    return "about %.3g %% would be lost instead of %.3g %%, which is not worth a restart" % (predicted, lost)
 
 
 def _split(case: Case) -> Step:
@@ -451,15 +482,26 @@ def _online(case: Case) -> int:
     return case.facts["cpus"]["online"] or 1
 
 
-def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
-    """The step once buffers were chosen: the memory budget may not allow what was asked for."""
+def within_budget(case: Case, step: Step, chosen: ChosenBuffers) -> Step:
+    """The step once buffers were chosen: the memory budget may not allow what was asked for, or so little of
+    it that it is not worth a restart."""
     if step.name != "buffers":
         return step
+    current, preset = case.current, chosen["buf_size_preset"]
     if chosen["cpus_for_each_buffer"] == step.to.get("cpus_for_each_buffer"):
-        if chosen["buf_size_preset"] == current["buf_size_preset"]:
+        if preset == current["buf_size_preset"]:
             return step
-    elif chosen["buf_size_preset"] > current["buf_size_preset"]:
-        return step._replace(to={"buf_size_preset": chosen["buf_size_preset"]})
+    elif preset > current["buf_size_preset"]:
+        predicted = _with_rings(case, preset)
+        useless = _worth(case, predicted)
+        if useless:
+            why = "with preset %d, the largest that range and budget allow, %s" % (preset, useless)
+            return Step(blocked=why, next_step="syscalls")
+        return step._replace(
+            to={"buf_size_preset": preset},
+            predicted=predicted,
+            expected=_bridging(case, current["buf_size_preset"], preset),
+        )
     return Step(
         blocked="larger buffers are asked for, but the budget of %s (%s) binds"
         % (bytes_text(chosen["budget"]["bytes"] or 0), chosen["budget"]["bound"]),
@@ -612,15 +654,36 @@ def _with_back(case: Case, step: Step, found: effects.Vain) -> Step:
 
 
 def wants_fewer_syscalls(case: Case, first: Step) -> bool:
-    """Whether fewer system calls are the next step that evidence asks for, and policy and release allow
-    it."""
-    return (
-        first.name is None
-        and case.verdict["state"] in LOSING
-        and case.verdict["next_step"] in FEWER
-        and bool({"consumer", "buffer"} & {case.verdict["bottleneck"], *case.verdict["also"]})
-        and case.policy["syscalls"] != "keep"
-        and case.release.has("base_syscalls.repair")
+    """Whether fewer system calls are the next step that evidence asks for, or one that the same restart is to
+    carry, and policy and release allow it."""
+    if (
+        case.verdict["state"] not in LOSING
+        or case.policy["syscalls"] == "keep"
+        or not case.release.has("base_syscalls.repair")
+    ):
+        return False
+    bottlenecks = {case.verdict["bottleneck"], *case.verdict["also"]}
+    if first.name:
+        # The evidence for both is there: one restart carries both.
+        return first.name in UNDONE and "consumer" in bottlenecks
+    if {"starved", "cpu_quota"} & bottlenecks and case.verdict["capacity"]:
+        # Fewer events need less of the CPU time that there is no more of.
+        return True
+    return case.verdict["next_step"] in FEWER and bool({"consumer", "buffer"} & bottlenecks)
+
+
+def joined(first: Step, second: Step) -> Step:
+    """One step of two that the same restart carries. second: of the system calls."""
+    if not first.name or not second.name:
+        return second if second.name else first
+    return first._replace(
+        why="; ".join([first.why, second.why]),
+        expected="; ".join([first.expected, second.expected]),
+        also=(second.part(second.name),),
+        undoes=second.undoes,
+        predicted=first.predicted if second.predicted is None else second.predicted,
+        syscalls=second.syscalls,
+        settings=(*first.settings, *second.settings),
     )
 
 
@@ -651,10 +714,11 @@ def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     )
 
 
-def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
+def fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
     """The step to fewer system calls, or back from one that had no effect.
 
-    made: what syscall_set.choose() proposes. current: {'custom_set', 'repair', 'all'} in force.
+    first: the step that the same restart carries, if it has a name. made: what syscall_set.choose() proposes.
+    current: {'custom_set', 'repair', 'all'} in force.
     """
     to = {"repair": made["repair"], "custom_set": made["custom_set"]}
     if all(current[name] == value for name, value in to.items()):
@@ -662,7 +726,7 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
     if to in _taken_back(case):
         reason = "system calls were reduced to the same set before, which had no effect and was taken back"
         return Step(blocked=reason, next_step="overloaded", syscalls=made)
-    useless = _out_of_reach(case, made)
+    useless = _out_of_reach(case, first, made)
     if useless:
         return Step(blocked=useless, next_step="overloaded", syscalls=made)
     last: dict[str, Any] = next(
@@ -677,8 +741,9 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
         name="syscalls",
         why="; ".join([case.why, *made["reasons"]]),
         expected=_expected_of(made) + _still_lost(case, made),
-        predicted=_with_fewer(case, made),
+        predicted=_with_fewer(case, first, made),
         to=to,
+        replaced={name: current[name] for name in to},
         settings=wanted_syscalls(made, current),
         syscalls=made,
         next_step="syscalls",
@@ -691,15 +756,19 @@ def _ratio(made: dict[str, Any]) -> float | None:
     return after / before if before and after is not None else None
 
 
-def _out_of_reach(case: Case, made: dict[str, Any]) -> str | None:
+def _out_of_reach(case: Case, first: Step, made: dict[str, Any]) -> str | None:
     """Why fewer system calls would be a restart for nothing, or None: the load stays too much for one thread,
     and next to nothing less is lost."""
     found, ratio = case.verdict["capacity"], _ratio(made)
-    if found is None or ratio is None or case.verdict["bottleneck"] != "consumer":
+    then = _with_fewer(case, first, made)
+    if found is None or ratio is None or then is None:
         return None
-    now, then = capacity.lost_after(found), capacity.lost_after(found, ratio)
+    lost = case.verdict["drops_percent"] or 0.0
+    now = lost if first.predicted is None else first.predicted
     saves = now - then >= case.policy["tolerance_percent"] / 100.0 * now
-    if saves or found["factor"] * ratio <= OUT_OF_REACH:
+    # A load that is nearly in reach may be so with this and another measure; bursts are as they are.
+    near = case.verdict["bottleneck"] == "consumer" and 1 <= found["factor"] * ratio <= OUT_OF_REACH
+    if saves or (near and not first.name):
         return None
     return (
         "fewer system calls would save %.3g %% of the events, and the load needs %.3g times a CPU: %.3g %% "
@@ -708,10 +777,31 @@ def _out_of_reach(case: Case, made: dict[str, Any]) -> str | None:
     )
 
 
-def _with_fewer(case: Case, made: dict[str, Any]) -> float | None:
-    """Percent that is lost for want of CPU time with a choice of system calls, by the capacity model."""
+def _with_fewer(case: Case, first: Step, made: dict[str, Any]) -> float | None:
+    """Percent that is lost with a choice of system calls, and with the step that the same restart carries."""
     found, ratio = case.verdict["capacity"], _ratio(made)
-    return None if found is None or ratio is None else round(capacity.lost_after(found, ratio), 2)
+    if found is None or ratio is None:
+        return None
+    alone = first.name in ("priority", "quota")
+    lasting = capacity.lost_after(found, ratio, alone)
+    return round(max(lasting, _bursts_with_fewer(case, first, ratio)), 2)
+
+
+def _bursts_with_fewer(case: Case, first: Step, ratio: float) -> float:
+    """Percent that bursts lose with so much of the events.
+
+    A burst that loses V with rings for R had at least V + R events. With a share r of them it loses
+    r (V + R) - R at most.
+    """
+    found, burst = case.verdict["capacity"], _burst(case)
+    if found is None or burst is None or found["factor"] >= 1:
+        return 0.0
+    lost = found["lost"]["bursts"] + found["lost"]["overload"]
+    preset = first.to.get("buf_size_preset", case.current["buf_size_preset"])
+    gained = _gained(case, case.current["buf_size_preset"], preset) / buffers.BYTES_PER_EVENT
+    room = _room(case, case.current["buf_size_preset"]) / buffers.BYTES_PER_EVENT
+    left = max(0.0, ratio * (burst + room) - room - gained)
+    return lost * left / burst / ratio
 
 
 def _still_lost(case: Case, made: dict[str, Any]) -> str:
@@ -742,6 +832,7 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
             why=made["unproved"],
             expected="nothing changes: the host's record keeps the profile",
             to={name: current[name] for name in ("repair", "custom_set")},
+            replaced={name: current[name] for name in ("repair", "custom_set")},
             syscalls=made,
         )
     again = effects.failed_before("syscalls", current, case)
@@ -757,7 +848,9 @@ def _taken_back(case: Case) -> list[dict[str, Any]]:
     return [
         item["replaced"]
         for item in effects.attempts(case)
-        if item["step"] == "give_back" and "replaced" in item and not effects.busier(case, item["before"])
+        if "syscalls" in item.get("undoes", [])
+        and "custom_set" in item.get("replaced", {})
+        and not effects.busier(case, item["before"])
     ]
 
 
@@ -772,6 +865,7 @@ def _back(case: Case, current: Mapping[str, Any], why: str) -> Step:
         why=why,
         expected="the rules see again what they saw before that step",
         to=dict(before),
+        replaced={name: current[name] for name in before},
         settings=tuple(
             Setting("base_syscalls." + name, before[name], "taken back: %s" % why)
             for name in ("repair", "custom_set")

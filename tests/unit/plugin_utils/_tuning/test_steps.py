@@ -107,12 +107,13 @@ def test_priority_goes_to_the_ceiling_where_it_helped_and_did_not_suffice():
 def test_priority_that_did_nothing_is_taken_back_and_not_proposed_again():
     start = host(STARVED, drops=84000)
     same = again(start, plan(start), STARVED, drops=83000)
-    made = plan(same, nice_ceiling=-20)
+    alone = {"nice_ceiling": -20, "syscalls": "keep"}
+    made = plan(same, **alone)
     assert made["verdict"]["reasons"][-1].startswith("priority Nice -10 of 1970-01-01 had no effect (84 % lost before, 83 % since)")
     assert unit(made) == {"Nice": None} and made["step"]["name"] == "give_back" and made["step"]["undoes"] == ["priority"]
     assert change(made, "Nice", "unit")["why"].startswith("taken back, since priority Nice -10 of 1970-01-01 had no effect")
     back = again(same, made, STARVED, drops=84000)
-    third = plan(back, nice_ceiling=-20)
+    third = plan(back, **alone)
     assert third["step"] is None and third["changes"] == []
     assert "had no effect and was taken back on 1970-01-01, under such a load" in third["verdict"]["reasons"][-1]
 
