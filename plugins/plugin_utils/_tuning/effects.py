@@ -31,6 +31,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases im
 
 # Loads that differ by more than this factor are not compared.
 COMPARABLE = 1.5
+# Of what a step was predicted to save, the share from which it came as predicted.
+MOST_OF_IT = 0.5
 
 
 class Case(NamedTuple):
@@ -139,7 +141,15 @@ def _in_vain(case: Case, attempt: Attempt) -> bool:
     if not was or not was["drops_percent"] or now is None or busier(case, was):
         return False
     then, since = _losses(now, was)
-    return then - since < float(case.policy["tolerance_percent"]) / 100.0 * then
+    if then - since >= float(case.policy["tolerance_percent"]) / 100.0 * then:
+        return False
+    return not _as_predicted(attempt, was["drops_percent"], now["drops_percent"] or 0.0)
+
+
+def _as_predicted(attempt: Attempt, then: float, since: float) -> bool:
+    """Whether a step that was to save little has saved most of that."""
+    predicted = attempt.get("predicted")
+    return predicted is not None and then - since >= MOST_OF_IT * (then - predicted) > 0
 
 
 def _without_effect(case: Case, attempt: Attempt) -> str:

@@ -382,7 +382,8 @@ def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffe
         case.driver, facts["cpus"]["online"] or 1, _memory(case), facts["kernel"]["page_size"]
     )
     record = facts["host"]["record"]
-    settled = bool(record and place.path in record["files"])
+    # Memory that comes and goes must not change buffers at every run; what evidence asks for is asked once.
+    settled = bool(record and place.path in record["files"]) and step.name != "buffers"
     try:
         chosen = buffers.choose(
             machine, policies.buffer_policy(case.policy), case.current, settled, step.buffers

@@ -59,10 +59,9 @@ UNDONE: tuple[StepName, ...] = ("priority", "quota", "buffers")
 # Percent of the time. At nice -10 Falco waited for 0.23 of what it waited for at nice 0 (cpu_starved.csv):
 # with less than this it would not be starved without priority (verdicts.STARVED_WAITING).
 UNHURRIED = 2.0
-# CPUs that a load needs from which fewer system calls are no restart, unless they save much of the loss: of
-# a load 14 times too large, a third fewer events save 3 % of the loss. Below it they are one of several
-# measures.
-OUT_OF_REACH = 4.0
+# Percent of all events. A step that saves more of them is worth a restart, whatever share of the loss that
+# is. Of a load 14 times too large a third fewer events saved 3 %, which was not to be seen.
+LEAST_GAIN = 5.0
 # The share of the events Falco could take in when it lost some that it is to be given from now on.
 HEADROOM = 0.9
 
@@ -426,7 +425,7 @@ def _with_rings(case: Case, preset: int) -> float | None:
         return None
     room = _gained(case, case.current["buf_size_preset"], preset) / buffers.BYTES_PER_EVENT
     by_rings = found["lost"]["bursts"] + (found["lost"]["overload"] if found["factor"] < 1 else 0.0)
-    return round(lost - by_rings * min(1.0, room / burst), 2)
+    return round(max(0.0, lost - by_rings * min(1.0, room / burst)), 2)
 
 
 def _gained(case: Case, now: int, preset: int) -> float:
@@ -442,12 +441,16 @@ def _room(case: Case, preset: int) -> float:
     return total / (buffers.count(case.driver, _online(case), group) if hot else 1)
 
 
+def _saves(case: Case, now: float, then: float) -> bool:
+    """Whether losing so many percent less is worth a restart: a share of the loss that can be told from
+    noise, or a share of the events."""
+    return now - then >= min(LEAST_GAIN, float(case.policy["tolerance_percent"]) / 100.0 * now)
+
+
 def _worth(case: Case, predicted: float | None) -> str | None:
     """Why a step is not worth a restart by what it should leave lost, or None."""
     lost = case.verdict["drops_percent"]
-    if predicted is None or lost is None:
-        return None
-    if lost - predicted >= case.policy["tolerance_percent"] / 100.0 * lost:
+    if predicted is None or lost is None or _saves(case, lost, predicted):
         return None
     return "about %.3g %% would be lost instead of %.3g %%, which is not worth a restart" % (predicted, lost)
 
@@ -765,10 +768,7 @@ def _out_of_reach(case: Case, first: Step, made: dict[str, Any]) -> str | None:
         return None
     lost = case.verdict["drops_percent"] or 0.0
     now = lost if first.predicted is None else first.predicted
-    saves = now - then >= case.policy["tolerance_percent"] / 100.0 * now
-    # A load that is nearly in reach may be so with this and another measure; bursts are as they are.
-    near = case.verdict["bottleneck"] == "consumer" and 1 <= found["factor"] * ratio <= OUT_OF_REACH
-    if saves or (near and not first.name):
+    if _saves(case, now, then):
         return None
     return (
         "fewer system calls would save %.3g %% of the events, and the load needs %.3g times a CPU: %.3g %% "

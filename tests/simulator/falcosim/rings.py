@@ -21,7 +21,7 @@ _MEMBERS = {
 _MEMBERS = {name: frozenset(members.split()) for name, members in _MEMBERS.items()}
 
 # Calls outside of Falco's drop categories, by their share of ordinary traffic.
-_OTHER = {
+OTHER = {
     "recvfrom": 14, "recvmsg": 12, "recvmmsg": 2, "sendto": 12, "sendmsg": 8, "sendmmsg": 2, "socket": 10, "fcntl": 16, "dup2": 4,
     "pipe2": 3, "accept4": 6, "bind": 2, "getsockopt": 3, "shutdown": 3, "socketpair": 1, "epoll_create1": 1, "prctl": 1,
 }
@@ -73,7 +73,7 @@ class Rings:
             if name in _MEMBERS:
                 share = 1.0 if _MEMBERS[name] & names else 0.0
             elif name == "other":
-                share = sum(part for call, part in _OTHER.items() if call in names) / float(sum(_OTHER.values()))
+                share = sum(part for call, part in OTHER.items() if call in names) / float(sum(OTHER.values()))
             else:
                 share = 1.0 if name in names else 0.0
             out[name] = weight * share
