@@ -366,6 +366,7 @@ class Attempt(TypedDict):
     before: Before | None
     rolled_back: bool
     predicted: NotRequired[float]  # percent that was expected to be lost after it
+    calls: NotRequired[float]  # system calls a second on the host, where the kernel counted them
     # What `to` replaced, where that can be taken back. Of steps of the system calls also the share of the
     # watched calls that each made then.
     replaced: NotRequired[dict[str, Any]]
@@ -573,8 +574,8 @@ class Step(TypedDict):
     """The step that the evidence asks for, as a plan shows it and a host's record keeps it.
 
     predicted: percent of the events that is still lost then, by the capacity model. replaced: the values
-    before `to`, where they can be taken back. also: what else the same restart carries. undoes: steps without
-    effect that it takes back.
+    before `to`, where they can be taken back. calls: system calls a second on the host, where they were
+    counted. also: what else the same restart carries. undoes: steps without effect that it takes back.
     """
 
     name: StepName
@@ -585,6 +586,7 @@ class Step(TypedDict):
     replaced: dict[str, Any]
     also: list[StepPart]
     undoes: list[StepName]
+    calls: float | None
 
 
 class Rotation(TypedDict):

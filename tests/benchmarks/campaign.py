@@ -38,17 +38,17 @@ if __name__ == "__main__":
     sys.path.insert(0, FOLDER.name)
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import ruleset  # noqa: E402
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, planner, policies  # noqa: E402
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, effects, planner, policies  # noqa: E402
 from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, Host  # noqa: E402
 from falcosim import rings, syscalls, truth  # noqa: E402
 
 MEDIAN, SIGMA = 71000, math.log(260 / 71) / 2.326  # events/s of a host: a log-normal with the published percentiles
 # Seconds: until rings are as full as a load makes them (an even one, which costs nothing to follow, is followed for longer), the window,
 # and between two snapshots.
-SETTLED, FILLED, WINDOW, INTERVAL = 300.0, 18000.0, 600.0, 30.0
+SETTLED, FILLED, WINDOW, INTERVAL = 120.0, 18000.0, 480.0, 30.0
 LOOKS = 10
 START = 1795000000 * 10 ** 9
-PERIODS = 1e9
+NS = 1e9
 
 KINDS = ("calm", "bursty", "sustained", "starved", "quota-bound", "hot CPU", "page faults", "heavy rules", "mixed", "overloaded")
 # How many hosts of a hundred: one in a hundred loses 1.8 % or more, as published.
@@ -81,7 +81,7 @@ def generated(kind: str, chance: random.Random) -> dict[str, Any]:
     if kind in ("bursty", "hot CPU") or (kind == "mixed" and chance.random() < 0.5):
         # As tests/unit/test_verdict_truth.py has them, and some that no ring holds.
         seconds = chance.uniform(0.1, 0.6) if chance.random() < 0.8 else chance.uniform(1.5, 3)
-        load["burst"] = {"events_per_second": chance.uniform(3, 6) * consumer, "seconds": seconds, "every": chance.uniform(45, 280)}
+        load["burst"] = {"events_per_second": chance.uniform(3, 6) * consumer, "seconds": seconds, "every": chance.uniform(45, 220)}
     if kind == "hot CPU":
         load["hot"] = chance.uniform(0.5, 0.95)
     if kind == "sustained":
@@ -136,7 +136,7 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
     for number in range(began, began + int(window / INTERVAL) + 1):
         model.advance(number * INTERVAL)
         faults = int(model.rings.page_faults)
-        shots.append({"evt.time": START + int((model.startup + number * INTERVAL) * PERIODS), "falco.start_ts": START,
+        shots.append({"evt.time": START + int((model.startup + number * INTERVAL) * NS), "falco.start_ts": START,
                       "falco.reload_ts": START, "sample": number,
                       "falco.version": "0.44.1", "falco.host_num_cpus": data["cpus"], "scap.n_evts": int(model.rings.events),
                       "scap.n_drops": int(model.rings.drops) + faults, "scap.n_drops_page_faults": faults,
@@ -183,7 +183,7 @@ class Subject:
         self.data, self.policy, self.window = data, policies.complete(policy), window
         quota, kind = data.get("cpu_quota"), driver(data)
         self.paper = Host(cpus=data["cpus"], total=4 * data["cpus"] * GIB, available=3 * data["cpus"] * GIB,
-                          quota=quota and 100.0 * quota, options=("engine.kind=" + kind,), clock=START / PERIODS)
+                          quota=quota and 100.0 * quota, options=("engine.kind=" + kind,), clock=START / NS)
         self.selected: tuple[str, ...] | None = None
         self.restarts = self.blinded = 0
         self.steps: list[dict[str, Any]] = []
@@ -217,13 +217,14 @@ class Subject:
 
     def _profile(self) -> dict[str, Any]:
         """A count of the system calls that the model's load makes."""
-        weights = truth.Model(self.data).profile.categories
+        profile = truth.Model(self.data).profile
+        weights, made = profile.categories, 5.0 * profile.rate
         members = {"open": "openat", "connect": "connect", "execve": "execve", "close": "close", "clone_fork": "clone",
                    "dir_file": "unlinkat", "other_interest": "setsid"}
-        counts = {members[name]: int(1e6 * weight) for name, weight in weights.items() if name in members}
+        counts = {members[name]: int(made * weight) for name, weight in weights.items() if name in members}
         # What is outside of Falco's drop categories, as the model has it.
         whole = sum(rings.OTHER.values())
-        counts.update({name: int(1e6 * weights.get("other", 0) * share / whole) for name, share in rings.OTHER.items()})
+        counts.update({name: int(made * weights.get("other", 0) * share / whole) for name, share in rings.OTHER.items()})
         return {"means": "tracefs", "seconds": 5.0, "counts": counts, "callers": {}, "reason": None, "notes": []}
 
     def change(self, made: dict[str, Any]) -> None:
@@ -257,6 +258,115 @@ class Subject:
         predicted = self.steps[-1]["predicted"] if self.steps else None
         return Outcome(self.seen.percent, self.seen.drops, ring_bytes(self.data, self.setup()), self.restarts, self.blinded, said,
                        predicted)
+
+
+# --- Thirty days
+
+DAYS, DAY = 30, 86400.0
+
+
+class Days(Subject):
+    """A host with one run a day, under a load that changes. A day is as its sample: the counters of a life add up."""
+
+    def __init__(self, data: dict[str, Any], chance: random.Random, policy: dict[str, Any] | None = None, window: float = 240.0) -> None:
+        self.given, self.chance = data, chance
+        self.life = {"seconds": 0.0, "events": 0, "drops": 0, "faults": 0, "on": 0.0, "waiting": 0.0, "throttled": 0.0}
+        self.factor = self.day = self.load_changes = 0
+        self.days: list[tuple[float, float]] = []
+        self._phase()
+        super().__init__(data, policy, window)
+
+    def _phase(self) -> None:
+        """Another load for some days."""
+        before, self.factor = self.factor, self.chance.choice((0.1, 0.3, 1.0, 1.0, 1.0, 2.0))
+        self.until = self.day + self.chance.randint(4, 10)
+        if before:
+            ratio = self.factor / before
+            self.load_changes += ratio > effects.COMPARABLE or ratio < 1 / effects.COMPARABLE
+
+    def next_day(self) -> None:
+        self.day += 1
+        if self.day >= self.until:
+            self._phase()
+        load, jitter = self.given["load"], self.chance.uniform(0.85, 1.15)
+        made = dict(load, events_per_second=load["events_per_second"] * self.factor * jitter)
+        if "burst" in load:
+            made["burst"] = dict(load["burst"], events_per_second=load["burst"]["events_per_second"] * self.factor * jitter)
+        self.data = dict(self.given, load=made)
+        if "starved" in self.given and self.factor < 1:
+            self.data["starved"] = 0.02  # the neighbours rest as well
+        self.look()
+
+    def change(self, made: dict[str, Any]) -> None:
+        super().change(made)
+        if made["restart_required"]:
+            self.life = dict.fromkeys(self.life, 0.0)
+
+    def look(self) -> Seen:
+        """A day passes, of which the sample is the last part."""
+        seen, life = super().look(), self.life
+        scale = DAY / self.window
+        for name, value in (("seconds", self.window), ("events", seen.events), ("drops", seen.drops), ("on", seen.cpu["on"]),
+                            ("waiting", seen.cpu["waiting"]), ("throttled", seen.cpu["throttled"] or 0.0)):
+            life[name] += value * scale * (self.window / seen.age if name in ("on", "waiting", "throttled") else 1.0)
+        self.paper.clock += DAY - self.window
+        share = 100.0 / seen.age
+        self.paper.age = life["seconds"]
+        self.paper.cpu = {name: life[name] for name in ("on", "waiting")} | {"throttled": life["throttled"] or None}
+        self.paper.looked = {"on": seen.cpu["on"] * share, "waiting": seen.cpu["waiting"] * share,
+                             "throttled": None if seen.cpu["throttled"] is None else seen.cpu["throttled"] * share}
+        if self.paper.pair:
+            self.paper.pair = self._of_the_life(seen)
+        return seen
+
+    def _of_the_life(self, seen: Seen) -> dict[str, Any]:
+        pair, now = seen.pair, START + int(self.life["seconds"] * NS)
+        first, last = dict(pair["first"]), dict(pair["last"])
+        for name, whole in (("scap.n_evts", self.life["events"]), ("scap.n_drops", self.life["drops"])):
+            grown = last[name] - first[name]
+            first[name], last[name] = int(whole) - grown, int(whole)
+        first["evt.time"], last["evt.time"] = now - int(self.window * NS), now
+        for shot in (first, last):
+            del shot["falco.cpu_usage_perc"]
+        return dict(pair, first=first, last=last)
+
+
+class Month(NamedTuple):
+    """changes: restarts. turns: how often a setting went up after it had gone down, or down after up; loads: how often the load changed.
+    back: steps that gave something back. lost: percent of all events."""
+
+    kind: str
+    changes: int
+    turns: int
+    loads: int
+    back: int
+    lost: float
+    last: float
+
+
+def turns(moves: list[tuple[str, Any]]) -> int:
+    """How often one setting changed its direction, the most of all settings."""
+    worst = 0
+    for key in {key for key, _value in moves}:
+        values = [float(value) if isinstance(value, (bool, int, float)) else 0.0 for name, value in moves if name == key]
+        # Nice is higher where the number is lower; what is taken away is 0.
+        ways = [new > old for old, new in zip([values[0], *values], values) if new != old]
+        worst = max(worst, sum(new != old for old, new in zip(ways, ways[1:])))
+    return worst
+
+
+def month(kind: str, chance: random.Random, policy: dict[str, Any] | None = None, days: int = DAYS) -> Month:
+    subject = Days(generated(kind, chance), chance, policy)
+    for _day in range(days):
+        subject.next_day()
+        subject.days.append((subject.seen.events, subject.seen.drops))
+        made = subject.decide()
+        if made["changes"]:
+            subject.change(made)
+            subject.look()
+    back = sum(step["name"] == "give_back" and not step["undoes"] for step in subject.steps)
+    events, drops = (sum(values) for values in zip(*subject.days))
+    return Month(kind, subject.restarts, turns(subject.moves), subject.load_changes, back, 100.0 * drops / events, subject.seen.percent)
 
 
 # --- The alternatives
@@ -436,6 +546,15 @@ def main() -> None:
         print("\n".join([*table(found), "", *by_kind(found), "", errors(found)]))
         for goal, (reached, value) in goals(found).items():
             print("%-8s %s (%s)" % ("reached" if reached else "missed", goal, value))
+        sys.stdout.flush()
+    chance = random.Random(given.seed)
+    months = [month(kind, chance, policy) for kind in KINDS for _number in range(max(1, given.hosts // 20))]
+    print("\n%d days of one run a day, under loads that change: %d hosts" % (DAYS, len(months)))
+    print("%-12s %8s %6s %6s %11s %10s" % ("kind", "restarts", "turns", "loads", "given back", "lost"))
+    for one in months:
+        print("%-12s %8d %6d %6d %11d %8.2f %%" % (one.kind, one.changes, one.turns, one.loads, one.back, one.lost))
+    swing = [one for one in months if one.turns > one.loads]
+    print("%-8s no setting turns more often than the load (%d hosts)" % ("missed" if swing else "reached", len(swing)))
 
 
 if __name__ == "__main__":

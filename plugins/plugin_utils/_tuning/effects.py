@@ -9,7 +9,8 @@ than the factor COMPARABLE from those of each time at which the step was in vain
 is not tried again under the same release.
 
 Losses are compared for the time in which events are lost, where it is known: a minute after a change may have
-one burst, and the hour before it one in ten minutes.
+one burst, and the hour before it one in ten minutes. They are compared at the load of now: what was taken in
+of a load is taken in of one that is a fifth larger, too, and the rest of it is lost.
 """
 
 from __future__ import annotations
@@ -111,6 +112,24 @@ def busier(case: Case, was: Before | None) -> bool:
     return ratio is not None and ratio > COMPARABLE
 
 
+def calls(facts: Facts) -> float | None:
+    """System calls a second that the kernel counted, whatever Falco watches; None where it was not asked."""
+    profile = facts["syscalls"]["profile"] if facts["syscalls"] else None
+    if not profile or not profile["counts"] or not profile["seconds"]:
+        return None
+    counted: dict[str, int] = profile["counts"]
+    return round(sum(counted.values()) / float(profile["seconds"]), 1)
+
+
+def _growth(case: Case, attempt: Attempt) -> float:
+    """The load now in that before an attempt. A selection changes what Falco counts, so the kernel's count of
+    the calls is taken there. 1 where it is not known."""
+    then, now = attempt.get("calls"), calls(case.facts)
+    if attempt["step"] == "syscalls":
+        return now / then if then and now else 1.0
+    return _ratio(measured(case.verdict), attempt["before"]) or 1.0
+
+
 def calmer(rate_per_cpu: float | None, was: Before | None) -> bool:
     """Whether events a second and CPU are fewer than then, by more than what counts as the same load."""
     then = was["rate_per_cpu"] if was else None
@@ -140,16 +159,25 @@ def _in_vain(case: Case, attempt: Attempt) -> bool:
     was, now = attempt["before"], measured(case.verdict)
     if not was or not was["drops_percent"] or now is None or busier(case, was):
         return False
-    then, since = _losses(now, was)
-    if then - since >= float(case.policy["tolerance_percent"]) / 100.0 * then:
+    growth = _growth(case, attempt)
+    if growth > COMPARABLE:
         return False
-    return not _as_predicted(attempt, was["drops_percent"], now["drops_percent"] or 0.0)
+    then, since = _losses(now, was)
+    expected = _at(then, growth)
+    if expected - since >= float(case.policy["tolerance_percent"]) / 100.0 * expected > 0:
+        return False
+    return not _as_predicted(attempt, _at(was["drops_percent"], growth), now["drops_percent"] or 0.0, growth)
 
 
-def _as_predicted(attempt: Attempt, then: float, since: float) -> bool:
+def _at(lost: float, growth: float) -> float:
+    """Percent that is lost of a load that is `growth` times as large, where as much is taken in."""
+    return 100.0 * max(0.0, 1.0 - (1.0 - lost / 100.0) / growth)
+
+
+def _as_predicted(attempt: Attempt, then: float, since: float, growth: float) -> bool:
     """Whether a step that was to save little has saved most of that."""
     predicted = attempt.get("predicted")
-    return predicted is not None and then - since >= MOST_OF_IT * (then - predicted) > 0
+    return predicted is not None and then - since >= MOST_OF_IT * (then - _at(predicted, growth)) > 0
 
 
 def _without_effect(case: Case, attempt: Attempt) -> str:

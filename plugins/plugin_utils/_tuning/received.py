@@ -168,6 +168,7 @@ _REPLACED: dict[str, Callable[[object], dict[str, Any]]] = {
 _SOMETIMES: dict[str, Check] = {
     "rolled_back": flag,
     "predicted": number,
+    "calls": number,
     "undoes": listed(word(*_REPLACED), len(_REPLACED)),
     "profile": lambda value: {
         key(name): number(share) or 0.0 for name, share in list(dictionary(value).items())[:500]

@@ -250,6 +250,8 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
     }
     if step["predicted"] is not None:
         made["predicted"] = step["predicted"]
+    if step["calls"] is not None:
+        made["calls"] = step["calls"]
     made.update({name: step[name] for name in ("replaced", "also", "undoes") if step[name]})
     if any("custom_set" in item for item in [step["to"], *(part["to"] for part in step["also"])]):
         made["profile"] = (plan["syscalls"] or {}).get("shares") or {}

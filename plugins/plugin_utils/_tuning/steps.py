@@ -79,6 +79,7 @@ class Step(NamedTuple):
 
     name: None where no step is taken. to: what the host's record keeps of the attempt. replaced: the values
     before, where they can be taken back. unit: lines of the drop-in; None takes one away.
+    calls: system calls a second on the host, where they were counted.
     also: further steps that the same restart carries. undoes: steps without effect that it takes back, and
     back: why.
     buffers: what buffers.choose() is asked for; None: by the machine's size. settings: wanted keys of Falco's
@@ -103,6 +104,7 @@ class Step(NamedTuple):
     also: tuple[_contracts.StepPart, ...] = ()
     undoes: tuple[StepName, ...] = ()
     back: str = ""
+    calls: float | None = None
 
     def shown(self) -> _contracts.Step | None:
         """The part that the plan shows and the host's record keeps."""
@@ -117,6 +119,7 @@ class Step(NamedTuple):
             "replaced": self.replaced,
             "also": list(self.also),
             "undoes": list(self.undoes),
+            "calls": self.calls,
         }
 
     def part(self, name: StepName) -> _contracts.StepPart:
@@ -685,6 +688,7 @@ def joined(first: Step, second: Step) -> Step:
         also=(second.part(second.name),),
         undoes=second.undoes,
         predicted=first.predicted if second.predicted is None else second.predicted,
+        calls=second.calls,
         syscalls=second.syscalls,
         settings=(*first.settings, *second.settings),
     )
@@ -750,6 +754,7 @@ def fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mappi
         settings=wanted_syscalls(made, current),
         syscalls=made,
         next_step="syscalls",
+        calls=effects.calls(case.facts),
     )
 
 
