@@ -43,9 +43,9 @@ from ansible_collections.falcotune.fleet.tests.unit.hosts import GIB, Host  # no
 from falcosim import rings, syscalls, truth  # noqa: E402
 
 MEDIAN, SIGMA = 71000, math.log(260 / 71) / 2.326  # events/s of a host: a log-normal with the published percentiles
-# Seconds: until rings are as full as a load makes them (an even one, which costs nothing to follow, is followed for longer), the window,
-# and between two snapshots.
-SETTLED, FILLED, WINDOW, INTERVAL = 120.0, 18000.0, 480.0, 30.0
+# Seconds: until rings are as full as a load makes them, the window, and between two snapshots. An even load costs nothing to follow, so it
+# is followed for longer; under others the rings are full at the start, since that a large one takes hours to fill is no cure.
+SETTLED, FILLED, WINDOW, INTERVAL = 180.0, 18000.0, 480.0, 30.0
 LOOKS = 10
 START = 1795000000 * 10 ** 9
 NS = 1e9
@@ -131,7 +131,10 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
     """A window of a Falco that was started with a setup a while ago, as two looks show it."""
     codes = syscalls.ALL_CODES if setup.selected is None else frozenset(syscalls.to_codes(setup.selected))
     model = truth.Model(data, setup.preset, setup.group, quota=setup.quota, nice=setup.nice, kind=driver(data), selected=codes)
-    shots, settled = [], FILLED if model.cpu.even and not model.profile.burst else min(SETTLED, window)
+    even = model.cpu.even and not model.profile.burst
+    shots, settled = [], FILLED if even else min(SETTLED, window)
+    if not even:
+        fill(model.rings)
     began = int(settled / INTERVAL)
     for number in range(began, began + int(window / INTERVAL) + 1):
         model.advance(number * INTERVAL)
@@ -154,6 +157,13 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
     cpu = {"on": model.cpu.on, "waiting": model.cpu.waiting, "throttled": throttled}
     age = model.startup + (began + int(window / INTERVAL)) * INTERVAL
     return Seen(100.0 * drops / events if events else 0.0, events, drops, pair, cpu, age)
+
+
+def fill(rings: Any) -> None:
+    """As if the rings had been filled at the start."""
+    for group in rings.groups:
+        group[2] = rings.capacity
+        rings.events += group[0] * rings.capacity
 
 
 class Outcome(NamedTuple):
