@@ -489,7 +489,8 @@ class Answer(TypedDict):
     """What came of tuning a host, once nothing is left to try: _tuning/answers.py.
 
     factor: CPUs that the load needs, where Falco can use one. tried: steps that were taken. takes: what would
-    end the loss. gave_up: rules and system calls that Falco sees less of.
+    end the loss. gave_up: rules and system calls that Falco sees less of. predicted: percent that the last
+    step was to leave lost.
     """
 
     kind: Literal["solved", "improved", "accepted", "too_busy"]
@@ -498,6 +499,7 @@ class Answer(TypedDict):
     tried: list[str]
     takes: list[str]
     gave_up: list[str]
+    predicted: float | None
 
 
 class Verdict(TypedDict):
@@ -844,6 +846,17 @@ class SinceLast(TypedDict):
     gone: list[str]
 
 
+class Predictions(TypedDict):
+    """How far what is lost is from what the last step was to leave lost, percentage points.
+
+    hosts: with a prediction and a measurement since. None without any.
+    """
+
+    hosts: int
+    median_error: float | None
+    p90_error: float | None
+
+
 class Fleet(TypedDict):
     headline: str
     hosts: int
@@ -860,6 +873,7 @@ class Fleet(TypedDict):
     drops_percent: float | None
     drifting: list[str]
     restart_required: list[str]
+    predictions: Predictions
     since_last: SinceLast
     breaches: list[Breach]
 
