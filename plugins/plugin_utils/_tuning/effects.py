@@ -16,6 +16,7 @@ of a load is taken in of one that is a fifth larger, too, and the rest of it is 
 from __future__ import annotations
 
 import datetime
+import itertools
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
@@ -248,6 +249,9 @@ def in_vain(name: StepName, present: Mapping[str, Any], case: Case) -> Vain | No
     if not tried or tried[-1].get("rolled_back"):
         return None
     last = tried[-1]
+    since = itertools.takewhile(lambda one: one is not last, reversed(attempts(case)))
+    if any(name in one.get("undoes", []) for one in since):
+        return None  # that made it worse, and was rolled back
     replaced: dict[str, Any] = last.get("replaced") or {}
     if not replaced or any(present.get(key) != value for key, value in last["to"].items()):
         return None

@@ -51,6 +51,19 @@ def test_a_load_between_those_of_two_failures_is_none_that_is_new():
     assert len(tried(found)) == 4 and plan(found, **KEEP)["changes"] == []
 
 
+def test_a_take_back_that_made_it_worse_is_not_tried_again():
+    """Its proof put the step in force again: the step had an effect."""
+    start = host(STARVED, drops=84000)
+    same = again(start, plan(start, **KEEP), STARVED, drops=83000)
+    made = plan(same, **KEEP)
+    assert made["step"]["undoes"] == ["priority"]
+    # As the host keeps it once the change is rolled back: the files are the old ones.
+    same.record["attempts"].append({"at": same.clock + 60, "step": "give_back", "to": made["step"]["to"], "release": "0.44.1",
+                                    "undoes": ["priority"], "rolled_back": True, "before": same.record["attempts"][0]["before"]})
+    later = plan(same, **KEEP)
+    assert later["changes"] == [] and later["step"] is None
+
+
 def test_what_helped_some_stays():
     start = host(COOL, drops=5000, **LARGE)
     better = again(start, plan(start, **KEEP), COOL, drops=2500)
