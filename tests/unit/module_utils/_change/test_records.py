@@ -369,3 +369,11 @@ def test_a_fold_that_was_broken_off_is_finished(tmp_path, monkeypatch):
     records.fold_history(str(tmp_path), 1)
     entry, = records.manifest(str(tmp_path), 2)["files"]
     assert open(os.path.join(records.kept_folder(str(tmp_path), 2), entry["old"]), "rb").read() == b"a0"
+
+
+@pytest.mark.parametrize("record, seen", [
+    (None, {"at": None, "tried": None}), ({}, {"at": None, "tried": None}),
+    ({"at": 5.5, "attempts": [{"at": 1.0}, {"at": 2.0}]}, {"at": 5.5, "tried": 2.0}),
+    ({"at": "soon", "attempts": [{"at": -1}]}, {"at": None, "tried": None}), ({"at": 1e12, "attempts": [{}]}, {"at": None, "tried": None})])
+def test_what_tells_a_record_from_an_earlier_one(record, seen):
+    assert records.seen(record) == seen
