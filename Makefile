@@ -11,6 +11,7 @@ BUILD := $(ROOT)/build
 COLLECTIONS := $(BUILD)/collections
 JOBS ?= 2
 PYTEST_ARGS ?=
+CAMPAIGN_ARGS ?=
 STAGES := lint unit faults browser conformance parity integration molecule
 
 # The first of these that runs and that the locked ansible-core supports on a controller.
@@ -134,6 +135,10 @@ $(BUILD)/docs/.venv/.stamp: requirements/docs.txt
 .PHONY: bench
 bench: setup ## what tuning costs, as ratios and counts
 	@$(BIN)/python tests/benchmarks/run.py
+
+.PHONY: campaign
+campaign: setup ## simulated fleets tuned by the collection, the guide and the largest buffers, against the best of a grid
+	@$(BIN)/python tests/benchmarks/campaign.py $(CAMPAIGN_ARGS)
 
 .PHONY: requirements
 requirements: ## resolve requirements/dev.in into requirements/dev.txt, on Python 3.11

@@ -18,7 +18,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, received, requests
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    policies,
+    received,
+    requests,
+    rounds,
+)
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.changes import change
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import flag, listed, number
 
@@ -77,7 +82,14 @@ class ActionModule(HostAction):
         if state == "planned":
             return self._planned(result, facts, plan, policy)
         built = requests.build(state, plan, facts, policy, arguments["content"] or "")
-        return self._present(result, facts, plan, policy, built)
+        result = self._present(result, facts, plan, policy, built)
+        # A change is looked at again once it has been proven, and not where Falco was left alone.
+        if built["restart"] and result.get("evidence") and not result.get("failed"):
+            this, interval = rounds.given(arguments["round"]), built["proof"]["interval"]
+            again = rounds.following(plan, policy, this, interval, time.time())
+            if again:
+                result["next_round"] = again
+        return result
 
     def _present(self, result, facts, plan, policy, built):
         """Make the change, or keep it until a restart is allowed."""

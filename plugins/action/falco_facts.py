@@ -30,6 +30,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     policies,
     received,
     requests,
+    rounds,
     sight,
     verdicts,
 )
@@ -74,12 +75,15 @@ class ActionModule(HostAction):
         try:
             checked = ARGUMENTS.check(self._task.args)
             policy = None if checked["policy"] is None else policies.complete(checked["policy"])
+            this = rounds.given(checked["round"])
+            time.sleep(rounds.wait(this, time.time()))
             facts, arguments = self._facts(self._arguments(checked, policy))
             if checked["coverage"] and sight.asks(facts):
                 self._gather_coverage(facts, policy, arguments)
             result.update(changed=False, ansible_facts={"falco": facts}, invocation=self._invocation)
             if policy is not None:
-                result["ansible_facts"]["falco_plan"] = self._plan(facts, policy, arguments)
+                closing = bool(this and this["closing"])
+                result["ansible_facts"]["falco_plan"] = self._plan(facts, policy, arguments, closing)
         except (ArgumentError, policies.PolicyError) as error:
             return dict(result, failed=True, msg=str(error))
         except _Unanswered as error:
@@ -96,7 +100,7 @@ class ActionModule(HostAction):
 
     def _arguments(self, checked, policy):
         """What the task gives, and the rest from policy; the module knows its own defaults."""
-        found = {name: checked[name] for name in self._task.args if name not in ("policy", "entry")}
+        found = {name: checked[name] for name in self._task.args if name not in ("policy", "entry", "round")}
         if policy is not None:
             for name in _FROM_POLICY:
                 found.setdefault(name, policy[name])
@@ -136,15 +140,15 @@ class ActionModule(HostAction):
             facts = self._gather_scrapes(arguments, scrape) or facts
         return facts, arguments
 
-    def _plan(self, facts, policy, arguments):
+    def _plan(self, facts, policy, arguments, closing):
         """The plan; facts get their syscalls where it depends on them. Raises PlanError."""
         with bounded():
-            made = planner.make(facts, policy)
+            made = planner.make(facts, policy, closing)
         if made["needs"] != "syscalls":
             return made
         facts["syscalls"] = self._gather_rules(facts, policy, arguments)
         with bounded():
-            return planner.make(facts, policy)
+            return planner.make(facts, policy, closing)
 
     # -- round trips. The first one is all that most hosts need.
 

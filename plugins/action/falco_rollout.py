@@ -29,10 +29,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies i
 
 # Registered by the role's tasks.
 GATHERED, PLANNED, CONSENT = "__falco_tune_gathered", "__falco_tune_planned", "__falco_tune_consent"
-BATCH, APPLIED, LOOKED, PROMOTED = (
+BATCH, APPLIED, LOOKED, GATE, PROMOTED = (
     "__falco_tune_batch",
     "__falco_tune_applied",
     "__falco_tune_looked",
+    "__falco_tune_gate",
     "__falco_tune_promoted",
 )
 # Of the host KEPT_ON.
@@ -175,17 +176,19 @@ class ActionModule(ActionBase):
 
     # -- in a batch
 
-    def _outcomes(self, kept):
-        """({host: outcome} of all whose turn has come, [batches that began: _contracts.BegunBatch])."""
+    def _outcomes(self, kept, judged=None):
+        """({host: outcome} of all whose turn has come, [batches that began: _contracts.BegunBatch]).
+
+        judged: the number of the batch whose round has just ended.
+        """
         outcomes, begun = {}, []
         for batch in kept["plan"]["batches"]:
             mark = self._mark(batch)
             if mark is None or mark.get("stop"):
                 continue
+            gate = self._gate(batch)
             for name in mark["hosts"]:
-                outcomes[name] = hosts.outcome(
-                    self._of(name, APPLIED), self._of(name, LOOKED), self._task.check_mode
-                )
+                outcomes[name] = self._outcome(name, gate, batch["number"] == judged)
             began = {
                 "began": mark["began"],
                 "ended": None,
@@ -194,6 +197,22 @@ class ActionModule(ActionBase):
             }
             begun.append({**batch, **began})
         return outcomes, begun
+
+    def _outcome(self, name, gate, judged):
+        """The outcome of a host over all rounds of its batch.
+
+        gate: of the round before. judged: whether results came since.
+        """
+        before = gate["outcomes"].get(name) if gate else None
+        if before is not None and not (judged and name in gate["again"]):
+            return before
+        now = hosts.outcome(self._of(name, APPLIED), self._of(name, LOOKED), self._task.check_mode)
+        return now if before is None else hosts.over_rounds(before, now, self._of(name, GATHERED))
+
+    def _gate(self, batch):
+        """The result of state gated of the batch's last round, or None."""
+        gates = (self._of(name, GATE) for name in batch["hosts"])
+        return next((gate for gate in gates if gate.get("number") == batch["number"]), None)
 
     def _mark(self, batch):
         """The result of state admitted, which all hosts of the batch registered; None before its turn."""
@@ -262,15 +281,20 @@ class ActionModule(ActionBase):
     def _gated(self):
         kept = self._kept()
         batch = self._this(kept)
-        outcomes, dummy = self._outcomes(kept)
+        before = self._gate(batch)
+        outcomes, dummy = self._outcomes(kept, batch["number"])
         reason = None if self._task.check_mode else batching.halt(kept["plan"], outcomes, batch)
         line = records.batch_line(kept["plan"], batch, outcomes, reason)
+        again = [] if reason else self._again(before["again"] if before else batch["hosts"], outcomes)
         return {
             "number": batch["number"],
             "of": len(kept["plan"]["batches"]),
+            "round": before["round"] + 1 if before else 1,
+            "again": again,
+            "outcomes": {name: outcomes[name] for name in batch["hosts"] if name in outcomes},
             "ended": time.time(),
             "stop": reason or "",
-            "msg": line,
+            "msg": line + records.going_on(again),
             "blind": sorted(name for name, item in outcomes.items() if item["blind"]),
             "ask": bool(
                 not reason
@@ -279,6 +303,16 @@ class ActionModule(ActionBase):
                 and batching.last_canary(kept["plan"], batch)
             ),
         }
+
+    def _again(self, names, outcomes):
+        """Of these hosts, those that were changed and proven, and are looked at again in this run."""
+        return [
+            name
+            for name in names
+            if name in outcomes
+            and outcomes[name]["outcome"] == "done"
+            and self._of(name, APPLIED).get("next_round")
+        ]
 
     # -- concluded
 

@@ -52,6 +52,10 @@ options:
     description:
       - The tuning policy, with or without the prefix C(falco_tune_) on its keys.
     type: dict
+  round:
+    description:
+      - With O(state=present), RV(next_round) of the change before. Without it this is the first round.
+    type: dict
   request:
     description:
       - What the controller half sends to the host. Not for use in a task.
@@ -127,6 +131,14 @@ reverted:
   description: Whether the change was rolled back after the second check.
   returned: with O(state=proven) on failure
   type: bool
+next_round:
+  description:
+    - When the host can be judged after this change, and what may follow, for O(round) of the next change and
+      O(falcotune.fleet.falco_facts#module:round). C(number) counts the rounds, which C(rounds) of the policy
+      bounds. With C(closing) no step follows; what had no effect is taken back.
+  returned: after a change on which another look follows in the same run
+  type: dict
+  sample: {number: 2, closing: false, not_before: 1795000091.5, seconds: 91.0}
 staged:
   description: Whether the change is kept until a restart is allowed.
   returned: when it is
@@ -211,6 +223,7 @@ def main():
             "facts": {"type": "dict"},
             "evidence": {"type": "dict"},
             "policy": {"type": "dict"},
+            "round": {"type": "dict"},
             "request": {"type": "dict"},
         },
         supports_check_mode=True,

@@ -127,6 +127,12 @@ options:
         set from it.
       - A wrong policy fails the host with the reason before anything is touched.
     type: dict
+  round:
+    description:
+      - What the change before returned as RV(falcotune.fleet.falco_config#module:next_round). The controller
+        half waits until the host can be judged. Where the round is a closing one, the plan only takes back
+        what had no effect.
+    type: dict
   extra_files:
     description:
       - More files to read. The controller half uses it where C(config_files) names files through variables.
@@ -645,6 +651,7 @@ def main():
             "prometheus_seconds": {"type": "float", "default": 60.0},
             "scrape_ok": {"type": "bool", "default": False},
             "policy": {"type": "dict"},
+            "round": {"type": "dict"},
             "refusal": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
             "rules": {"type": "bool", "default": False},
             "coverage": {"type": "bool", "default": False},

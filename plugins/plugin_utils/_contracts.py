@@ -397,19 +397,29 @@ class Attempt(TypedDict):
     before: Before | None
     rolled_back: bool
     predicted: NotRequired[float]  # percent that was expected to be lost after it
-    # Of steps of the system calls: base_syscalls before, and what share of the watched calls each made then.
+    calls: NotRequired[float]  # system calls a second on the host, where the kernel counted them
+    # What `to` replaced, where that can be taken back. Of steps of the system calls also the share of the
+    # watched calls that each made then.
     replaced: NotRequired[dict[str, Any]]
+    # Steps without effect that the same change took back.
+    undoes: NotRequired[list[StepName]]
     profile: NotRequired[dict[str, float]]
     coverage: NotRequired[dict[str, Any] | None]  # _tuning/sight.digest()
 
 
 class Before(TypedDict):
-    """What was measured before a change."""
+    """What was measured before a change: _tuning/effects.measured().
+
+    demand, losing_percent: events a second, and percent of them that were lost, in the time in which events
+    are lost. None where the capacity model did not tell.
+    """
 
     state: State
     drops_percent: float | None
     rate_per_cpu: float | None
     bottleneck: str
+    demand: float | None
+    losing_percent: float | None
 
 
 class Record(TypedDict):
@@ -510,7 +520,8 @@ class Answer(TypedDict):
     """What came of tuning a host, once nothing is left to try: _tuning/answers.py.
 
     factor: CPUs that the load needs, where Falco can use one. tried: steps that were taken. takes: what would
-    end the loss. gave_up: rules and system calls that Falco sees less of.
+    end the loss. gave_up: rules and system calls that Falco sees less of. predicted: percent that the last
+    step was to leave lost.
     """
 
     kind: Literal["solved", "improved", "accepted", "too_busy"]
@@ -519,6 +530,7 @@ class Answer(TypedDict):
     tried: list[str]
     takes: list[str]
     gave_up: list[str]
+    predicted: float | None
 
 
 class Verdict(TypedDict):
@@ -583,14 +595,31 @@ class Bridged(TypedDict):
 Change = TypedDict("Change", {"kind": ChangeKind, "key": str, "from": Json, "to": Json, "why": str})
 
 
+class StepPart(TypedDict):
+    """Another step that the same restart carries."""
+
+    step: StepName
+    to: dict[str, Any]
+    replaced: dict[str, Any]
+
+
 class Step(TypedDict):
-    """The one step that the evidence asks for, as a plan shows it and a host's record keeps it."""
+    """The step that the evidence asks for, as a plan shows it and a host's record keeps it.
+
+    predicted: percent of the events that is still lost then, by the capacity model. replaced: the values
+    before `to`, where they can be taken back. calls: system calls a second on the host, where they were
+    counted. also: what else the same restart carries. undoes: steps without effect that it takes back.
+    """
 
     name: StepName
     why: str
     expected: str
     to: dict[str, Any]
-    predicted: float | None  # percent of the events that is still lost then, by the capacity model
+    predicted: float | None
+    replaced: dict[str, Any]
+    also: list[StepPart]
+    undoes: list[StepName]
+    calls: float | None
 
 
 class Rotation(TypedDict):
@@ -639,6 +668,19 @@ class Plan(TypedDict):
     needs: Literal["syscalls"] | None
 
 
+class NextRound(TypedDict):
+    """The next look at a host in the same run: _tuning/rounds.py.
+
+    number: of the round, from 1. closing: no step follows; what had no effect is taken back. not_before: Unix
+    time from which the host can be judged, seconds after the proof of its change.
+    """
+
+    number: int
+    closing: bool
+    not_before: float
+    seconds: float
+
+
 class RefusedPlan(TypedDict):
     """What stands in the place of a plan where none can be made."""
 
@@ -673,6 +715,14 @@ class ProofParameters(TypedDict):
     interval: float
 
 
+class SeenRecord(TypedDict):
+    """Of the host's record when the plan was made, Unix times: of its proof, and of the last step that was
+    tried. None where there was none."""
+
+    at: float | None
+    tried: float | None
+
+
 class Request(TypedDict):
     state: str
     host_root: str
@@ -701,6 +751,7 @@ class Request(TypedDict):
     version: str | None
     attempt: dict[str, Any] | None
     before: Before | None
+    seen: SeenRecord | None  # None: the record does not matter
     proof: ProofParameters
 
 
@@ -846,6 +897,17 @@ class Monitoring(TypedDict):
     contradicted: list[str]
 
 
+class Predictions(TypedDict):
+    """How far what is lost is from what the last step was to leave lost, percentage points.
+
+    hosts: with a prediction and a measurement since. None without any.
+    """
+
+    hosts: int
+    median_error: float | None
+    p90_error: float | None
+
+
 class Fleet(TypedDict):
     headline: str
     hosts: int
@@ -864,6 +926,7 @@ class Fleet(TypedDict):
     drops_percent: float | None
     drifting: list[str]
     restart_required: list[str]
+    predictions: Predictions
     since_last: SinceLast
     breaches: list[Breach]
 

@@ -124,6 +124,7 @@ class Host:
     quota: float | None = None  # CPUQuota in percent
     reader: dict | None = None  # of the thread that reads events; None: not told apart
     cpu: dict = dataclasses.field(default_factory=lambda: {"on": 400.0, "waiting": 20.0, "throttled": None})  # seconds since the start
+    looked: dict | None = None  # use of the CPU between two looks, percent; None: not sampled twice
     dropin: dict = dataclasses.field(default_factory=dict)  # lines of our drop-in of the unit
     pair: dict | None = None  # two snapshots, as gather() brings them
     record: dict | None = None
@@ -169,7 +170,7 @@ class Host:
                       "start_ticks": 4711, "restarts": self.restarts, "nice": self.nice, "rings": None,
                       "cpu": {"on": None, "waiting": None, "throttled": None, "seconds": None, "total": dict(self.cpu),
                               "reader": {"on": None, "waiting": None, "total_on": None, "total_waiting": None, **(self.reader or {})},
-                              "reason": "not sampled twice"}},
+                              "reason": "not sampled twice", **({"reason": None, "seconds": 1.0, **self.looked} if self.looked else {})}},
             "metrics": self.pair or {"reason": "no source of metrics", "bytes_read": 0},
             "config_sources": {"main": MAIN, "files": sent, "folders": list(self.folders), "arguments": list(self.argv),
                         "environment": dict(self.environment), "probe": self.probe},

@@ -34,6 +34,12 @@ def _told(error):
     return "%s: %s" % (error.filename or "a file", error.strerror or error)
 
 
+def _moment(seen):
+    """When a record was written last, as text."""
+    times = [at for at in seen.values() if at is not None]
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(times))) if times else "no time: there is none"
+
+
 def _hashes(found):
     return "".join("%s sha256 %s\n" % item for item in sorted(found.items()))
 
@@ -307,6 +313,7 @@ class Change:
 
     def still_so(self):
         """What was read before the lock was ours is still there: no other run has come in between."""
+        self._record_as_seen()
         for item in self.items:
             if files.Item(item.path, None).old != item.old:
                 raise Failed(
@@ -314,6 +321,19 @@ class Change:
                     "changed; run again" % item.path,
                     undone=True,
                 )
+
+    def _record_as_seen(self):
+        """No other run has changed this host since the plan was made."""
+        seen = self.request.get("seen")
+        if seen is None:
+            return
+        found = records.seen(records.load(self.state_dir))
+        if found != seen:
+            raise Failed(
+                "another run has changed this host since its facts were gathered (its record is of %s, "
+                "expected %s): nothing was changed; run again" % (_moment(found), _moment(seen)),
+                undone=True,
+            )
 
     def prepare(self):
         """Our own directory."""

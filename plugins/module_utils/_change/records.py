@@ -49,6 +49,9 @@ NEEDED = (
     "was_running",
 )
 
+# Unix time of the year 2242: a later one is none.
+LATEST = 1 << 33
+
 # Changes that the history holds where no policy says how many.
 MOST_CHANGES = 20
 
@@ -329,6 +332,20 @@ def summary(record, pid, start):
         "written": record.get("written") or [],
         "attempts": record.get("attempts") or [],
     }
+
+
+def seen(record):
+    """What tells a record from an earlier one: when it was proven, and when a step was tried last. An earlier
+    step that failed is kept in the record without a new proof.
+    """
+    record = record or {}
+    attempts = record.get("attempts") or [{}]
+    return {"at": _moment(record.get("at")), "tried": _moment(attempts[-1].get("at"))}
+
+
+def _moment(value):
+    """A Unix time that facts would tell, or None."""
+    return value if isinstance(value, (int, float)) and 0 < value <= LATEST else None
 
 
 def unfinished(state_dir):

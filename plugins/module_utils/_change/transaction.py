@@ -406,6 +406,22 @@ class Transaction:
             found.append(dict(self.entry["attempt"], at=time.time()))
         return found
 
+    def remember_failure(self):
+        """A step whose proof failed is not tried again. Best effort: where there is no record, none is begun
+        for it.
+        """
+        before = records.load(self.state_dir)
+        if not before or not self.entry.get("attempt"):
+            return
+        failed = dict(self.entry["attempt"], at=time.time(), rolled_back=True)
+        found = (before.get("attempts") or []) + [failed]
+        try:
+            records.write_record(self.state_dir, dict(before, attempts=found[-MAX_ATTEMPTS:]))
+        except OSError as problem:
+            self.unit.notes.append(
+                "that this step failed could not be kept in %s: %s" % (self.state_dir, problem.strerror)
+            )
+
     def marks(self):
         """Where the metrics file ended before the start, and where it ends at the proof: a second look reads
         on from there.
@@ -457,6 +473,8 @@ class Transaction:
             return dict(answer, undone=False, msg=self._half_undone(reason, failed))
         # From here on nothing is left to be undone.
         self.note_if_possible("undone")
+        if isinstance(error, (evidence.Died, evidence.NoEvidence)):
+            self.remember_failure()
         self.finish(False)
         answer.update(undone=True, touched=interrupted)
         if interrupted and self.entry.get("blind_from"):

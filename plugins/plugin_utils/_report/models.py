@@ -19,6 +19,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Fleet,
     Monitoring,
     Percentiles,
+    Predictions,
     ReportPolicy,
     SinceLast,
 )
@@ -246,6 +247,7 @@ def _fleet(
         "restart_required": _names(
             host for host in hosts if host["plan"] and host["plan"]["restart_required"]
         ),
+        "predictions": _predictions(hosts),
         "since_last": _since_last(hosts, previous),
         "headline": "",
         "breaches": [],
@@ -276,6 +278,16 @@ def _percentiles(hosts: Sequence[Host]) -> Percentiles:
         "drops_percent": percentiles(map(drops_of, hosts)),
         "rate_per_cpu_guide": percentiles(map(rate_of, hosts)),
     }
+
+
+def _predictions(hosts: Sequence[Host]) -> Predictions:
+    errors = []
+    for host in hosts:
+        answer, lost = host["verdict"]["answer"] if host["verdict"] else None, drops_of(host)
+        if answer and answer["predicted"] is not None and lost is not None:
+            errors.append(abs(lost - answer["predicted"]))
+    found = percentiles(errors)
+    return {"hosts": len(errors), "median_error": found["p50"], "p90_error": found["p90"]}
 
 
 def _sums(hosts: Iterable[Host]) -> tuple[int, int]:

@@ -374,6 +374,7 @@ HOST = table(
             tried=listed(text),
             takes=listed(text),
             gave_up=listed(text),
+            predicted=number,
         ),
         next_step=word(*NEXT_STEPS, instead="none"),
         advice=key,

@@ -63,6 +63,7 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
     counted = ", ".join("%d %s" % (number, state) for state, number in told)
     lines.extend(wrapped("Hosts: " + (counted or "none"), width, ""))
     lines.extend(_percentile_lines(fleet["percentiles"], width))
+    lines.extend(_prediction_lines(fleet["predictions"], width))
     last = fleet["since_last"]
     if last["at"]:
         changed = ("better", "worse", "new", "gone")
@@ -193,6 +194,18 @@ def _percentile_lines(found: dict[str, Any], width: int) -> list[str]:
     for name, title in (("drops_percent", "events lost, %"), ("rate_per_cpu_guide", "events/s per CPU")):
         rows.append([title, *(number_text(found[name][item], "-") for item in names), ""])
     return ["", *columns(rows, width), ""]
+
+
+def _prediction_lines(found: dict[str, Any], width: int) -> list[str]:
+    """How good the predictions of the steps in force were."""
+    if not found["hosts"]:
+        return []
+    text = "Predictions of %s: median error %s, p90 %s percentage points" % (
+        several(found["hosts"], "host"),
+        number_text(found["median_error"]),
+        number_text(found["p90_error"]),
+    )
+    return wrapped(text, width, "")
 
 
 def _worst_lines(hosts: Sequence[Host], width: int) -> list[str]:

@@ -141,6 +141,28 @@ def outcome(applied: object, looked: object, check_mode: bool = False) -> Outcom
     return found
 
 
+def over_rounds(before: Outcome, now: Outcome, gathered: object) -> Outcome:
+    """The outcome of a host after one more round.
+
+    before: over the rounds so far, which all ended well. now: of this round. gathered: the result of
+    gathering its facts in this round. A host that could not be looked at again, or whose next change waits,
+    is still what was proven of it.
+    """
+    gathered = _untrusted.dictionary(gathered)
+    if gathered.get("failed") or gathered.get("unreachable"):
+        return {**before, "reason": "not looked at again: %s" % gathered.get("msg")}
+    if now["outcome"] == "staged":
+        return {**before, "reason": now["reason"]}
+    known = [item["blind_seconds"] for item in (before, now) if item["blind_seconds"] is not None]
+    return {
+        **now,
+        "began": before["began"],
+        "ended": now["ended"] or before["ended"],
+        "blind_seconds": round(sum(known), 2) if known else None,
+        "evidence": now["evidence"] or before["evidence"],
+    }
+
+
 def _bad(applied: dict[str, Any], looked: dict[str, Any]) -> dict[str, Any] | None:
     """The parts of an outcome that are not those of a change that was made and proven; None where it was."""
     if not applied:

@@ -56,7 +56,8 @@ class Progress:
     def ended(self, gate: dict[str, Any]) -> None:
         """gate: the result of falco_rollout with state gated."""
         self.waiting, self.busy = set(), set()
-        if self.batch_began:
+        # A batch whose hosts are looked at again goes on.
+        if self.batch_began and not gate.get("again"):
             self.took.append(gate["ended"] - self.batch_began)
 
     def blind(self) -> int:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
@@ -132,6 +132,14 @@ def batch_line(plan: RolloutPlan, batch: Batch, outcomes: Mapping[str, Outcome],
         plan["allowed_failures"],
         ". The rollout stops: %s" % reason if reason else "",
     )
+
+
+def going_on(names: Sequence[str]) -> str:
+    """'; 2 hosts are looked at again (a, b)', or ''."""
+    if not names:
+        return ""
+    verb = "is" if len(names) == 1 else "are"
+    return "; %s %s looked at again (%s)" % (several(len(names), "host"), verb, some(names, MANY))
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple, Sequence
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Answer, Attempt, Capacity
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import LOSING, Case, Step
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import LOSING, Step
 
 # Rules and system calls that one answer names.
 MOST_NAMES = 10
@@ -55,6 +56,7 @@ def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | 
         "tried": [_tried(item) for item in attempts],
         "takes": takes,
         "gave_up": _gave_up(attempts, syscalls),
+        "predicted": _predicted(attempts),
     }
     made["text"] = _text(made, before, verdict["drops_percent"], found)
     return made
@@ -86,6 +88,12 @@ def _kind(
         return "too_busy"
     less = before is not None and before - lost >= case.policy["tolerance_percent"] / 100.0 * before
     return "improved" if less else None
+
+
+def _predicted(attempts: list[Attempt]) -> float | None:
+    """What the last step was to leave lost, where it is in force."""
+    last = attempts[-1] if attempts else None
+    return None if last is None or last.get("rolled_back") else last.get("predicted")
 
 
 def _tried(attempt: Attempt) -> str:

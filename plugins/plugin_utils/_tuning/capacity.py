@@ -49,6 +49,8 @@ START_ERROR = 0.7
 MOST_ERROR = 0.5
 # Counters since the start and CPU time since the start are of one time if they differ by this share at most.
 SAME_LIFE = 0.1
+# The most that events in the rings count as an error: with no other estimate, this one is still taken.
+MOST_HELD = 0.4
 # How much more than on the whole the thread may have waited while events were lost.
 MOST_SCALE = 3.0
 
@@ -105,16 +107,16 @@ def _share(seconds: float | None, age: float) -> float | None:
     return None if seconds is None else round(100.0 * seconds / age, 2)
 
 
-def of(facts: Facts, seen: Use, room: float | None = None) -> Capacity | None:
+def of(facts: Facts, seen: Use, room: float | None = None, held: float = 0.0) -> Capacity | None:
     """The capacity of a measured host that loses events. None where its use of the CPU is unknown.
 
     seen: as use(). room: events that the largest ring buffers hold beyond the present ones, where that is
-    known.
+    known. held: events that the present ones may hold.
     """
     window = facts["metrics"]
     if not window["events"] or not window["drops"] or not window["seconds"]:
         return None
-    capacity = _capacity(facts, window, seen)
+    capacity = _capacity(facts, window, seen, held)
     if not capacity:
         return None
     losing = window["losing"]
@@ -151,7 +153,7 @@ def _lost(bursts: float, quota: float, waiting: float, overload: float) -> Lost:
     return {"bursts": bursts, "quota": quota, "waiting": waiting, "overload": overload}
 
 
-def _capacity(facts: Facts, window: Window, seen: Use) -> float | None:
+def _capacity(facts: Facts, window: Window, seen: Use, held: float) -> float | None:
     """Events taken in for each second on a CPU, from counters and CPU time of the same time.
 
     Falco's own figure is of exactly the window. Where it is too coarse (a long life), the counters and the
@@ -167,7 +169,7 @@ def _capacity(facts: Facts, window: Window, seen: Use) -> float | None:
     if not between:
         if own and error is not None:
             known.append((error / own, 100.0 * taken / (own * _of_the_reader(facts))))
-        known += _since_start(facts, window)
+        known += _since_start(facts, window, held)
     wrong, best = min(known, default=(1.0, 0.0))
     if best and wrong <= MOST_ERROR:
         return best
@@ -184,8 +186,11 @@ def _of_the_reader(facts: Facts) -> float:
     return min(1.0, reader["total_on"] / total["on"])
 
 
-def _since_start(facts: Facts, window: Window) -> list[tuple[float, float]]:
-    """[(share that may be wrong, capacity)] by all that it did since its start, or []."""
+def _since_start(facts: Facts, window: Window, held: float) -> list[tuple[float, float]]:
+    """[(share that may be wrong, capacity)] by all that it did since its start, or [].
+
+    What the rings hold was not lost, and not taken in either: of few events that is a large share.
+    """
     since, total, age = window["since_start"], facts["falco"]["cpu"]["total"], facts["falco"]["age"]
     reader = facts["falco"]["cpu"]["reader"]["total_on"]
     if not since or not total or not total["on"] or not age or age > LONG_LIFE:
@@ -194,8 +199,10 @@ def _since_start(facts: Facts, window: Window) -> list[tuple[float, float]]:
     if abs(lag) > max(5.0, SAME_LIFE * age):
         return []  # it was reloaded since
     on = (total["on"] if reader is None else reader) - START
-    taken = (since["events"] - since["drops"]) / since["seconds"]
-    return [(START_ERROR / on, taken * age / on)] if on > 0 and taken > 0 else []
+    kept = since["events"] - since["drops"]
+    if on <= 0 or kept <= 0:
+        return []
+    return [(START_ERROR / on + min(MOST_HELD, held / kept), kept / since["seconds"] * age / on)]
 
 
 def _waiting(seen: Use, on: float, quota: float | None) -> tuple[float, float]:
@@ -258,13 +265,21 @@ def _in_rings(
     intervals lose events, few have more than one burst. Where all do, the length of a burst is unknown.
     """
     bursts, quota, waiting, overload = lost
-    share = losing["intervals"][0] / losing["intervals"][1]
-    if share >= 1:
+    burst = overflow(losing)
+    if burst is None:
         return lost
-    number = -math.log(1 - share) / share
-    held = min(1.0, room * number / losing["most"])
+    held = min(1.0, room / burst)
     both = bursts + overload
     return both * held, quota, waiting, both * (1 - held)
+
+
+def overflow(losing: Losing) -> float | None:
+    """Events that one burst loses at most, or None: where all intervals lose events, the length of a burst is
+    unknown. Where some do, few of them have more than one burst."""
+    share = losing["intervals"][0] / losing["intervals"][1]
+    if share >= 1 or not losing["most"]:
+        return None
+    return losing["most"] * share / -math.log(1 - share)
 
 
 def lost_after(found: Capacity, ratio: float = 1.0, alone: bool = False) -> float:

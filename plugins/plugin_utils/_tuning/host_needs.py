@@ -212,7 +212,7 @@ def _unit_lines(facts: Facts, policy: Policy, output: str | None, step: Step) ->
         inside = any(folder == item or folder.startswith(item.rstrip("/") + "/") for item in writable)
         if not inside or held.get("ReadWritePaths") == folder:
             wanted["ReadWritePaths"] = folder
-    return wanted
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _unit_changes(facts: Facts, wanted: dict[str, Any], step: Step) -> list[Change]:
@@ -225,6 +225,12 @@ def _unit_changes(facts: Facts, wanted: dict[str, Any], step: Step) -> list[Chan
         if name == "ReadWritePaths":
             why = "the unit has ProtectSystem=strict, so Falco could not write its metrics there"
         else:
-            why = step.why if name in step.unit else "policy does not allow it any more"
+            why = _why_of_line(step, name)
         found.append(changes.change("unit", name, now, value, why))
     return found
+
+
+def _why_of_line(step: Step, name: str) -> str:
+    if name not in step.unit:
+        return "policy does not allow it any more"
+    return step.why if name in step.to or not step.back else step.back

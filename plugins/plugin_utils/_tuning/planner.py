@@ -42,14 +42,18 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     verdicts,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Case, Setting, Step
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Setting, Step
 
 # Seconds. A process younger than this, of a unit that systemd has restarted, keeps exiting.
 YOUNG_SECONDS = 20
 
 
-def make(facts: Facts, given: Policy | None) -> Plan:
-    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched."""
+def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
+    """The plan for one host. Raises PlanError or PolicyError; both before anything is touched.
+
+    closing: the host was changed and is only judged: what had no effect is taken back, and no step follows.
+    """
     policy = policies.complete(given)
     release = _release(facts)
     if facts["host"]["unfinished"]:
@@ -62,7 +66,8 @@ def make(facts: Facts, given: Policy | None) -> Plan:
     place = placement.target(facts["config"], policy, release)
     metrics = host_needs.metrics(settings, policy, facts)
     made = _differing(settings, metrics.settings)
-    choices = _choose(facts, policy, settings, driver, place, bool(metrics.path) and not made)
+    measuring = bool(metrics.path) and not made
+    choices = _choose(facts, policy, settings, driver, place, measuring, closing)
     made += _differing(settings, choices.settings)
     values = {item["key"]: item["to"] for item in made}
     disabled = choices.disabled
@@ -277,30 +282,48 @@ class _Choices(NamedTuple):
 
 
 def _choose(
-    facts: Facts, policy: Policy, settings: Settings, driver: str, place: placement.Target, measuring: bool
+    facts: Facts,
+    policy: Policy,
+    settings: Settings,
+    driver: str,
+    place: placement.Target,
+    measuring: bool,
+    closing: bool,
 ) -> _Choices:
-    """Buffers, the step that evidence asks for, and system calls. measuring: as for steps.choose()."""
+    """Buffers, the step that evidence asks for, and system calls.
+
+    measuring: as for steps.choose(). closing: as for make().
+    """
     current = buffers.in_force(settings, driver)
     case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
     first = steps.choose(case, measuring)
+    more = first.name is not None
+    if closing:
+        first = Step(buffers={**current, "why": "kept: no step follows in this run"})
     chosen, tight = _rings(case, place, first)
-    asked, first = first, steps.within_budget(first, chosen, current)
+    asked, first = first, steps.within_budget(case, first, chosen)
     if asked.name and not first.name and asked.buffers:
         # The budget does not allow what was asked for: the buffers stay as they are.
         kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
         chosen, tight = _rings(case, place, Step(buffers=kept))
     case = case._replace(verdict=steps.merged(case.verdict, first))
     second, needs = _syscalls(case, settings, first)
-    undone = steps.buffers_without_effect(case) if second.settings and not first.name else None
-    if undone:
-        chosen, tight = _rings(case, place, Step(buffers=undone))
+    if closing and "syscalls" not in second.undoes:
+        more = more or second.name is not None
+        second = Step(syscalls=second.syscalls)
+    if first.name and not second.name:
+        second = second._replace(blocked=None, next_step=None)
+    taken = steps.joined(first, second)
+    if not needs:
+        taken = steps.taking_back(case, taken)
+    if "buffers" in taken.undoes:
+        chosen, tight = _rings(case, place, taken)
     why = "; ".join(chosen["reasons"])
     keys = settings.release.buffer_keys(driver)
     wanted = [Setting(key, chosen["buf_size_preset"], why) for key in keys["buf_size_preset"]]
     wanted += [Setting(key, chosen["cpus_for_each_buffer"], why) for key in keys["cpus_for_each_buffer"]]
     verdict = steps.merged(case.verdict, second)
-    taken = second if second.name else first
-    if not needs:
+    if not needs and not (closing and more):
         verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls)
     disabled, unknown = _disabled(case, settings, place)
     if disabled is not None:
@@ -314,7 +337,7 @@ def _choose(
         chosen,
         tight,
         second.offer,
-        (*second.settings, *wanted),
+        (*(taken.settings if taken.name else second.settings), *wanted),
         second.syscalls,
         needs or unknown or missing,
         disabled,
@@ -397,7 +420,8 @@ def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffe
         case.driver, facts["cpus"]["online"] or 1, _memory(case), facts["kernel"]["page_size"]
     )
     record = facts["host"]["record"]
-    settled = bool(record and place.path in record["files"])
+    # Memory that comes and goes must not change buffers at every run; what evidence asks for is asked once.
+    settled = bool(record and place.path in record["files"]) and step.name != "buffers"
     try:
         chosen = buffers.choose(
             machine, policies.buffer_policy(case.policy), case.current, settled, step.buffers
@@ -480,7 +504,7 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
         return restore.step(case, made, current), None
     if fixed:
         return Step(settings=steps.wanted_syscalls(made, current), syscalls=made), None
-    return steps.fewer_syscalls(case, made, current), None
+    return steps.fewer_syscalls(case, first, made, current), None
 
 
 def _syscall_set(case: Case, current: dict[str, Any], back: bool) -> dict[str, Any]:

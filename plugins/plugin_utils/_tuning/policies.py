@@ -298,6 +298,7 @@ OPTIONS = {
     "accepted_drops_percent": Option(1.0, _number(0, 100)),
     "tolerance_percent": Option(20.0, _number(1, 100)),
     "quiet_days": Option(7.0, _number(0, 3650)),
+    "rounds": Option(1, _integer(1, 10)),
     "priority": Option(True, _bool),
     "nice_ceiling": Option(-10, _integer(-20, 0)),
     "cpu_weight_ceiling": Option(1000, _integer(1, 10000)),
@@ -354,6 +355,7 @@ FLEET = (
     "failure_budget",
     "promote",
     "confirm",
+    "rounds",
 )
 
 

@@ -10,6 +10,7 @@ reads facts checks them again, and no host can add to them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import EVIDENCE_BASES
@@ -115,7 +116,14 @@ _KERNEL = always(
     )
 )
 _MEMORY = always(table(total=count, available=count, limit=count, used=count))
-_BEFORE = table(state=_short, drops_percent=number, rate_per_cpu=number, bottleneck=either(_short, "unknown"))
+_BEFORE = table(
+    state=_short,
+    drops_percent=number,
+    rate_per_cpu=number,
+    bottleneck=either(_short, "unknown"),
+    demand=number,
+    losing_percent=number,
+)
 
 
 def _to(value: object) -> dict[str, Any]:
@@ -126,24 +134,42 @@ def _to(value: object) -> dict[str, Any]:
     return found
 
 
-def _replaced(value: object) -> dict[str, Any]:
-    """What was in force before a step: of buffers, or of the system calls."""
+def _lines(value: object) -> dict[str, Any]:
+    """Lines of our drop-in of the unit; None: there was none."""
     given = dictionary(value)
-    rings = {
+    found: dict[str, Any] = {name: whole(given[name]) for name in ("Nice", "CPUWeight") if name in given}
+    return {**found, **{name: text(given[name]) for name in ("CPUQuota",) if name in given}}
+
+
+def _rings_replaced(value: object) -> dict[str, Any]:
+    given = dictionary(value)
+    return {
         name: found
         for name in ("buf_size_preset", "cpus_for_each_buffer")
         if (found := count(given.get(name))) is not None
     }
-    if rings:
-        return rings
+
+
+def _set_replaced(value: object) -> dict[str, Any]:
+    if "repair" not in dictionary(value):
+        return {}
     return always(table(repair=flag, custom_set=listed(text)))(value) or {}
 
 
-# Keys that only some attempts have: a step of buffers or of the system calls keeps what it replaced.
+# What was in force before a step, by its name.
+_REPLACED: dict[str, Callable[[object], dict[str, Any]]] = {
+    "priority": _lines,
+    "quota": _lines,
+    "buffers": _rings_replaced,
+    "syscalls": _set_replaced,
+    "give_back": _set_replaced,
+}
+# Keys that only some attempts have.
 _SOMETIMES: dict[str, Check] = {
     "rolled_back": flag,
     "predicted": number,
-    "replaced": _replaced,
+    "calls": number,
+    "undoes": listed(word(*_REPLACED), len(_REPLACED)),
     "profile": lambda value: {
         key(name): number(share) or 0.0 for name, share in list(dictionary(value).items())[:500]
     },
@@ -152,17 +178,27 @@ _SOMETIMES: dict[str, Check] = {
 _ATTEMPT = table(at=either(_TIME, 0.0), step=_short, to=_to, release=_short, before=_BEFORE)
 
 
-def _attempt(value: object) -> dict[str, Any] | None:
+def _attempt(value: object) -> list[dict[str, Any]]:
+    """The attempt, and one more for each further step that the same restart carried."""
     found, given = _ATTEMPT(value), dictionary(value)
-    if found is not None:
-        found.update({name: check(given[name]) for name, check in _SOMETIMES.items() if name in given})
-        if found["step"] != "buffers" and "repair" not in found.get("replaced", {"repair": False}):
-            del found["replaced"]  # buffers, and the step was another one
-    return found
+    if found is None:
+        return []
+    found.update({name: check(given[name]) for name, check in _SOMETIMES.items() if name in given})
+    parts = sequence(given.get("also"))[: len(_REPLACED)]
+    return [_with_replaced(found, given)] + [
+        _with_replaced({**found, "step": _short(part.get("step")), "to": _to(part.get("to"))}, part)
+        for part in map(dictionary, parts)
+    ]
+
+
+def _with_replaced(found: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    check = _REPLACED.get(found["step"])
+    replaced = check(given.get("replaced")) if check else {}
+    return {**found, "replaced": replaced} if replaced else found
 
 
 def _attempts(value: object) -> list[dict[str, Any]]:
-    return listed(_attempt)(sequence(value)[-MOST_ATTEMPTS:])
+    return [item for one in sequence(value)[-MOST_ATTEMPTS:] for item in _attempt(one)]
 
 
 def _paths(value: object) -> dict[str, str]:

@@ -11,7 +11,6 @@ import posixpath
 from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
-    Before,
     Change,
     Facts,
     LoadedFile,
@@ -19,11 +18,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Policy,
     ProofParameters,
     Request,
+    SeenRecord,
     Verdict,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, policies, sight
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import changes, effects, policies, sight
 
 # Lines of the unit's drop-in whose effect can be read from the process and its cgroup.
 SEEN_AT_THE_PROCESS = ("Nice", "CPUWeight", "CPUQuota")
@@ -94,8 +94,9 @@ def build(state: str, plan: Plan | None, facts: Facts | None, policy: Policy, co
         "version": facts["falco"]["version"],
         "selected": _selected(plan),
         "adopt": changes.has(plan["changes"], "record"),
-        "before": _before(plan["verdict"]),
+        "before": effects.measured(plan["verdict"]),
         "attempt": attempt(plan),
+        "seen": _seen(facts),
     }
     request.update(cast(Request, made))
     _prove(request, plan, policy, after)
@@ -136,6 +137,7 @@ def _from_policy(state: str, policy: Policy) -> Request:
         "version": None,
         "attempt": None,
         "before": None,
+        "seen": None,
         "proof": {
             "healthy_deadline": policy["healthy_deadline"],
             "min_healthy_time": policy["min_healthy_time"],
@@ -226,16 +228,13 @@ def digest(request: Request) -> str:
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def _before(verdict: Verdict | None) -> Before | None:
-    """What was measured before this change, or None."""
-    if verdict is None or verdict["drops_percent"] is None:
-        return None
-    return {
-        "state": verdict["state"],
-        "drops_percent": verdict["drops_percent"],
-        "rate_per_cpu": verdict["rate_per_cpu"],
-        "bottleneck": verdict["bottleneck"],
-    }
+def _seen(facts: Facts) -> SeenRecord:
+    """The host's record as the facts show it: a plan from older facts is not made."""
+    record = facts["host"]["record"]
+    if not record:
+        return {"at": None, "tried": None}
+    tried = record["attempts"][-1]["at"] if record["attempts"] else None
+    return {"at": record["at"] or None, "tried": tried or None}
 
 
 def attempt(plan: Plan) -> dict[str, Any] | None:
@@ -247,15 +246,14 @@ def attempt(plan: Plan) -> dict[str, Any] | None:
         "step": step["name"],
         "to": step["to"],
         "release": plan["release"],
-        "before": _before(plan["verdict"]),
+        "before": effects.measured(plan["verdict"]),
     }
     if step["predicted"] is not None:
         made["predicted"] = step["predicted"]
-    if step["name"] == "buffers" and plan["buffers_before"]:
-        made["replaced"] = {name: plan["buffers_before"][name] for name in step["to"]}  # type: ignore[literal-required]
-    # What the system calls were before: a step that has no effect is taken back.
-    if plan["syscalls_before"] and "custom_set" in step["to"]:
-        made["replaced"] = plan["syscalls_before"]
+    if step["calls"] is not None:
+        made["calls"] = step["calls"]
+    made.update({name: step[name] for name in ("replaced", "also", "undoes") if step[name]})
+    if any("custom_set" in item for item in [step["to"], *(part["to"] for part in step["also"])]):
         made["profile"] = (plan["syscalls"] or {}).get("shares") or {}
         # An audit shows what this selection costs without asking the host for its rules.
         made["coverage"] = sight.digest(plan["coverage"]) if plan["coverage"] else None

@@ -14,7 +14,8 @@ from typing import Any, Mapping
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import sight, steps
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Case, Step
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Step
 
 # Ways that an offer names; a plan of the step shows them all.
 WAYS = 3

@@ -14,15 +14,11 @@ verdict.
 
 from __future__ import annotations
 
-import datetime
-from typing import Any, Mapping, NamedTuple, cast
+from typing import Any, Iterable, Mapping, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     AskedBuffers,
-    Attempt,
-    Before,
-    Buffers,
     ChosenBuffers,
     Facts,
     Policy,
@@ -30,9 +26,14 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Verdict,
     Window,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, capacity, verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    buffers,
+    capacity,
+    effects,
+    verdicts,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
 
 JUDGED = ("healthy", "acceptable", "dropping", "overloaded")
 
@@ -41,8 +42,9 @@ NICE = -10
 # One preset doubles a ring: two presets make a difference that can be told from noise, within the guide's
 # range.
 PRESETS_A_STEP = 2
-# Loads that differ by more than this factor are not compared.
-COMPARABLE = 1.5
+# Room that larger rings get for each event that a burst loses, in sizes of an average one: events of 56 to
+# 335 bytes were measured, and no burst is like the last.
+MARGIN = 2.0
 # What a verdict says next where fewer system calls may help: `overloaded` and `upgrade` where they were
 # reduced already.
 FEWER = ("syscalls", "overloaded", "upgrade")
@@ -51,31 +53,17 @@ LOSING = ("dropping", "overloaded")
 # by that.
 PROFILES = 2
 DOMINANT = 0.05
-# CPUs that a load needs from which fewer system calls are no restart, unless they save much of the loss: of
-# a load 14 times too large, a third fewer events save 3 % of the loss. Below it they are one of several
-# measures.
-OUT_OF_REACH = 4.0
+PER_CPU = "metrics.kernel_event_counters_per_cpu_enabled"
+# Steps that are taken back where they had no effect; a selection of system calls has a way of its own.
+UNDONE: tuple[StepName, ...] = ("priority", "quota", "buffers")
+# Percent of the time. At nice -10 Falco waited for 0.23 of what it waited for at nice 0 (cpu_starved.csv):
+# with less than this it would not be starved without priority (verdicts.STARVED_WAITING).
+UNHURRIED = 2.0
+# Percent of all events. A step that saves more of them is worth a restart, whatever share of the loss that
+# is. Of a load 14 times too large a third fewer events saved 3 %, which was not to be seen.
+LEAST_GAIN = 5.0
 # The share of the events Falco could take in when it lost some that it is to be given from now on.
 HEADROOM = 0.9
-
-
-class Case(NamedTuple):
-    """What is known of one host when its step is chosen.
-
-    verdict: as judge() made it, or merged() with an earlier step. current: the buffer settings in force.
-    """
-
-    facts: Facts
-    policy: Policy
-    release: Release
-    verdict: Verdict
-    driver: str
-    current: Buffers
-
-    @property
-    def why(self) -> str:
-        """The reason that the verdict names last: the one that asks for the step."""
-        return self.verdict["reasons"][-1]
 
 
 class Setting(NamedTuple):
@@ -89,8 +77,11 @@ class Setting(NamedTuple):
 class Step(NamedTuple):
     """The step that is taken, or what blocks it.
 
-    name: None where no step is taken. to: what the host's record keeps of the attempt. unit: lines of the
-    drop-in.
+    name: None where no step is taken. to: what the host's record keeps of the attempt. replaced: the values
+    before, where they can be taken back. unit: lines of the drop-in; None takes one away.
+    calls: system calls a second on the host, where they were counted.
+    also: further steps that the same restart carries. undoes: steps without effect that it takes back, and
+    back: why.
     buffers: what buffers.choose() is asked for; None: by the machine's size. settings: wanted keys of Falco's
     configuration. syscalls: what syscall_set.choose() returned, where that was asked. blocked: why the step
     is not taken. offer: what policy could allow, for people. next_step: what the verdict proposes instead, or
@@ -101,6 +92,7 @@ class Step(NamedTuple):
     why: str = ""
     expected: str = ""
     to: dict[str, Any] = {}
+    replaced: dict[str, Any] = {}
     unit: dict[str, Any] = {}
     buffers: AskedBuffers | None = None
     settings: tuple[Setting, ...] = ()
@@ -109,6 +101,10 @@ class Step(NamedTuple):
     offer: str | None = None
     predicted: float | None = None
     next_step: str | None = None
+    also: tuple[_contracts.StepPart, ...] = ()
+    undoes: tuple[StepName, ...] = ()
+    back: str = ""
+    calls: float | None = None
 
     def shown(self) -> _contracts.Step | None:
         """The part that the plan shows and the host's record keeps."""
@@ -120,7 +116,15 @@ class Step(NamedTuple):
             "expected": self.expected,
             "to": self.to,
             "predicted": self.predicted,
+            "replaced": self.replaced,
+            "also": list(self.also),
+            "undoes": list(self.undoes),
+            "calls": self.calls,
         }
+
+    def part(self, name: StepName) -> _contracts.StepPart:
+        """What the record keeps of this step where another one names the change."""
+        return {"step": name, "to": self.to, "replaced": self.replaced}
 
 
 def merged(verdict: Verdict, step: Step) -> Verdict:
@@ -175,59 +179,6 @@ def _against_losses(case: Case) -> Step:
         if step.name:
             return step._replace(blocked=first.blocked)
     return first
-
-
-# --- What was tried before
-
-
-def _attempts(case: Case) -> list[Attempt]:
-    """What was changed by evidence on this host under this release, oldest first."""
-    record = case.facts["host"]["record"]
-    return [item for item in record["attempts"] if item["release"] == str(case.release)] if record else []
-
-
-def _day(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d")
-
-
-def failed_before(name: StepName, present: Mapping[str, Any], case: Case) -> str | None:
-    """Why a step is not proposed again: it is in force and had no effect, or it was rolled back. Else None.
-
-    present: the values in force that the step would change.
-    """
-    # An attempt that only kept a profile changed nothing.
-    tried = [item for item in _attempts(case) if item["step"] == name and item.get("replaced") != item["to"]]
-    if not tried:
-        return None
-    last = tried[-1]
-    if last.get("rolled_back"):
-        return "%s was tried on %s and rolled back" % (_attempt_text(last), _day(last["at"]))
-    if any(present.get(key) != value for key, value in last["to"].items()):
-        return None
-    was, lost = last["before"], case.verdict["drops_percent"] or 0.0
-    if not was or not was["drops_percent"]:
-        return None
-    if _busier(case, was):
-        return None
-    if was["drops_percent"] - lost >= case.policy["tolerance_percent"] / 100.0 * was["drops_percent"]:
-        return None
-    return "%s of %s had no effect (%.3g %% lost before, %.3g %% since)" % (
-        _attempt_text(last),
-        _day(last["at"]),
-        was["drops_percent"],
-        lost,
-    )
-
-
-def _busier(case: Case, was: Before | None) -> bool:
-    """Whether the load is another one than when a step was tried, so that its effect then says nothing."""
-    if was is None or not was["rate_per_cpu"]:
-        return False
-    return (case.verdict["rate_per_cpu"] or 0) > COMPARABLE * was["rate_per_cpu"]
-
-
-def _attempt_text(attempt: Attempt) -> str:
-    return "%s %s" % (attempt["step"], ", ".join("%s %s" % item for item in sorted(attempt["to"].items())))
 
 
 # --- CPU priority and quota
@@ -302,7 +253,7 @@ def _priority(case: Case) -> Step:
         policy["nice_ceiling"] if allowed else 0,
         policy["cpu_weight_ceiling"] if allowed else 100,
     )
-    again = failed_before("priority", {"Nice": now.nice, "CPUWeight": now.weight}, case)
+    again = effects.failed_before("priority", _present(case, "priority"), case)
     if again:
         reason = again + ": its neighbours may be in another slice, or have a higher priority"
         return Step(blocked=reason, next_step="overloaded")
@@ -317,9 +268,25 @@ def _priority(case: Case) -> Step:
         "applications up to "
         "the %.3g %% of one CPU that Falco waits for now%s" % (waiting, _after_text(predicted)),
         to=dict(wanted),
+        replaced=_held(facts, wanted),
         unit=dict(wanted),
         predicted=predicted,
     )
+
+
+def _held(facts: Facts, names: Iterable[str]) -> dict[str, Any]:
+    """What our drop-in of the unit holds of these lines; None where it has no such line."""
+    held = facts["host"]["unit_dropin"]
+    return {name: held.get(name) if name == "CPUQuota" else _int(held.get(name)) for name in names}
+
+
+def _present(case: Case, name: StepName) -> dict[str, Any]:
+    """The values in force that a step changes."""
+    if name == "buffers":
+        return dict(case.current)
+    if name == "quota":
+        return {"CPUQuota": case.facts["host"]["unit_dropin"].get("CPUQuota")}
+    return {"Nice": case.facts["falco"]["nice"] or 0, "CPUWeight": case.facts["service"]["cgroup"]["weight"]}
 
 
 def _with_a_cpu(case: Case) -> float | None:
@@ -358,7 +325,7 @@ def _quota(case: Case) -> Step:
             blocked="CPUQuota= was set by somebody on purpose: falco_tune_unthrottle: true allows to remove "
             "it"
         )
-    again = failed_before("quota", {"CPUQuota": ""}, case)
+    again = effects.failed_before("quota", {"CPUQuota": ""}, case)
     if again:
         return Step(blocked=again)
     return Step(
@@ -367,6 +334,7 @@ def _quota(case: Case) -> Step:
         expected="Falco may use a whole CPU instead of %.10g %% of one; the applications lose what it takes%s"
         % (case.facts["service"]["limits"]["cpu_quota"] or 0, _after_text(_with_a_cpu(case))),
         to={"CPUQuota": ""},
+        replaced=_held(case.facts, ["CPUQuota"]),
         unit={"CPUQuota": ""},
         predicted=_with_a_cpu(case),
     )
@@ -394,25 +362,100 @@ def _buffers(case: Case) -> Step:
             return split
         reason = "preset %d is the upper end of the guide's range for %s already" % (now, case.driver)
         return Step(blocked=reason, next_step="syscalls")
-    again = failed_before("buffers", case.current, case)
+    again = effects.failed_before("buffers", case.current, case)
     if again:
         return Step(blocked=again, next_step="syscalls")
-    preset = min(top, now + PRESETS_A_STEP)
+    burst = _burst(case)
+    preset = min(top, now + PRESETS_A_STEP) if burst is None else _holding(case, burst, now, top)
     asked: AskedBuffers = {
         **case.current,
         "buf_size_preset": preset,
         "why": "preset %d: %s" % (preset, case.why),
     }
-    rate = max(case.verdict["rate_per_cpu"] or 0, 1)
-    before, after = (_bridged(case, item, rate) for item in (now, preset))
     return Step(
         name="buffers",
         why=case.why,
-        expected="a stall or burst of %.3g times the length is bridged: %.3g s instead of %.3g s at the "
-        "mean rate measured" % (after / before, after, before),
+        expected=_bridging(case, now, preset),
         to={"buf_size_preset": preset},
+        replaced={"buf_size_preset": now},
         buffers=asked,
+        predicted=_with_rings(case, preset),
+        settings=_per_cpu(case),
     )
+
+
+def _bridging(case: Case, now: int, preset: int) -> str:
+    rate = max(case.verdict["rate_per_cpu"] or 0, 1)
+    before, after = (_bridged(case, item, rate) for item in (now, preset))
+    text = (
+        "a stall or burst of %.3g times the length is bridged: %.3g s instead of %.3g s at the mean rate "
+        "measured" % (after / before, after, before)
+    )
+    burst, predicted = _burst(case), _with_rings(case, preset)
+    if burst is None or predicted is None:
+        return text
+    return "%s; a burst loses about %.0f events, %s are added, and %.3g %% should still be lost" % (
+        text,
+        burst,
+        bytes_text(int(_gained(case, now, preset))),
+        predicted,
+    )
+
+
+def _per_cpu(case: Case) -> tuple[Setting, ...]:
+    """Where rings grow, the next look is to tell one hot CPU from many: only a restart switches that on."""
+    if case.release.has(PER_CPU):
+        return (Setting(PER_CPU, True, "tells whether one CPU's ring buffer loses, or all"),)
+    return ()
+
+
+def _burst(case: Case) -> float | None:
+    """Events that a burst loses, by the intervals that lost most; None where that can't be told."""
+    losing = case.facts["metrics"]["losing"]
+    return capacity.overflow(losing) if losing and case.verdict["capacity"] else None
+
+
+def _holding(case: Case, burst: float, now: int, top: int) -> int:
+    """The smallest preset whose rings hold what a burst loses now, with a margin; else the largest."""
+    wanted = burst * MARGIN * buffers.BYTES_PER_EVENT
+    return next((item for item in range(now + 1, top) if _gained(case, now, item) >= wanted), top)
+
+
+def _with_rings(case: Case, preset: int) -> float | None:
+    """Percent that is lost with a preset: what a burst loses beyond the room that is added, and the rest."""
+    burst, found, lost = _burst(case), case.verdict["capacity"], case.verdict["drops_percent"]
+    if burst is None or found is None or lost is None:
+        return None
+    room = _gained(case, case.current["buf_size_preset"], preset) / buffers.BYTES_PER_EVENT
+    by_rings = found["lost"]["bursts"] + (found["lost"]["overload"] if found["factor"] < 1 else 0.0)
+    return round(max(0.0, lost - by_rings * min(1.0, room / burst)), 2)
+
+
+def _gained(case: Case, now: int, preset: int) -> float:
+    """Bytes that a burst finds more with a preset: of all rings, or of one where one ring loses."""
+    return _room(case, preset) - _room(case, now)
+
+
+def _room(case: Case, preset: int) -> float:
+    """Bytes of the rings that a burst fills: of all, or of one where one ring loses."""
+    group = case.current["cpus_for_each_buffer"]
+    total = buffers.layout(case.driver, _online(case), preset, group)["bytes_total"]
+    hot = verdicts.hot_cpus(case.facts, case.current, case.driver)
+    return total / (buffers.count(case.driver, _online(case), group) if hot else 1)
+
+
+def _saves(case: Case, now: float, then: float) -> bool:
+    """Whether losing so many percent less is worth a restart: a share of the loss that can be told from
+    noise, or a share of the events."""
+    return now - then >= min(LEAST_GAIN, float(case.policy["tolerance_percent"]) / 100.0 * now)
+
+
+def _worth(case: Case, predicted: float | None) -> str | None:
+    """Why a step is not worth a restart by what it should leave lost, or None."""
+    lost = case.verdict["drops_percent"]
+    if predicted is None or lost is None or _saves(case, lost, predicted):
+        return None
+    return "about %.3g %% would be lost instead of %.3g %%, which is not worth a restart" % (predicted, lost)
 
 
 def _split(case: Case) -> Step:
@@ -422,7 +465,7 @@ def _split(case: Case) -> Step:
     fixed = case.policy["cpus_for_each_buffer"] != "auto"
     if case.driver != "modern_ebpf" or group < 2 or not hot or fixed:
         return Step()
-    if failed_before("buffers", case.current, case):
+    if effects.failed_before("buffers", case.current, case):
         return Step()
     why = "%d CPUs for each buffer: %s" % (group // 2, case.why)
     asked: AskedBuffers = {**case.current, "cpus_for_each_buffer": group // 2, "why": why}
@@ -431,6 +474,7 @@ def _split(case: Case) -> Step:
         why=case.why,
         expected="the busy CPU shares its ring buffer with half as many others",
         to={"cpus_for_each_buffer": group // 2},
+        replaced={"cpus_for_each_buffer": case.current["cpus_for_each_buffer"]},
         buffers=asked,
     )
 
@@ -444,15 +488,26 @@ def _online(case: Case) -> int:
     return case.facts["cpus"]["online"] or 1
 
 
-def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
-    """The step once buffers were chosen: the memory budget may not allow what was asked for."""
+def within_budget(case: Case, step: Step, chosen: ChosenBuffers) -> Step:
+    """The step once buffers were chosen: the memory budget may not allow what was asked for, or so little of
+    it that it is not worth a restart."""
     if step.name != "buffers":
         return step
+    current, preset = case.current, chosen["buf_size_preset"]
     if chosen["cpus_for_each_buffer"] == step.to.get("cpus_for_each_buffer"):
-        if chosen["buf_size_preset"] == current["buf_size_preset"]:
+        if preset == current["buf_size_preset"]:
             return step
-    elif chosen["buf_size_preset"] > current["buf_size_preset"]:
-        return step._replace(to={"buf_size_preset": chosen["buf_size_preset"]})
+    elif preset > current["buf_size_preset"]:
+        predicted = _with_rings(case, preset)
+        useless = _worth(case, predicted)
+        if useless:
+            why = "with preset %d, the largest that range and budget allow, %s" % (preset, useless)
+            return Step(blocked=why, next_step="syscalls")
+        return step._replace(
+            to={"buf_size_preset": preset},
+            predicted=predicted,
+            expected=_bridging(case, current["buf_size_preset"], preset),
+        )
     return Step(
         blocked="larger buffers are asked for, but the budget of %s (%s) binds"
         % (bytes_text(chosen["budget"]["bytes"] or 0), chosen["budget"]["bound"]),
@@ -460,21 +515,61 @@ def within_budget(step: Step, chosen: ChosenBuffers, current: Buffers) -> Step:
     )
 
 
+def _quiet(case: Case) -> float | None:
+    """Days without a lost event, where they are as many as policy asks for; else None.
+
+    Falco's clock may have been set: its process is not older than the host says.
+    """
+    since, days, age = (
+        case.facts["metrics"]["since_start"],
+        case.policy["quiet_days"],
+        case.facts["falco"]["age"],
+    )
+    if not days or not since or since["drops"] != 0:
+        return None
+    seconds = since["seconds"] if age is None else min(since["seconds"], age)
+    return seconds / 86400.0 if seconds >= days * 86400.0 else None
+
+
+def _mean_rate(case: Case) -> float | None:
+    """Events a second and CPU since Falco's start."""
+    since = case.facts["metrics"]["since_start"]
+    return since["events"] / since["seconds"] / _online(case) if since else None
+
+
 def _give_back(case: Case) -> Step:
-    """Smaller buffers after quiet days: only what exceeds the machine's class, never below what helped this
-    host."""
-    since, days = case.facts["metrics"]["since_start"], case.policy["quiet_days"]
-    fixed = case.policy["buf_size_preset"] != "auto"
-    if fixed or not days or not since or since["drops"] != 0 or since["seconds"] < days * 86400.0:
+    """What a host that has been quiet for long no longer needs: memory first, then priority; one a run."""
+    days = _quiet(case)
+    if days is None:
         return Step()
-    online, current = _online(case), case.current
+    why = "not one event was lost in %.3g days" % days
+    smaller = _smaller_buffers(case, why)
+    return smaller if smaller.name else _less_priority(case, why)
+
+
+def _comes_back(case: Case, key: str, names: tuple[StepName, ...]) -> bool:
+    """Whether a setting was given back before, had to come back, and the load is not smaller than then."""
+    rate = _mean_rate(case)
+    return any(
+        not effects.calmer(rate, item["before"]) for item in effects.had_to_come_back(case, key, names)
+    )
+
+
+def _smaller_buffers(case: Case, why: str) -> Step:
+    """Only what exceeds the machine's class, and not below what helped this host under such a load."""
+    if case.policy["buf_size_preset"] != "auto" or _comes_back(case, "buf_size_preset", ("buffers",)):
+        return Step()
+    online, current, rate = _online(case), case.current, _mean_rate(case)
     by_class = buffers.size_class(case.policy["buffer_classes"], online)[case.driver]
-    helped = [item["to"].get("buf_size_preset", 1) for item in _attempts(case) if item["step"] == "buffers"]
+    helped = [
+        item["to"].get("buf_size_preset", 1)
+        for item in effects.attempts(case)
+        if item["step"] == "buffers" and not effects.calmer(rate, item["before"])
+    ]
     now = current["buf_size_preset"]
     preset = max(by_class, *helped, now - PRESETS_A_STEP)
     if preset >= now:
         return Step()
-    why = "not one event was lost in %.3g days" % (since["seconds"] / 86400.0)
     saved = [
         buffers.layout(case.driver, online, item, current["cpus_for_each_buffer"])["bytes_total"]
         for item in (now, preset)
@@ -493,19 +588,109 @@ def _give_back(case: Case) -> Step:
     )
 
 
+def _less_priority(case: Case, why: str) -> Step:
+    """Priority that evidence asked for goes where Falco hardly waits for a CPU: at nice NICE it waits for a
+    quarter of what it would at nice 0."""
+    given = [item for item in effects.attempts(case) if item["step"] == "priority"]
+    names = [name for name in ("CPUWeight", "Nice") if name in case.facts["host"]["unit_dropin"]]
+    if not given or not names or given[-1].get("rolled_back"):
+        return Step()
+    waiting, age = _waited_since_start(case.facts), case.facts["falco"]["age"]
+    if waiting is None or not age or 100.0 * waiting / age > UNHURRIED:
+        return Step()
+    if any(_comes_back(case, name, ("priority",)) for name in names):
+        return Step()
+    return Step(
+        name="give_back",
+        why="%s, and Falco waited for a CPU for %.2g %% of the time" % (why, 100.0 * waiting / age),
+        expected="Falco competes for the CPU as other services do",
+        to=dict.fromkeys(names),
+        unit=dict.fromkeys(names),
+    )
+
+
+def _waited_since_start(facts: Facts) -> float | None:
+    """Seconds for which the thread that reads events has waited for a CPU since its start."""
+    seen = facts["falco"]["cpu"]
+    reader = seen["reader"]["total_waiting"]
+    return reader if reader is not None or not seen["total"] else seen["total"]["waiting"]
+
+
+# --- What had no effect
+
+
+def taking_back(case: Case, step: Step) -> Step:
+    """The step, and with it the end of what had no effect before; or that alone, where there is no step.
+
+    What the step itself changes is not taken back: it is another try of the same.
+    """
+    if case.verdict["state"] not in LOSING:
+        return step
+    for name in UNDONE:
+        if name == "buffers" and case.policy["buf_size_preset"] != "auto":
+            continue
+        found = effects.in_vain(name, _present(case, name), case)
+        if found is None or name == step.name or any(part["step"] == name for part in step.also):
+            continue
+        step = _with_back(case, step, found)
+    return step
+
+
+def _with_back(case: Case, step: Step, found: effects.Vain) -> Step:
+    why = "taken back, since %s" % found.why
+    made = step._replace(
+        undoes=(*step.undoes, found.step), back="; ".join([item for item in (step.back, why) if item])
+    )
+    if found.step == "buffers":
+        asked: dict[str, Any] = {**case.current, **found.replaced, "why": why}
+        made = made._replace(buffers=cast(AskedBuffers, asked))
+    else:
+        made = made._replace(unit={**found.replaced, **step.unit})
+    if step.name:
+        return made
+    return made._replace(
+        name="give_back",
+        why=made.back,
+        expected="what had no effect costs nothing any more",
+        to={**step.to, **found.replaced},
+    )
+
+
 # --- Fewer system calls
 
 
 def wants_fewer_syscalls(case: Case, first: Step) -> bool:
-    """Whether fewer system calls are the next step that evidence asks for, and policy and release allow
-    it."""
-    return (
-        first.name is None
-        and case.verdict["state"] in LOSING
-        and case.verdict["next_step"] in FEWER
-        and bool({"consumer", "buffer"} & {case.verdict["bottleneck"], *case.verdict["also"]})
-        and case.policy["syscalls"] != "keep"
-        and case.release.has("base_syscalls.repair")
+    """Whether fewer system calls are the next step that evidence asks for, or one that the same restart is to
+    carry, and policy and release allow it."""
+    if (
+        case.verdict["state"] not in LOSING
+        or case.policy["syscalls"] == "keep"
+        or not case.release.has("base_syscalls.repair")
+    ):
+        return False
+    bottlenecks = {case.verdict["bottleneck"], *case.verdict["also"]}
+    if first.name:
+        # The evidence for both is there: one restart carries both.
+        return first.name in UNDONE and "consumer" in bottlenecks
+    if {"starved", "cpu_quota"} & bottlenecks and case.verdict["capacity"]:
+        # Fewer events need less of the CPU time that there is no more of.
+        return True
+    return case.verdict["next_step"] in FEWER and bool({"consumer", "buffer"} & bottlenecks)
+
+
+def joined(first: Step, second: Step) -> Step:
+    """One step of two that the same restart carries. second: of the system calls."""
+    if not first.name or not second.name:
+        return second if second.name else first
+    return first._replace(
+        why="; ".join([first.why, second.why]),
+        expected="; ".join([first.expected, second.expected]),
+        also=(second.part(second.name),),
+        undoes=second.undoes,
+        predicted=first.predicted if second.predicted is None else second.predicted,
+        calls=second.calls,
+        syscalls=second.syscalls,
+        settings=(*first.settings, *second.settings),
     )
 
 
@@ -525,7 +710,7 @@ def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     """
     apart = case.policy["exclude_hours"] * 3600.0
     seen, last = [profile], case.facts["clock"] or 0.0
-    for attempt in reversed(_attempts(case)):
+    for attempt in reversed(effects.attempts(case)):
         if attempt.get("profile") and last - attempt["at"] >= apart:
             seen.append(attempt["profile"])
             last = attempt["at"]
@@ -536,10 +721,11 @@ def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     )
 
 
-def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
+def fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
     """The step to fewer system calls, or back from one that had no effect.
 
-    made: what syscall_set.choose() proposes. current: {'custom_set', 'repair', 'all'} in force.
+    first: the step that the same restart carries, if it has a name. made: what syscall_set.choose() proposes.
+    current: {'custom_set', 'repair', 'all'} in force.
     """
     to = {"repair": made["repair"], "custom_set": made["custom_set"]}
     if all(current[name] == value for name, value in to.items()):
@@ -547,26 +733,28 @@ def fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any])
     if to in _taken_back(case):
         reason = "system calls were reduced to the same set before, which had no effect and was taken back"
         return Step(blocked=reason, next_step="overloaded", syscalls=made)
-    useless = _out_of_reach(case, made)
+    useless = _out_of_reach(case, first, made)
     if useless:
         return Step(blocked=useless, next_step="overloaded", syscalls=made)
     last: dict[str, Any] = next(
-        (item["to"] for item in reversed(_attempts(case)) if item["step"] == "syscalls"), {}
+        (item["to"] for item in reversed(effects.attempts(case)) if item["step"] == "syscalls"), {}
     )
     # Exclusions may well help where the lossless set did not: they save other calls.
     if last == to or any(name.startswith("!") for name in last.get("custom_set", [])):
-        again = failed_before("syscalls", current, case)
+        again = effects.failed_before("syscalls", current, case)
         if again:
             return _back(case, current, again)
     return Step(
         name="syscalls",
         why="; ".join([case.why, *made["reasons"]]),
         expected=_expected_of(made) + _still_lost(case, made),
-        predicted=_with_fewer(case, made),
+        predicted=_with_fewer(case, first, made),
         to=to,
+        replaced={name: current[name] for name in to},
         settings=wanted_syscalls(made, current),
         syscalls=made,
         next_step="syscalls",
+        calls=effects.calls(case.facts),
     )
 
 
@@ -576,15 +764,16 @@ def _ratio(made: dict[str, Any]) -> float | None:
     return after / before if before and after is not None else None
 
 
-def _out_of_reach(case: Case, made: dict[str, Any]) -> str | None:
+def _out_of_reach(case: Case, first: Step, made: dict[str, Any]) -> str | None:
     """Why fewer system calls would be a restart for nothing, or None: the load stays too much for one thread,
     and next to nothing less is lost."""
     found, ratio = case.verdict["capacity"], _ratio(made)
-    if found is None or ratio is None or case.verdict["bottleneck"] != "consumer":
+    then = _with_fewer(case, first, made)
+    if found is None or ratio is None or then is None:
         return None
-    now, then = capacity.lost_after(found), capacity.lost_after(found, ratio)
-    saves = now - then >= case.policy["tolerance_percent"] / 100.0 * now
-    if saves or found["factor"] * ratio <= OUT_OF_REACH:
+    lost = case.verdict["drops_percent"] or 0.0
+    now = lost if first.predicted is None else first.predicted
+    if _saves(case, now, then):
         return None
     return (
         "fewer system calls would save %.3g %% of the events, and the load needs %.3g times a CPU: %.3g %% "
@@ -593,10 +782,31 @@ def _out_of_reach(case: Case, made: dict[str, Any]) -> str | None:
     )
 
 
-def _with_fewer(case: Case, made: dict[str, Any]) -> float | None:
-    """Percent that is lost for want of CPU time with a choice of system calls, by the capacity model."""
+def _with_fewer(case: Case, first: Step, made: dict[str, Any]) -> float | None:
+    """Percent that is lost with a choice of system calls, and with the step that the same restart carries."""
     found, ratio = case.verdict["capacity"], _ratio(made)
-    return None if found is None or ratio is None else round(capacity.lost_after(found, ratio), 2)
+    if found is None or ratio is None:
+        return None
+    alone = first.name in ("priority", "quota")
+    lasting = capacity.lost_after(found, ratio, alone)
+    return round(max(lasting, _bursts_with_fewer(case, first, ratio)), 2)
+
+
+def _bursts_with_fewer(case: Case, first: Step, ratio: float) -> float:
+    """Percent that bursts lose with so much of the events.
+
+    A burst that loses V with rings for R had at least V + R events. With a share r of them it loses
+    r (V + R) - R at most.
+    """
+    found, burst = case.verdict["capacity"], _burst(case)
+    if found is None or burst is None or found["factor"] >= 1:
+        return 0.0
+    lost = found["lost"]["bursts"] + found["lost"]["overload"]
+    preset = first.to.get("buf_size_preset", case.current["buf_size_preset"])
+    gained = _gained(case, case.current["buf_size_preset"], preset) / buffers.BYTES_PER_EVENT
+    room = _room(case, case.current["buf_size_preset"]) / buffers.BYTES_PER_EVENT
+    left = max(0.0, ratio * (burst + room) - room - gained)
+    return lost * left / burst / ratio
 
 
 def _still_lost(case: Case, made: dict[str, Any]) -> str:
@@ -613,26 +823,13 @@ def _still_lost(case: Case, made: dict[str, Any]) -> str:
     )
 
 
-def buffers_without_effect(case: Case) -> AskedBuffers | None:
-    """The buffers before a step that had no effect, which the next restart takes back. None without one."""
-    tried = [item for item in _attempts(case) if item["step"] == "buffers"]
-    before: dict[str, Any] = tried[-1].get("replaced", {}) if tried else {}
-    if not before or any(name not in case.current for name in before):
-        return None
-    again = failed_before("buffers", case.current, case)
-    if not again:
-        return None
-    asked: dict[str, Any] = {**case.current, **before, "why": "taken back, since %s" % again}
-    return cast(AskedBuffers, asked)
-
-
 def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
     """What follows where the proposed set is in force already: a profile is kept, or the set is taken back,
     or nothing.
     """
     reasons = ["no fewer system calls within policy", *made["reasons"]]
     if made["unproved"] and made["shares"]:
-        kept = [item for item in _attempts(case) if item.get("profile")]
+        kept = [item for item in effects.attempts(case) if item.get("profile")]
         if kept and (case.facts["clock"] or 0.0) - kept[-1]["at"] < case.policy["exclude_hours"] * 3600.0:
             return Step(blocked="; ".join(reasons), syscalls=made)
         return Step(
@@ -640,9 +837,10 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
             why=made["unproved"],
             expected="nothing changes: the host's record keeps the profile",
             to={name: current[name] for name in ("repair", "custom_set")},
+            replaced={name: current[name] for name in ("repair", "custom_set")},
             syscalls=made,
         )
-    again = failed_before("syscalls", current, case)
+    again = effects.failed_before("syscalls", current, case)
     if again:
         return _back(case, current, again)
     if case.policy["syscalls"] != "exclude":
@@ -654,14 +852,16 @@ def _taken_back(case: Case) -> list[dict[str, Any]]:
     """Sets of system calls that had no effect on this host under such a load, and were taken back."""
     return [
         item["replaced"]
-        for item in _attempts(case)
-        if item["step"] == "give_back" and "replaced" in item and not _busier(case, item["before"])
+        for item in effects.attempts(case)
+        if "syscalls" in item.get("undoes", [])
+        and "custom_set" in item.get("replaced", {})
+        and not effects.busier(case, item["before"])
     ]
 
 
 def _back(case: Case, current: Mapping[str, Any], why: str) -> Step:
     """The step back to the system calls before a step that had no effect or has expired."""
-    last = next((item for item in reversed(_attempts(case)) if item["step"] == "syscalls"), None)
+    last = next((item for item in reversed(effects.attempts(case)) if item["step"] == "syscalls"), None)
     before: dict[str, Any] = (last or {}).get("replaced") or {}
     if not before or all(current[name] == before[name] for name in before):
         return Step(blocked=why, next_step="overloaded")
@@ -670,12 +870,14 @@ def _back(case: Case, current: Mapping[str, Any], why: str) -> Step:
         why=why,
         expected="the rules see again what they saw before that step",
         to=dict(before),
+        replaced={name: current[name] for name in before},
         settings=tuple(
             Setting("base_syscalls." + name, before[name], "taken back: %s" % why)
             for name in ("repair", "custom_set")
             if before[name] != current[name]
         ),
         next_step="overloaded",
+        undoes=("syscalls",),
     )
 
 
@@ -685,7 +887,7 @@ def expired_exclusions(case: Case, current: Mapping[str, Any]) -> Step:
     """
     days, last = (
         case.policy["quiet_days"],
-        next((item for item in reversed(_attempts(case)) if item["step"] == "syscalls"), None),
+        next((item for item in reversed(effects.attempts(case)) if item["step"] == "syscalls"), None),
     )
     if not last or not days or case.verdict["state"] not in ("healthy", "acceptable"):
         return Step()
@@ -695,9 +897,9 @@ def expired_exclusions(case: Case, current: Mapping[str, Any]) -> Step:
         return Step()
     why = "%s was excluded on %s and is tried again after falco_tune_quiet_days" % (
         ", ".join(name[1:] for name in excluded),
-        _day(last["at"]),
+        effects.day(last["at"]),
     )
-    return _back(case, current, why)._replace(next_step=None)
+    return _back(case, current, why)._replace(next_step=None, undoes=())
 
 
 def wanted_syscalls(made: dict[str, Any], current: Mapping[str, Any]) -> tuple[Setting, ...]:

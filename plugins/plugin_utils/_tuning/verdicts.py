@@ -397,6 +397,16 @@ def _room(facts: Facts, policy: Mapping[str, Any], settings: Settings | None) ->
     return (most - there) / rings / float(buffers.LEAST_BYTES_PER_EVENT)
 
 
+def _held(facts: Facts, settings: Settings | None) -> float:
+    """Events that the present rings may hold, at most; 0 where they are not known."""
+    driver, online = facts["driver"]["kind"], facts["cpus"]["online"]
+    if settings is None or driver not in settings.release.drivers or not online:
+        return 0.0
+    now = buffers.in_force(settings, driver)
+    rings = buffers.layout(driver, online, now["buf_size_preset"], now["cpus_for_each_buffer"])
+    return rings["bytes_total"] / float(buffers.LEAST_BYTES_PER_EVENT)
+
+
 def hot_cpus(facts: Facts, now: Buffers, driver: str) -> set[int]:
     """The CPUs of the one ring that lost most of the events, where per-CPU counters tell. now: buffers in
     force."""
@@ -411,7 +421,7 @@ def _by_capacity(
     facts: Facts, policy: Mapping[str, Any], settings: Settings | None, cpu: capacity.Use
 ) -> Finding | None:
     """The bottleneck is what most lost events are put down to."""
-    found = capacity.of(facts, cpu, _room(facts, policy, settings))
+    found = capacity.of(facts, cpu, _room(facts, policy, settings), _held(facts, settings))
     if found is None:
         return None
     order = _ordered(facts, found, cpu)
@@ -451,10 +461,13 @@ def _ordered(facts: Facts, found: Capacity, cpu: capacity.Use) -> list[str]:
         (name for name in lost if lost[name] >= least or name == largest), key=lambda name: -lost[name]
     )
     bottlenecks = [BOTTLENECK_OF[name] for name in order]
+    throttled = bool(facts["service"]["limits"]["cpu_quota"]) and found["throttled"] >= THROTTLED
     if bottlenecks[0] != "buffer":
-        return bottlenecks
+        # Larger rings do not bridge a quota, which throttles again in the next tenth of a second.
+        quota = throttled and bottlenecks[0] == "cpu_quota"
+        return [name for name in bottlenecks if not quota or name != "buffer"]
     # On average the thread has the time; what makes the bursts may still be that it has to wait.
-    if facts["service"]["limits"]["cpu_quota"] and found["throttled"] >= THROTTLED:
+    if throttled:
         first = "cpu_quota"
     elif waits(cpu):
         first = "starved"

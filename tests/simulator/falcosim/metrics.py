@@ -113,9 +113,17 @@ class Counters:
         label = "cpu" if self.run.settings.kind != "kmod" else "dev"
         for index in range(cpus):
             for name, total in (("n_evts", self.n_evts), ("n_drops", self.n_drops)):
-                value = total // cpus + (total % cpus if index == 0 else 0)
+                value = self._on_cpu(name, total, index)
                 out.append((name, label, index, value))
         return out
+
+    def _on_cpu(self, name, total, index):
+        cpus, hot = self.run.profile.cpus, self.run.profile.hot
+        if not hot or cpus == 1:
+            return total // cpus + (total % cpus if index == 0 else 0)
+        first = int(total * hot) if name == "n_evts" else min(total, int(self.run.rings.hot_drops))
+        rest = total - first
+        return first if index == 0 else rest // (cpus - 1) + (rest % (cpus - 1) if index == 1 else 0)
 
     def iterators(self):
         out = [("n_evts_task", 60)] + [("n_evts_task_file_" + name, 20) for name in _TASK_FILES]

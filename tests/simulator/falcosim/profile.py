@@ -17,6 +17,7 @@ FALCO_SIM names a JSON file, read again at each start and at each hot reload. Ev
     quiet                        no summary of alerts at the end
     load                         {"events_per_second": 2000, "bytes_per_event": 80,
                                   "burst": {"events_per_second": 900000, "seconds": 0.1, "every": 5},
+                                  "hot": share of all of it that CPU 0 makes; as much as any other otherwise,
                                   "categories": {name of a drop category or system call: its share},
                                   "rules": {name of a rule: matches a second}}
     consumer_events_per_second   what Falco's thread can take in, before the costs of rules and plugins
@@ -103,6 +104,7 @@ class Profile:
         load = data.get("load") or {}
         self.rate = float(load.get("events_per_second", 2000))
         self.burst = load.get("burst")
+        self.hot = load.get("hot")
         self.bytes_per_event = float(load.get("bytes_per_event") or 80)
         self.categories = load.get("categories") or DEFAULT_CATEGORIES
         self.rule_rates = load.get("rules") or {}  # rule name -> matches per second

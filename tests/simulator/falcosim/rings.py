@@ -21,7 +21,7 @@ _MEMBERS = {
 _MEMBERS = {name: frozenset(members.split()) for name, members in _MEMBERS.items()}
 
 # Calls outside of Falco's drop categories, by their share of ordinary traffic.
-_OTHER = {
+OTHER = {
     "recvfrom": 14, "recvmsg": 12, "recvmmsg": 2, "sendto": 12, "sendmsg": 8, "sendmmsg": 2, "socket": 10, "fcntl": 16, "dup2": 4,
     "pipe2": 3, "accept4": 6, "bind": 2, "getsockopt": 3, "shutdown": 3, "socketpair": 1, "epoll_create1": 1, "prctl": 1,
 }
@@ -47,9 +47,9 @@ class Rings:
         self.count = ring_count(kind, cpus, per_ring)
         self.capacity = size / profile.bytes_per_event
         width = cpus if kind == "modern_ebpf" and (per_ring == 0 or per_ring > cpus) else per_ring if kind == "modern_ebpf" else 1
-        full, rest = divmod(cpus, width)
         # [rings of this kind, share of the load on one of them, events waiting in one]
-        self.groups = [[full, width / cpus, 0.0]] + ([[1, rest / cpus, 0.0]] if rest else [])
+        self.groups = self._groups(cpus, min(width, cpus), profile.hot)
+        self.hot_drops = 0.0  # of the ring of CPU 0, where that is hot
         self.kind = kind
         self.weights = self._weights(selected)
         self.share = sum(self.weights.values())
@@ -67,6 +67,16 @@ class Rings:
                 found += cost * sum(self._weights(codes & selected).values()) / self.share
         return found / 1e9
 
+    @staticmethod
+    def _groups(cpus, width, hot):
+        """hot: share of the load on CPU 0, or None where all CPUs make as much."""
+        full, rest = divmod(cpus, width)
+        if not hot or cpus == 1:
+            return [[full, width / cpus, 0.0]] + ([[1, rest / cpus, 0.0]] if rest else [])
+        each = (1.0 - hot) / (cpus - 1)
+        groups = [[1, hot + (width - 1) * each, 0.0], [full - 1, width * each, 0.0], [1 if rest else 0, rest * each, 0.0]]
+        return [group for group in groups if group[0]]
+
     def _weights(self, selected):
         names = syscalls.to_names(selected)
         out = {}
@@ -74,7 +84,7 @@ class Rings:
             if name in _MEMBERS:
                 share = 1.0 if _MEMBERS[name] & names else 0.0
             elif name == "other":
-                share = sum(part for call, part in _OTHER.items() if call in names) / float(sum(_OTHER.values()))
+                share = sum(part for call, part in OTHER.items() if call in names) / float(sum(OTHER.values()))
             else:
                 share = 1.0 if name in names else 0.0
             out[name] = weight * share
@@ -131,6 +141,8 @@ class Rings:
             rest = (waiting + stored * share) * left
             group[2] = min(rest, self.capacity)
             dropped += count * (rest - group[2])
+            if profile.hot and group is self.groups[0]:
+                self.hot_drops += rest - group[2]
             kept += count * group[2]
         self.events += arrived
         self.drops += dropped

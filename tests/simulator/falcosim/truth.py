@@ -22,7 +22,8 @@ KIND = "modern_ebpf"
 class Model:
     """One Falco in virtual time: `advance()` to a moment in seconds, and read `rings` and `cpu`."""
 
-    def __init__(self, data, preset=4, per_ring=2, starved=None, quota=True, nice=0, startup=1.6):
+    def __init__(self, data, preset=4, per_ring=2, starved=None, quota=True, nice=0, startup=1.6, kind=KIND,
+                 selected=syscalls.ALL_CODES):
         self.profile = Profile(data)
         share = self.profile.starved
         now = cputime.waiting_share(share, nice) if share and starved is None else share if starved is None else starved
@@ -31,7 +32,7 @@ class Model:
         # The start takes its CPU time, however long it must wait for it: 29 s were seen beside busy neighbours.
         self.startup = startup / min(1.0 - now, (self.cpu.quota or 1.0) / cputime.STARTING, 1.0)
         self.cpu.spend(self.startup, self.startup)
-        self.rings = Rings(self.profile, KIND, 1 << (19 + preset), per_ring, syscalls.ALL_CODES, self.startup, cpu=self.cpu)
+        self.rings = Rings(self.profile, kind, 1 << (19 + preset), per_ring, selected, self.startup, cpu=self.cpu)
 
     def advance(self, seconds):
         self.rings.advance(self.startup + seconds)

@@ -86,3 +86,24 @@ def test_wrong_arguments_name_their_option_and_nothing_is_sent(arguments, said):
     half = Half(**arguments)
     result = half.run(task_vars={})
     assert result["failed"] and said in result["msg"] and half.sent == []
+
+
+def test_a_change_says_when_the_host_can_be_judged_and_by_which_round():
+    class Answers(Half):
+        def _execute_module(self, module_name, module_args, task_vars):
+            return {"changed": True, "diff": [], "evidence": EVIDENCE, "next_round": {"number": 99}}
+
+    given = {"plan": PLAN, "facts": FACTS, "content": "metrics: {}\n", "policy": {"rounds": 2}}
+    result = Answers(**given).run(task_vars={})
+    following = result["next_round"]
+    assert (following["number"], following["closing"], following["seconds"]) == (2, False, 91.0)
+    assert following["not_before"] >= result["began"] + 91
+    assert "next_round" not in Answers(**given, round=dict(following, closing=True)).run(task_vars={})
+    assert "next_round" not in Answers(**dict(given, policy={})).run(task_vars={}), "a host says nothing of rounds"
+
+
+def test_a_request_names_the_record_that_its_plan_was_made_from():
+    facts = Host(record={"proven": True, "at": 77.5, "files": {}, "attempts": [{"at": 12.0, "step": "buffers", "to": {}}]}).facts()
+    half = Half(plan=planner.make(facts, policies.complete({})), facts=facts, content="metrics: {}\n")
+    half.run(task_vars={})
+    assert half.sent[0]["seen"] == {"at": 77.5, "tried": 12.0}

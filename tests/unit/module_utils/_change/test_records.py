@@ -418,3 +418,11 @@ def test_nor_behind_a_link_to_such_a_place(tmp_path):
     (tmp_path / "falcotune").symlink_to(tmp_path / "home/falcotune")
     with pytest.raises(Failed, match="can be written by others"):
         records.own(str(tmp_path / "falcotune"))
+
+
+@pytest.mark.parametrize("record, seen", [
+    (None, {"at": None, "tried": None}), ({}, {"at": None, "tried": None}),
+    ({"at": 5.5, "attempts": [{"at": 1.0}, {"at": 2.0}]}, {"at": 5.5, "tried": 2.0}),
+    ({"at": "soon", "attempts": [{"at": -1}]}, {"at": None, "tried": None}), ({"at": 1e12, "attempts": [{}]}, {"at": None, "tried": None})])
+def test_what_tells_a_record_from_an_earlier_one(record, seen):
+    assert records.seen(record) == seen

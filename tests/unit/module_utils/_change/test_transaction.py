@@ -8,7 +8,7 @@ import hashlib
 import os
 
 import pytest
-from ansible_collections.falcotune.fleet.plugins.module_utils._change import records, transaction
+from ansible_collections.falcotune.fleet.plugins.module_utils._change import evidence, records, transaction
 
 
 @pytest.fixture
@@ -195,3 +195,26 @@ def test_an_undo_by_the_watchdog_counts_from_the_stop_by_the_worker(work, monkey
     work.entry.update(phase="started", blind_from=20.0)
     answer = work.undo(transaction.Failed("the change was killed"))
     assert answer["undone"] and answer["blind_seconds_at_most"] == 50.0 + transaction.unit_control.OPENS - 20.0
+
+
+@pytest.mark.parametrize("error, kept", [
+    (evidence.NoEvidence("Falco drops 9 % now"), True), (evidence.Died("it died"), True), (RuntimeError("no space left"), False)])
+def test_a_step_whose_proof_failed_is_remembered_so_that_it_is_not_tried_again(error, kept, work, tmp_path, monkeypatch):
+    monkeypatch.setattr(transaction.Transaction, "restore", lambda self: None)
+    records.write_json(str(tmp_path / "record.json"), {"at": 101.0, "token": "token-0", "attempts": [{"step": "buffers", "at": 50.0}]})
+    work.entry.update(attempt={"step": "priority", "to": {"Nice": -10}}, apply="quiet")
+    work.note("swapped")
+    seen = records.seen(records.load(str(tmp_path)))
+    assert work.undo(error)["undone"]
+    record = records.load(str(tmp_path))
+    steps = [(item["step"], item.get("rolled_back", False)) for item in record["attempts"]]
+    assert steps == [("buffers", False)] + kept * [("priority", True)]
+    assert (record["at"], record["token"]) == (101.0, "token-0"), "what is proven is still that"
+    assert (records.seen(record) == seen) is not kept, "a plan from before the failure is an old one"
+
+
+def test_without_a_record_a_failure_begins_none(work, tmp_path, monkeypatch):
+    monkeypatch.setattr(transaction.Transaction, "restore", lambda self: None)
+    work.entry.update(attempt={"step": "priority", "to": {}}, apply="quiet")
+    work.note("swapped")
+    assert work.undo(evidence.NoEvidence("none"))["undone"] and not (tmp_path / "record.json").exists()

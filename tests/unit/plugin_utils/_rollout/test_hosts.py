@@ -116,3 +116,27 @@ def test_hostile_results_never_crash(applied, looked):
     found = hosts.outcome(applied, looked)
     assert found["outcome"] in ("done", "reverted", "failed", "lost", "staged", "skipped") and isinstance(found["blind"], bool)
     assert isinstance(found["evidence"], str)
+
+
+def over(before, now, gathered=None):
+    return hosts.over_rounds(hosts.outcome(*before), hosts.outcome(*now), gathered)
+
+
+def test_over_the_rounds_interruptions_add_up_and_the_worst_is_the_last():
+    again = dict(DONE, began=110.0, ended=120.0, evidence=dict(PROOF, drops_percent=0.0))
+    found = over((DONE, {}), (again, {}))
+    assert (found["outcome"], found["blind_seconds"], found["began"], found["ended"]) == ("done", 5.0, 10.0, 120.0)
+    assert "0.0 % of events lost" in found["evidence"]
+    worse = over((DONE, {}), ({"failed": True, "touched": True, "undone": True, "msg": "died"}, {}))
+    assert worse["outcome"] == "reverted" and worse["reason"] == "died" and worse["began"] == 10.0
+    assert over((DONE, {}), ({"unreachable": True, "msg": "gone"}, {}))["outcome"] == "lost"
+
+
+def test_a_host_that_cannot_be_looked_at_again_or_need_not_change_is_what_was_proven():
+    for gathered in ({"failed": True, "msg": "no facts"}, {"unreachable": True, "msg": "no route"}):
+        found = over((DONE, {}), ({"skipped": True}, {"skipped": True}), gathered)
+        assert found["outcome"] == "done" and found["reason"] == "not looked at again: " + gathered["msg"] and not found["blind"]
+    quiet = over((DONE, {}), ({"changed": False, "changes": []}, {"skipped": True}), {"changed": False})
+    assert quiet["outcome"] == "done" and quiet["blind_seconds"] == 2.5 and "counters" in quiet["evidence"]
+    waits = over((DONE, {}), ({"changed": True, "staged": True, "msg": "(staged) it waits"}, {}), {})
+    assert waits["outcome"] == "done" and waits["reason"] == "(staged) it waits"

@@ -55,6 +55,7 @@ WRONG = {
     "tolerance_percent": [(0, "a number from 1 to 100"), (101, "a number from 1 to 100")],
     "exclude_hours": [(-1, "a number from 0 to 8760"), ("day", "a number from 0 to 8760")],
     "quiet_days": [(-1, "a number from 0 to 3650"), ("week", "a number from 0 to 3650")],
+    "rounds": [(0, "a number from 1 to 10"), ("all", "a number from 1 to 10")],
     "priority": [("high", "true or false")],
     "nice_ceiling": [(1, "a number from -20 to 0"), (-21, "a number from -20 to 0"), (-1.5, "a number from -20 to 0")],
     "cpu_weight_ceiling": [(0, "a number from 1 to 10000"), (10001, "a number from 1 to 10000")],

@@ -23,10 +23,11 @@ WEEK = 7 * 86400.0
 
 
 def host(cpu, preset=4, **changes):
+    age = changes.get("since_start") or 1000.0
     pair = changes.pop("pair", None) or measured(**{name: changes.pop(name) for name in ("drops", "events", "since_start", "rate_per_cpu",
                                                                                           "n_drops_page_faults") if name in changes})
     text = MEASURING.replace("cpus_for_each_buffer: 2\n    buf_size_preset: 4", "cpus_for_each_buffer: 2\n    buf_size_preset: %d" % preset)
-    return Host(age=1000.0, cpu=cpu, pair=pair, **dict({"files": {MAIN: text}}, **changes))
+    return Host(cpu=cpu, pair=pair, **dict({"files": {MAIN: text}, "age": age}, **changes))
 
 
 def plan(found, **given):
@@ -103,12 +104,18 @@ def test_priority_goes_to_the_ceiling_where_it_helped_and_did_not_suffice():
     assert "has the priority that policy allows" in made["verdict"]["reasons"][-1] and made["verdict"]["next_step"] == "overloaded"
 
 
-def test_priority_that_did_nothing_is_not_proposed_again():
+def test_priority_that_did_nothing_is_taken_back_and_not_proposed_again():
     start = host(STARVED, drops=84000)
     same = again(start, plan(start), STARVED, drops=83000)
-    made = plan(same, nice_ceiling=-20)
-    assert made["step"] is None and made["changes"] == []
+    alone = {"nice_ceiling": -20, "syscalls": "keep"}
+    made = plan(same, **alone)
     assert made["verdict"]["reasons"][-1].startswith("priority Nice -10 of 1970-01-01 had no effect (84 % lost before, 83 % since)")
+    assert unit(made) == {"Nice": None} and made["step"]["name"] == "give_back" and made["step"]["undoes"] == ["priority"]
+    assert change(made, "Nice", "unit")["why"].startswith("taken back, since priority Nice -10 of 1970-01-01 had no effect")
+    back = again(same, made, STARVED, drops=84000)
+    third = plan(back, **alone)
+    assert third["step"] is None and third["changes"] == []
+    assert "had no effect and was taken back on 1970-01-01, under such a load" in third["verdict"]["reasons"][-1]
 
 
 # --- quota
