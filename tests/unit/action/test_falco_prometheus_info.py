@@ -4,6 +4,7 @@
 """Which hosts an audit visits, with servers that answer, and with servers that are down, slow, lie or truncate."""
 
 import json
+import re
 import time
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -89,14 +90,14 @@ def cut(handler, query):
 
 
 @pytest.mark.parametrize(("answer", "options", "said"), [
-    (lambda handler, _query: sent(handler, b"gone", 503), {}, "HTTP status 503"), (slow, {"timeout": 1}, "timed out"),
+    (lambda handler, _query: sent(handler, b"gone", 503), {}, "HTTP status 503"), (slow, {"timeout": 1}, "timed out|no whole answer"),
     (cut, {}, "truncated"), (fleet(HEALTHY), {"limit": 5}, "raise limit"), (fleet(HEALTHY, at=time.time() - 7200), {}, "cache"),
     (lambda handler, _query: sent(handler, b"<html>"), {}, "not JSON")])
 def test_a_server_that_is_of_no_use_makes_the_audit_visit_everybody(server, answer, options, said):
     result = run(url=server(answer), options=options)
     told = found(result)
-    assert told["hosts"] is None and told["left"] == {} and said in told["problem"] and told["server"]
-    assert said in result["warnings"][0] and "every host is visited" in result["warnings"][0]
+    assert told["hosts"] is None and told["left"] == {} and re.search(said, told["problem"]) and told["server"]
+    assert re.search(said, result["warnings"][0]) and "every host is visited" in result["warnings"][0]
 
 
 def test_a_server_that_is_down():

@@ -48,7 +48,7 @@ def test_options_of_a_fragment_are_options_of_its_module():
 
 
 @pytest.mark.parametrize("module, given, said", [
-    ("falco_config", {"plann": {}}, "unsupported parameters: plann; supported are content, evidence, facts, plan, policy, state"),
+    ("falco_config", {"plann": {}}, "unsupported parameters: plann; supported are content, evidence, facts, plan, policy, round, state"),
     ("falco_config", {"request": {}}, "unsupported parameters: request"),
     ("falco_config", {"state": "absent"}, "state"),
     ("falco_config", {"plan": "nothing"}, "plan"),

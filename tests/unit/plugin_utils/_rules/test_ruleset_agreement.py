@@ -142,7 +142,7 @@ def test_stock_rules_and_an_older_falco():
 @pytest.mark.parametrize("path", [path for path in (STOCK, *MORE) if path.is_file()], ids=lambda path: path.name)
 def test_the_simulator_agrees_on_upstream_rules(path):
     mine = ruleset.resolve([(path.name, path.read_text())], NEWEST)
-    engine = Engine(Release(NEWEST))
+    engine = Engine(Release(NEWEST), ["container"])
     engine.load(str(path))
     engine.compile()
     assert mine["ok"] and not any(report.errors for report in engine.reports)
