@@ -285,11 +285,11 @@ class _Packer:
 
 def _count(value: Any, texts: Counter[str], lists: Counter[tuple[str, ...]]) -> None:
     """Adds the texts and the lists of texts that are somewhere in the value."""
-    if type(value) is list and _are_texts(value):
+    if isinstance(value, list) and _are_texts(value):
         lists[tuple(value)] += 1
         texts.update(value)
         return
-    for item in value.values() if type(value) is dict else value:
+    for item in value.values() if isinstance(value, dict) else value:
         kind = type(item)
         if kind is str:
             texts[item] += 1
@@ -298,7 +298,7 @@ def _count(value: Any, texts: Counter[str], lists: Counter[tuple[str, ...]]) -> 
 
 
 def _are_texts(values: list[Any]) -> bool:
-    return all(type(value) is str for value in values)
+    return all(isinstance(value, str) for value in values)
 
 
 def _base36(number: int) -> str:

@@ -145,7 +145,7 @@ def text(entry: Mapping[str, Any]) -> str | None:
     parts = [
         part
         for part in (
-            _part(found, "cpu_per_million", "CPU for each million events", lambda value: _seconds(value)),
+            _part(found, "cpu_per_million", "CPU for each million events", _seconds),
             _part(found, "falco_cpu_percent", "CPU", lambda value: "%s %% of a CPU" % number_text(value)),
             _part(found, "drops_percent", "events lost", lambda value: "%s %%" % number_text(value)),
             _part(found, "memory_bytes", "memory", bytes_text),

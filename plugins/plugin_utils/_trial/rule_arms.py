@@ -53,7 +53,7 @@ def files_of(sent: str | None) -> list[tuple[str, str]] | None:
     for item in found:
         if not (isinstance(item, list) and len(item) == 2 and all(isinstance(part, str) for part in item)):
             return None
-    return [(path, text) for path, text in found]
+    return [tuple(item) for item in found]
 
 
 class Arm(NamedTuple):
@@ -142,7 +142,8 @@ def _files(named: Sequence[str], files: Sequence[tuple[str, str]]) -> list[tuple
     for name in named:
         if not any(_is(path, name) for path, _text in files):
             raise Unlike(
-                "this host has no rules file %s: Falco reads %s" % (name, some([path for path, _ in files]))
+                "this host has no rules file %s: Falco reads %s"
+                % (name, some([path for path, _text in files]))
             )
     kept = [(path, text) for path, text in files if not any(_is(path, name) for name in named)]
     if not kept:
