@@ -221,7 +221,7 @@ report:
       returned: always
 stats:
   description:
-    - Headline, numbers of hosts, breaches and paths, for M(ansible.builtin.set_stats). At most 8 kB.
+    - Headline, numbers of hosts, breaches and paths, for C(ansible.builtin.set_stats). At most 8 kB.
   type: dict
   returned: always
 summary:
