@@ -38,7 +38,8 @@ COPIES = 20
 MANY = 6
 CUSTOM_SET = ["openat", "clone", "clone3", "fork", "vfork", "execve", "execveat"]
 CALLS = {"base_syscalls": {"custom_set": CUSTOM_SET, "repair": False}}
-# A check that is never true for the load, by operator: {n} makes it differ.
+# A check that is never true for the load, by operator: {n} makes it differ. bcontains and bstartswith take bytes only, which an
+# open does not have.
 OPERATORS = {
     "=": "fd.name = /zq{n}",
     "!=": "not fd.name != /zq{n}",
@@ -48,7 +49,6 @@ OPERATORS = {
     "endswith": "fd.name endswith zq{n}",
     "contains": "fd.name contains zq{n}",
     "icontains": "fd.name icontains zq{n}",
-    "bcontains": "evt.rawarg.name bcontains 7a71{n}",
     "glob": "fd.name glob '*/zq{n}*'",
     "iglob": "fd.name iglob '*/zq{n}*'",
     "regex": "fd.name regex '.*/zq[0-9]{n}.*'",
@@ -56,8 +56,8 @@ OPERATORS = {
     "intersects": "fd.name intersects (/zq{n}, /zr{n})",
     ">": "fd.num > 1{n}000000",
 }
-# Those whose bytes or brackets need a value of another form.
-ONCE = {"exists", "bcontains"}
+# One comparison of this kind fills no second one: it has no value.
+ONCE = {"exists"}
 FIELDS = {
     "evt.num": "evt.num = 1{n}", "evt.rawres": "evt.rawres = -9{n}", "evt.is_open_write": "evt.is_open_write = true",
     "evt.arg.flags": "evt.arg.flags = zq{n}", "evt.args": "evt.args = zq{n}",
