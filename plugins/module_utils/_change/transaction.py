@@ -342,7 +342,9 @@ class Transaction:
         if self.entry["phase"] != "staged":
             self.disarm()
         records.sweep(self.state_dir)
-        paths = kept + self.entry["stages"] + undo_script.paths(self.entry) + [self.entry.get("runtime_dropin")]
+        paths = (
+            kept + self.entry["stages"] + undo_script.paths(self.entry) + [self.entry.get("runtime_dropin")]
+        )
         left = [path for path in paths if path and os.path.lexists(path)]
         if left:
             self.unit.notes.append("%s could not be removed; the next run tries again" % ", ".join(left))
