@@ -171,13 +171,9 @@ def test_a_set_that_helped_stays_and_one_that_did_not_is_taken_back_and_not_prop
     if plan["verdict"]["drops_percent"] < 0.8 * before:
         assert run.changed == set(), run.output
     else:
-        # What is left is what rules need: it is more than this Falco can take in, and the narrowing was for nothing.
-        assert run.changed == {"lean"} and plan["step"]["name"] == "give_back", run.output
-        assert "had no effect" in plan["step"]["why"] and written(hosts["lean"])["base_syscalls"]["repair"] is False
-        observed([hosts["lean"]])
-        again = play(TUNE, fleet.inventory, "--limit", "lean", *EVIDENCE)
-        reasons = plan_of(again, "lean")["verdict"]["reasons"]
-        assert again.changed == set() and "had no effect and was taken back" in reasons[-1], reasons
+        # What is left is what rules need: it is more than this Falco can take in. The run that narrowed it has taken that back.
+        assert run.changed == set() and written(hosts["lean"])["base_syscalls"]["repair"] is False, run.output
+        assert any("had no effect and was taken back" in reason for reason in plan["verdict"]["reasons"]), plan["verdict"]["reasons"]
     audit = play(AUDIT, fleet.inventory, "--limit", ",".join(names), "-e", f"falco_audit_report_dir={tmp_path}", *EVIDENCE)
     assert audit.status == 0, audit.output
 
