@@ -49,7 +49,7 @@ def becomes(host, **profile) -> None:
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
     return fleet_of({"unmeasured": STARVED, "in-vain": {"config": METRICS, **STARVED}, "calm": {"config": METRICS}, "new": {}},
-                    hostvars=QUICK)
+                    measures=None, hostvars=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,8 @@ def test_a_second_run_changes_nothing_and_asks_each_host_once(run, fleet, hosts)
 
 @pytest.fixture(scope="module")
 def pair(fleet_of):
-    found = by_name(fleet_of({name: {"config": METRICS, **STARVED} for name in ("twice", "killed", "rebooted")}, hostvars=QUICK))
+    found = by_name(fleet_of({name: {"config": METRICS, **STARVED} for name in ("twice", "killed", "rebooted")},
+                             measures=None, hostvars=QUICK))
     for host in found.values():
         measured(host)
     return found
