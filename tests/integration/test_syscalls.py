@@ -171,7 +171,13 @@ def test_a_set_that_helped_stays_and_one_that_did_not_is_taken_back_and_not_prop
     if plan["verdict"]["drops_percent"] < 0.8 * before:
         assert run.changed == set(), run.output
     else:
-        # What is left is what rules need: it is more than this Falco can take in. The run that narrowed it has taken that back.
+        # What is left is what rules need: it is more than this Falco can take in. The run that narrowed it takes that back where it could
+        # measure long enough, or else this one.
+        if run.changed:
+            assert run.changed == {"lean"} and plan["step"]["name"] == "give_back" and "had no effect" in plan["step"]["why"], run.output
+            observed([hosts["lean"]])
+            run = play(TUNE, fleet.inventory, "--limit", "lean", *EVIDENCE)
+            plan = plan_of(run, "lean")
         assert run.changed == set() and written(hosts["lean"])["base_syscalls"]["repair"] is False, run.output
         assert any("had no effect and was taken back" in reason for reason in plan["verdict"]["reasons"]), plan["verdict"]["reasons"]
     audit = play(AUDIT, fleet.inventory, "--limit", ",".join(names), "-e", f"falco_audit_report_dir={tmp_path}", *EVIDENCE)
