@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 import yaml
 from hypothesis import Phase, settings
 
@@ -28,3 +29,16 @@ sys.path.insert(0, _FOLDER.name)
 settings.register_profile("falcotune", derandomize=True, database=None, deadline=None, max_examples=150,
                           phases=[Phase.explicit, Phase.generate, Phase.shrink])
 settings.load_profile("falcotune")
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A PostgreSQL that no other module uses."""
+    from ansible_collections.falcotune.fleet.tests.fleet.postgresql import PostgreSQL
+
+    if not PostgreSQL.there():
+        pytest.skip("there is no PostgreSQL or no psycopg: install Debian's package postgresql, and psycopg[binary]")
+    found = PostgreSQL(fsync="off")
+    found.start()
+    yield found
+    found.stop()

@@ -83,6 +83,8 @@ class Audits:
     """
 
     connection: Any
+    # What the database raises.
+    error: type[Exception] = sqlite3.Error
 
     def __init__(self, retention_days: int, per_host: int) -> None:
         self.retention, self.per_host = retention_days * DAY, per_host
@@ -93,8 +95,8 @@ class Audits:
         """Makes its errors HistoryErrors that say what to do."""
         raise NotImplementedError
 
-    def _written(self) -> contextlib.AbstractContextManager[Run]:
-        """One transaction; yields execute(). No two of them at once."""
+    def _begin(self) -> None:
+        """Begins a transaction; waits until no other one writes."""
         raise NotImplementedError
 
     def _execute(self, statement: str, values: Any = ()) -> Any:
@@ -134,6 +136,20 @@ class Audits:
 
     def close(self) -> None:
         self.connection.close()
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[Run]:
+        """One transaction; yields execute(). Waits for the lock first, so that it cannot fail half-way."""
+        with self._told():
+            try:
+                self._begin()
+                yield self._execute
+                self.connection.execute("COMMIT")
+            except BaseException:
+                # On a full disk SQLite has undone it already, and a server may be gone.
+                with contextlib.suppress(self.error):
+                    self.connection.execute("ROLLBACK")
+                raise
 
     def add(self, model: models.Model) -> int | None:
         """Keeps an audit, all of it or nothing, and removes what is too old. → the audit's number."""
@@ -354,18 +370,8 @@ class History(Audits):
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
-    @contextlib.contextmanager
-    def _written(self) -> Iterator[Run]:
-        """One transaction; yields execute(). Waits for the lock first, so that it cannot fail half-way."""
-        with self._told():
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.connection.execute
-                self.connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # on a full disk SQLite has undone it already
-                    self.connection.execute("ROLLBACK")
-                raise
+    def _begin(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

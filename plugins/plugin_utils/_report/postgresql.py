@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import history
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history import Audits, HistoryError, Run
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history import Audits, HistoryError
 
 SCHEMA = "falcotune"
 # What SQLite writes otherwise, in this order.
@@ -57,6 +57,7 @@ class Postgres(Audits):
         super().__init__(retention_days, per_host)
         self.place = "the history in PostgreSQL"
         self._driver = _driver()
+        self.error = self._driver.Error
         given = self._parsed(dsn)
         self.place += " (%s)" % ", ".join(
             "%s %s" % (name, given[name]) for name in ("host", "port", "dbname") if given.get(name)
@@ -165,18 +166,9 @@ class Postgres(Audits):
         found = super()._name(name)
         return None if found is None else _text(found)
 
-    @contextlib.contextmanager
-    def _written(self) -> Iterator[Run]:
-        with self._told():
-            self.connection.execute("BEGIN")
-            try:
-                self._execute("SELECT pg_advisory_xact_lock(?)", (history.APPLICATION,))
-                yield self._execute
-                self.connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(self._driver.Error):  # the server may be gone
-                    self.connection.execute("ROLLBACK")
-                raise
+    def _begin(self) -> None:
+        self.connection.execute("BEGIN")
+        self._execute("SELECT pg_advisory_xact_lock(?)", (history.APPLICATION,))
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

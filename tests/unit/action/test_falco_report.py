@@ -16,7 +16,6 @@ from ansible_collections.falcotune.fleet.plugins.action import falco_report
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_rollout, synthetic_trial
-from ansible_collections.falcotune.fleet.tests.fleet.postgresql import PostgreSQL
 from ansible_collections.falcotune.fleet.tests.unit.hosts import Host
 
 TRIAL = synthetic_trial.tried([{"name": "a", "status": "ok", "cpus": 8}], 3)[0]["trial"]
@@ -349,16 +348,6 @@ def test_a_writer_that_is_killed_leaves_no_part_of_a_part(tmp_path):
     assert [name for name in names(tmp_path) if name.startswith("part-")] == ["part-4711-1.jsonl"]
     assert "falco_audit_parts is 2" in run(tmp_path, {}, hosts=[], merge=True, parts=2)["msg"]
     assert [host["name"] for host in read(run(tmp_path, {}, hosts=[], merge=True))["hosts"]] == ["web"]
-
-
-@pytest.fixture(scope="module")
-def server():
-    if not PostgreSQL.there():
-        pytest.skip("there is no PostgreSQL or no psycopg: install Debian's package postgresql, and psycopg[binary]")
-    found = PostgreSQL(fsync="off")
-    found.start()
-    yield found
-    found.stop()
 
 
 def test_control_nodes_share_a_history_in_postgresql(tmp_path, server):

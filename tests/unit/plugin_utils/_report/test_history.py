@@ -22,7 +22,6 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.history im
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report.postgresql import Postgres
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
-from ansible_collections.falcotune.fleet.tests.fleet.postgresql import PostgreSQL
 from ansible_collections.falcotune.fleet.tests.unit import hostile
 
 NOW = synthetic_audit.NOW
@@ -42,17 +41,6 @@ def audit(*results, at=NOW):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "history.sqlite"
-
-
-@pytest.fixture(scope="module")
-def server():
-    """A PostgreSQL that nobody else uses."""
-    if not PostgreSQL.there():
-        pytest.skip("there is no PostgreSQL or no psycopg: install Debian's package postgresql, and psycopg[binary]")
-    found = PostgreSQL(fsync="off")
-    found.start()
-    yield found
-    found.stop()
 
 
 @pytest.fixture
