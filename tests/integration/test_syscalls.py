@@ -168,8 +168,9 @@ def test_a_set_that_helped_stays_and_one_that_did_not_is_taken_back_and_not_prop
     run = play(TUNE, fleet.inventory, "--limit", ",".join(names), *EVIDENCE)
     assert run.failures == {} and "fixed" not in run.changed, run.output
     before, plan = plan_of(tuned, "lean")["verdict"]["drops_percent"], plan_of(run, "lean")
-    if plan["verdict"]["drops_percent"] < 0.8 * before:
-        assert run.changed == set(), run.output
+    if run.changed == set() and written(hosts["lean"])["base_syscalls"]["repair"]:
+        # It saved a part of what was predicted, so it stays.
+        assert plan["verdict"]["drops_percent"] < before, run.output
     else:
         # What is left is what rules need: it is more than this Falco can take in. The run that narrowed it takes that back where it could
         # measure long enough, or else this one.
