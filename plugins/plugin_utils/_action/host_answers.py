@@ -74,11 +74,14 @@ class HostAction(ActionBase):  # type: ignore[misc]
         except TooMuch as error:
             return {"failed": True, "msg": str(error)}
 
-    def _parse_returned_data(self, res: dict[str, Any], *more: Any) -> dict[str, Any]:
-        """Refuse an answer before it is parsed: a megabyte of brackets takes 60 MB."""
+    def _parse_returned_data(self, res: dict[str, Any], *more: Any) -> Any:
+        """Refuse an answer before it is parsed: a megabyte of brackets takes 60 MB.
+
+        What is returned differs between releases of ansible-core.
+        """
         refuse_large(res)
         try:
-            found: dict[str, Any] = super()._parse_returned_data(res, *more)
+            found = super()._parse_returned_data(res, *more)
         except RecursionError:
             raise TooMuch("the host's answer can't be read: it is nested too deep") from None
         except AnsibleError as error:

@@ -43,7 +43,9 @@ class Half(falco_facts.ActionModule):
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
         printed = {"stdout": text, "stdout_lines": [], "stderr": "", "rc": 0}
         more = ["legacy"] if ActionBase._parse_returned_data.__code__.co_argcount > 2 else []
-        return self._parse_returned_data(printed, *more)
+        answer = self._parse_returned_data(printed, *more)
+        # From ansible-core 2.21 on an object, of which _execute_module() makes the result.
+        return answer.as_result_dict(for_round_trip=True) if hasattr(answer, "as_result_dict") else answer
 
 
 @pytest.fixture(autouse=True)

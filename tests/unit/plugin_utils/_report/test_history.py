@@ -518,7 +518,8 @@ def test_a_writer_that_is_killed_leaves_whole_audits_only(opened):
 
 # The server
 
-def test_a_server_that_is_not_there_is_told_without_the_password(monkeypatch):
+def test_a_server_that_is_not_there_is_told_without_the_password():
+    pytest.importorskip("psycopg")
     with pytest.raises(HistoryError) as caught:
         Postgres("postgresql://falco:s3cret@127.0.0.1:1/audits?connect_timeout=2")
     text = str(caught.value)
