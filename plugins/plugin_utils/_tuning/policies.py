@@ -359,6 +359,9 @@ FLEET = (
 )
 
 
+_DEFAULTS = {name: option.default for name, option in OPTIONS.items()}
+_MUTABLE = tuple(name for name, value in _DEFAULTS.items() if isinstance(value, (dict, list)))
+
 # Variables with the role's prefix that are its results. Roles hand over every falco_tune_ variable of a host.
 RESULTS = ("falco_tune_restart_required", "falco_tune_rollout")
 
@@ -368,7 +371,7 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
 
     The role's own results are no part of it and are left out.
     """
-    policy = {name: configuration.copied(option.default) for name, option in OPTIONS.items()}
+    policy = {**_DEFAULTS, **{name: configuration.copied(_DEFAULTS[name]) for name in _MUTABLE}}
     for key, value in (given or {}).items():
         if key in RESULTS:
             continue
