@@ -520,8 +520,10 @@ def _items(value: Any) -> list[Any]:
 def copied(value: Any) -> Any:
     """A value of a configuration whose dicts and lists are its own."""
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    return [copied(item) for item in value] if isinstance(value, list) else value
+        return {key: copied(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) if isinstance(item, (dict, list)) else item for item in value]
+    return value
 
 
 # The paths are those of Falco's keys.
@@ -548,6 +550,8 @@ def coerce(value: Any, key: Key) -> tuple[bool, Any]:
     as<T>)."""
     if value is None or isinstance(value, (list, dict)) and key.kind != "list":
         return False, key.default
+    if isinstance(value, bool) and key.kind == "bool":
+        return True, value
     text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
     if key.kind == "bool":
         if text.lower() in ("true", "yes", "on", "y"):
