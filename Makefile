@@ -20,7 +20,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 /usr/bin/pyt
 	&& { echo "$$p"; break; }; done)
 
 # The collection's files. A change of any of them builds and installs it again.
-SOURCES := $(shell find galaxy.yml *.md docs meta plugins roles playbooks changelogs -type f \
+SOURCES := $(shell find galaxy.yml *.md docs extensions meta plugins roles playbooks changelogs -type f \
 	-not -name '*.pyc' 2>/dev/null)
 
 export PATH := $(BIN):$(PATH)

@@ -1,7 +1,11 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""falco_prometheus_info: asks a Prometheus about the hosts of a play, and says which of them to visit."""
+"""falco_prometheus_info: asks a Prometheus about the hosts of a play, and says which of them to visit.
+
+Or finds the one host that an alert is about. Whoever can send an alert writes its labels, so they are read
+without templating them, and must name one host and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import re
 import time
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import prometheus_api
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
@@ -19,7 +24,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.prometheus_api import OptionError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._prometheus import monitored, queries, visits
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import fitted, some, visible
 
 ARGUMENTS = Arguments("falco_prometheus_info")
 # Of the inventory plugin. Which hosts are asked about is the play's business here.
@@ -28,7 +33,7 @@ ENVIRONMENT = {
     name: [item["name"] for item in option.get("env", [])]
     for name, option in options_of("prometheus", "inventory").items()
 }
-FACT = "falco_prometheus"
+FACT, ALERTED = "falco_prometheus", "falco_alerted"
 # What is passed on of a host: no labels, which are large and others' text.
 PASSED = ("state", "reason", "release", "age", "events", "drops", "drops_percent")
 # Names that are patterns of themselves, as a play's hosts have to be.
@@ -50,10 +55,14 @@ class ActionModule(ActionBase):
             names = given["hosts"]
             if names is None:
                 names = task_vars.get("ansible_play_hosts_all") or []
+            names = [str(name) for name in names]
+            if given["alert"]:
+                found = _alerted(given["alert"], names, given["options"], task_vars)
+                return dict(result, ansible_facts={ALERTED: found})
             found = _everything()
             if given["url"]:
                 options = _options(given["url"], given["options"])
-                found = _asked(options, [str(name) for name in names], given, task_vars["hostvars"])
+                found = _asked(options, names, given, task_vars["hostvars"])
         except (ArgumentError, OptionError) as error:
             return dict(result, failed=True, msg=str(error))
         warnings = found.pop("warnings")
@@ -119,6 +128,37 @@ def _asked(options, names, given, hostvars):
         else {name: {key: host[key] for key in PASSED} for name, host in chosen.left.items()},
         "warnings": warnings,
     }
+
+
+def _alerted(variable, names, given, task_vars):
+    """{'hosts': [the host that an alert is about]}. Raises ArgumentError or OptionError.
+
+    variable: the name of what ansible-rulebook passes for one event. names: of the inventory's hosts.
+    """
+    labels = task_vars.get(variable)
+    for key in ("event", "alert", "labels"):
+        labels = _untrusted.dictionary(labels).get(key)
+    labels = {key: str(text) for key, text in _untrusted.dictionary(labels).items() if isinstance(text, str)}
+    if not labels:
+        raise ArgumentError(
+            "the variable %s has no event.alert.labels: expected what ansible-rulebook passes for an alert "
+            "of ansible.eda.alertmanager" % variable
+        )
+    options = OPTIONS.check({**given, "url": ""})
+    name = prometheus_api.naming(options, {}).name(labels)
+    if name is not None and name not in names:
+        name = prometheus_api.naming(options, _aliases(names, task_vars["hostvars"])).name(labels)
+    told = ", ".join(
+        "%s=%s" % (key, visible(fitted(labels.get(key, ""), 100))) for key in options["name_labels"]
+    )
+    if name is None or name not in names:
+        raise ArgumentError("no host of the inventory has the name that the alert's labels give (%s)" % told)
+    if name in task_vars["groups"] or not _is_plain(name):
+        raise ArgumentError(
+            "the alert is about the host %s (%s). As a pattern, this name may mean other hosts too, because "
+            "a group has it or because it has special characters. Rename the host" % (name, told)
+        )
+    return {"hosts": [name]}
 
 
 def _is_plain(name):

@@ -98,6 +98,7 @@ class ActionModule(ActionBase):
             sizes = [len(order)]  # no host is interrupted: all at once
         warnings = self._hold(plan, order, policy)
         summary = records.summary(plan, hosts)
+        consent = bool(policy["confirm"] and order and not self._task.check_mode)
         kept = {
             "hosts": order or ["all", "!all"],
             "serial": sizes or [1],
@@ -107,7 +108,8 @@ class ActionModule(ActionBase):
             "of": hosts,
             "policy": policy,
             "began": time.time(),
-            "interactive": bool(policy["confirm"] and order and not self._task.check_mode),
+            "consent": consent,
+            "interactive": consent and not slices.unattended(self.task_vars),
             "id": "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.urandom(2).hex()),
         }
         return {"ansible_facts": {FACT: kept}, "summary": summary, **warnings}
@@ -230,7 +232,7 @@ class ActionModule(ActionBase):
         """(state of the record, reason) if no batch from this number on may begin, or (None, None)."""
         if self._task.check_mode:
             return None, None
-        if kept["interactive"] and not self._yes(kept["hosts"], CONSENT):
+        if kept["consent"] and not self._yes(kept["hosts"], CONSENT):
             return "stopped", NOT_CONFIRMED
         for batch in kept["plan"]["batches"]:
             if batch["number"] >= number:
@@ -296,6 +298,7 @@ class ActionModule(ActionBase):
                 and not self._task.check_mode
                 and kept["policy"]["promote"] == "manual"
                 and batching.last_canary(kept["plan"], batch)
+                and not slices.unattended(self.task_vars)
             ),
         }
 

@@ -15,6 +15,7 @@ description:
   - A sample of the healthy hosts is visited in addition, others each day, so that an audit finds out whether
     Prometheus is right. At least one host is visited.
   - A server that cannot be asked, or whose answer is not whole, is a warning. Every host is visited then.
+  - With O(alert), nobody is asked. The host that an alert of Alertmanager is about is found instead.
   - Runs on the controller alone. Use it once a play (C(run_once)), with C(delegate_to=localhost) and
     C(delegate_facts=true).
 options:
@@ -33,6 +34,16 @@ options:
     description: The hosts to ask about. The default is all hosts of the play.
     type: list
     elements: str
+  alert:
+    description:
+      - Name of a variable with what ansible-rulebook passes to a playbook for an alert of
+        C(ansible.eda.alertmanager), usually V(ansible_eda).
+      - The labels in C(event.alert.labels) name the host as those of a target do, with C(name_labels),
+        C(name_regex) and C(name_replacement) of O(options). It must be one of O(hosts). A group, a pattern,
+        or a host whose name is that of a group too, is an error.
+      - The variable is read without templating it.
+    type: str
+    default: ""
   visit:
     description: Hosts that are visited whatever Prometheus says.
     type: list
@@ -94,18 +105,28 @@ EXAMPLES = r"""
         gathered: gathered
         monitored: falco_prometheus
       run_once: true
+
+# In a playbook that ansible-rulebook runs
+- name: Find the host of an alert
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Read the labels of the alert
+      falcotune.fleet.falco_prometheus_info:
+        alert: ansible_eda
+        hosts: "{{ groups.all }}"
 """
 
 RETURN = r"""
 ansible_facts:
-  description: What Prometheus knows.
+  description: What Prometheus knows, or what an alert names.
   type: dict
   returned: always
   contains:
     falco_prometheus:
       description: The hosts to visit, and what is known of the others.
       type: dict
-      returned: always
+      returned: without O(alert)
       contains:
         server:
           description: The URL without a password. V(null) if nobody was asked.
@@ -130,5 +151,15 @@ ansible_facts:
             - C(state), C(reason), C(release), C(age), C(events), C(drops) and C(drops_percent) of each host
               that need not be visited.
           type: dict
+          returned: always
+    falco_alerted:
+      description: The host that O(alert) is about.
+      type: dict
+      returned: with O(alert), in place of C(falco_prometheus)
+      contains:
+        hosts:
+          description: Its name, alone.
+          type: list
+          elements: str
           returned: always
 """

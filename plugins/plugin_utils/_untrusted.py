@@ -11,6 +11,7 @@ dangerous in it.
 
 from __future__ import annotations
 
+import marshal
 import re
 from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
@@ -134,6 +135,25 @@ def weight(value: object, most: int) -> int:
         elif isinstance(item, (list, tuple)):
             left.extend(item)
     return found
+
+
+def is_light(value: Any, most: int) -> bool:
+    """Whether the weight() is at most that. Nearly every value is far lighter, and that is quickly seen."""
+    try:
+        # Without references (version 2), each value takes at least a byte, and each character of a text.
+        if 8 * len(marshal.dumps(value, 2)) <= most:
+            return True
+    except ValueError:  # too deep, or not a plain value
+        pass
+    return weight(value, most) <= most
+
+
+def may_hold(value: Any, part: str) -> bool:
+    """Whether a text in the value, or a key, may have this part. False is for sure."""
+    try:
+        return part.encode() in marshal.dumps(value, 2)
+    except ValueError:  # too deep, or not a plain value
+        return True
 
 
 def anything(value: object, depth: int = MAX_DEPTH) -> Any:

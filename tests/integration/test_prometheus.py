@@ -222,7 +222,7 @@ def promtool(*words) -> str:
 
 
 def test_the_rules_are_read_by_prometheus_and_alert_as_they_should():
-    assert "10 rules found" in promtool("check", "rules", "--lint-fatal", RULES)
+    assert "11 rules found" in promtool("check", "rules", "--lint-fatal", RULES)
     assert "SUCCESS" in promtool("test", "rules", ROOT / "tests" / "integration" / "promtool" / "falco.test.yml")
 
 

@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import select
+import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from conftest import everything, falco_files, leftovers, ring_bytes, starts_of, unit, wait_for
-from playbooks import TUNE, play
+from playbooks import ROOT, TUNE, environment, play
 
 CHANGED = {"metrics.resource_utilization_enabled": True}
 REFUSES = {"refuse": "no device", "when": CHANGED}
@@ -166,6 +173,42 @@ def test_consent_that_nobody_gives_changes_nothing(fleet_of):
     assert run.record()["state"] == "stopped" and "nobody answered yes: nothing was changed" in run.record()["reason"]
     assert run.record()["batches"] == [] and run.changed == set()
     assert {host.name: everything(host) for host in fleet.hosts} == before
+
+
+@pytest.mark.parametrize("started_by", ['{"awx_job_id": 7}', '{"ansible_eda": {"rule": "x"}}'])
+def test_nobody_is_asked_on_the_terminal_that_ansible_runner_makes(fleet_of, started_by):
+    """ansible-runner starts ansible-playbook on a terminal of its own, where a question would wait without end."""
+    fleet = fleet_of({"q1": {}, "q2": {}}, hostvars=HOSTVARS)
+    before = {host.name: everything(host) for host in fleet.hosts}
+    status, output = on_a_terminal(TUNE, fleet.inventory, "-e", "falco_tune_confirm=true", "-e", started_by)
+    assert "nobody answered yes: nothing was changed" in " ".join(output.split()), output
+    assert {host.name: everything(host) for host in fleet.hosts} == before
+    status, output = on_a_terminal(TUNE, fleet.inventory, "-e", "falco_tune_promote=manual", "-e", started_by)
+    assert status == 0 and "falco_tune_promote is manual" in " ".join(output.split()), output
+    assert sum(everything(host) != before[host.name] for host in fleet.hosts) == 1
+
+
+def on_a_terminal(playbook, inventory, *words):
+    """(exit status, output) of a playbook that may ask. A question is an error: nobody answers."""
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), playbook, "-i", str(inventory), *words]
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(ROOT)
+        os.execve(command[0], command, environment())
+    output = b""
+    try:
+        while select.select([terminal], [], [], 120)[0]:
+            try:
+                output += os.read(terminal, 65536)
+            except OSError:  # the end of the child
+                break
+            assert b"Only yes does" not in output and b"Enter yes" not in output, output.decode()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGHUP)
+        os.close(terminal)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status, output.decode()
 
 
 def test_a_change_that_is_kept_is_made_once_it_may_be(fleet_of):

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import yaml
-from ansible_collections.falcotune.fleet.plugins.plugin_utils import _yaml
+from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted, _yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Key, Release
 
 
@@ -31,7 +31,8 @@ class InForce(NamedTuple):
 class Merged(TypedDict):
     """The configuration as merge() puts it together from its files.
 
-    effective has variables expanded, raw has not. order: the loaded files. entry: the entry of config_files
+    effective has variables expanded, raw has not. Nobody may change either: values are shared with other
+    hosts. order: the loaded files. entry: the entry of config_files
     that brought each file (-1: the main file); strategy: its strategy. listed: all entries. keys: what each
     file holds. origin: which file, or '-o', decided each top-level key. duplicates: (path, key, line).
     """
@@ -63,6 +64,11 @@ MAX_PLACES = 100
 MAX_STEPS = 16
 # Entries of config_files.
 MAX_ENTRIES = 500
+# Of a file whose blocks are read one by one: blocks, and characters and values of each. Falco's own have 40
+# blocks with their comments of at most 9000 characters.
+MOST_BLOCKS = 200
+MOST_OF_A_BLOCK = 1 << 14
+MOST_IN_A_BLOCK = 200
 # Characters of a key. The longest one of Falco has 40.
 LONGEST_KEY = 1000
 # Characters that variables may put into the configuration of a host.
@@ -136,6 +142,54 @@ def _document(text: str, most: int = MAX_NODES) -> _yaml.Document | None:
     return found
 
 
+# A line with a top-level key, of which no other line of its file decides what it is.
+_BLOCK = re.compile(r"^(?=[A-Za-z_][A-Za-z0-9_.-]*:[ \n])", re.MULTILINE)
+# Comments of characters that YAML permits.
+_COMMENTS = re.compile("(?: *(?:#[ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*)?\n)*")
+# Borders of documents, and what else than a line feed ends a line.
+_MARKER = re.compile("^(?:---|\\.\\.\\.)|[\r\x85\u2028\u2029\ufeff\ud800-\udfff]", re.MULTILINE)
+
+
+def _by_blocks(text: str) -> tuple[dict[str, Any], int] | None:
+    """(mapping, number of values) of a file, or None where it has to be read as a whole.
+
+    Hosts of a fleet have the same blocks in files that differ, so a block that was read is not read again. A
+    line in column 0 that begins with a key ends whatever stands before it, unless brackets, quotes, anchors
+    or documents go on across it, and then one of the blocks cannot be read by itself. Whatever is wrong with
+    a file or only unusual is left to the reader of whole files, which knows the lines.
+    """
+    if _MARKER.search(text):
+        return None
+    head, *blocks = _BLOCK.split(text)
+    if not _COMMENTS.fullmatch(head) or not 0 < len(blocks) <= MOST_BLOCKS:
+        return None
+    found: dict[str, Any] = {}
+    keys = values = 0
+    for block in blocks:
+        part = _block(block) if len(block) <= MOST_OF_A_BLOCK else None
+        if part is None:
+            return None
+        found.update(part[0])
+        keys, values = keys + len(part[0]), values + part[1]
+    return (found, values) if keys == len(found) else None
+
+
+@lru_cache(maxsize=512)
+def _block(text: str) -> tuple[dict[str, Any], int] | None:
+    """(mapping, number of values) of some lines, or None where they are no mapping by themselves.
+
+    Nobody may change what is returned.
+    """
+    try:
+        document = _document(text, MOST_IN_A_BLOCK)
+        if document is None or document.duplicates or document.odd_keys:
+            return None
+        data = _typed(document.root)
+    except _yaml.Unreadable:
+        return None
+    return (data, document.values) if isinstance(data, dict) else None
+
+
 class _Files:
     """Loads the files of one host, which may hold MAX_HOST_NODES values together."""
 
@@ -155,13 +209,22 @@ class _Files:
 
 
 def load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]]]:
-    """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError."""
+    """(mapping, duplicates) of one file; duplicates are (key, line). Raises ConfigError.
+
+    The values in the mapping are shared with other hosts: set_option() makes new ones, and so must others.
+    """
     found, duplicates, _values = _load(text, name)
     return found, duplicates
 
 
 def _load(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]], int]:
     """As load(), and the number of values that were read."""
+    known = _by_blocks(text)
+    return _whole(text, name) if known is None else (known[0], [], known[1])
+
+
+def _whole(text: str, name: str) -> tuple[dict[str, Any], list[tuple[str, int]], int]:
+    """_load() by a file as a whole."""
     try:
         document = _document(text)
     except _yaml.Unreadable as error:
@@ -190,6 +253,15 @@ _COMMENT = re.compile(r"(?:^|\s)#")
 def commented(text: str) -> list[str]:
     """The top-level keys of a file whose blocks hold comments, by the lines of a file in block style."""
     found: list[str] = []
+    for block in _BLOCK.split(text):
+        found += _commented(block) if len(block) <= MOST_OF_A_BLOCK else _commented.__wrapped__(block)
+    return found
+
+
+@lru_cache(maxsize=512)
+def _commented(text: str) -> tuple[str, ...]:
+    """commented() of some lines, of which the first one begins with a key."""
+    found: list[str] = []
     key, waiting = None, False
     for line in text.split("\n"):
         if line.startswith("#"):
@@ -204,7 +276,7 @@ def commented(text: str) -> list[str]:
         if key and (waiting and inside or (begins or inside) and "#" in line and _COMMENT.search(line)):
             found.append(key)
             key = None
-    return found
+    return tuple(found)
 
 
 def expand(value: Any, environment: dict[str, str]) -> Any:
@@ -266,7 +338,7 @@ class _Expansion:
 def set_option(config: dict[str, Any], option: str) -> str:
     """Apply one -o KEY=VALUE: a.b.c=1, list[0]=x, list[]=x, key={a: b}. Returns the top-level key.
 
-    Raises ConfigError.
+    Values inside config are not changed, but replaced. Raises ConfigError.
     """
     path, dummy, text = option.partition("=")
     steps = re.findall(r"[^.\[\]]+|\[\d*\]", path.strip())
@@ -294,9 +366,8 @@ def set_option(config: dict[str, Any], option: str) -> str:
             break
         wanted = list if following.startswith("[") else dict
         inner = node[slot] if index else node.get(slot)
-        if not isinstance(inner, wanted):
-            inner = wanted()
-            node[slot] = inner
+        # A copy: other hosts may have the same one.
+        node[slot] = inner = inner.copy() if isinstance(inner, wanted) else wanted()
         node = inner
     return str(steps[0])
 
@@ -422,7 +493,8 @@ def merge(
         for option in later:
             origin[set_option(raw, option)] = "-o"
     return {
-        "effective": expand(raw, environment),
+        # Without a variable there is nothing to expand, and most hosts have none.
+        "effective": expand(raw, environment) if _untrusted.may_hold(raw, "${") else raw,
         "raw": raw,
         "order": order,
         "origin": origin,
@@ -448,18 +520,29 @@ def _items(value: Any) -> list[Any]:
 def copied(value: Any) -> Any:
     """A value of a configuration whose dicts and lists are its own."""
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    return [copied(item) for item in value] if isinstance(value, list) else value
+        return {key: copied(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) if isinstance(item, (dict, list)) else item for item in value]
+    return value
+
+
+# The paths are those of Falco's keys.
+@lru_cache(maxsize=512)
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def lookup(config: Any, path: str) -> tuple[bool, Any]:
     """(found, value) of a dotted key."""
     node: Any = config
-    for step in path.split("."):
+    for step in _steps(path):
         if not isinstance(node, dict) or step not in node:
             return False, None
         node = node[step]
     return True, node
+
+
+_WHOLE = re.compile(r"^-?\d+$")
 
 
 def coerce(value: Any, key: Key) -> tuple[bool, Any]:
@@ -467,6 +550,8 @@ def coerce(value: Any, key: Key) -> tuple[bool, Any]:
     as<T>)."""
     if value is None or isinstance(value, (list, dict)) and key.kind != "list":
         return False, key.default
+    if isinstance(value, bool) and key.kind == "bool":
+        return True, value
     text = str(value).strip() if not isinstance(value, bool) else ("true" if value else "false")
     if key.kind == "bool":
         if text.lower() in ("true", "yes", "on", "y"):
@@ -475,7 +560,7 @@ def coerce(value: Any, key: Key) -> tuple[bool, Any]:
             return True, False
         return False, key.default
     if key.kind == "int":
-        if len(text) > LONGEST_NUMBER or not re.match(r"^-?\d+$", text):
+        if len(text) > LONGEST_NUMBER or not _WHOLE.match(text):
             return False, key.default
         number = int(text)
         if key.low is not None and key.high is not None and not key.low <= number <= key.high:

@@ -11,6 +11,7 @@ Nothing else in the collection compares versions.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -110,6 +111,12 @@ def keys_of(blocks: Iterable[str]) -> Iterator[Key]:
     return (key for block in blocks for key in _OF_BLOCK.get(block, ()))
 
 
+# The paths are our own, and a fleet has a few releases.
+@lru_cache(maxsize=4096)
+def _key_of(path: str, table: Version) -> Key | None:
+    return next((key for key in _OF_PATH.get(path, ()) if key.since <= table < key.until), None)
+
+
 class Release:
     """One Falco release, as the collection understands it.
 
@@ -130,10 +137,7 @@ class Release:
 
     def key(self, path: str) -> Key | None:
         """The Key of this name in this release, or None."""
-        for key in _OF_PATH.get(path, ()):
-            if key.since <= self.table < key.until:
-                return key
-        return None
+        return _key_of(path, self.table)
 
     def has(self, path: str) -> bool:
         return self.key(path) is not None

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a job sees its whole inventory. Pure.
+"""What a job's variables tell of what started it: whether it sees its whole inventory, and whether anybody
+can answer a question. Pure.
 
 AWX gives a job the hosts of its slice, and neither the number of the slice nor how many there are
 (Job.awx_meta_vars() of AWX 24.6). But a sliced job template runs as a workflow that has the name of the
@@ -25,6 +26,12 @@ def sliced(variables: Mapping[str, Any]) -> str | None:
             if workflow == variables.get(prefix + "_job_template_name"):
                 return str(workflow)
     return None
+
+
+def unattended(variables: Mapping[str, Any]) -> bool:
+    """Whether AWX or ansible-rulebook started this job. ansible-runner gives it a terminal that nobody sees,
+    so a question would be waited for without end."""
+    return "ansible_eda" in variables or any(prefix + "_job_id" in variables for prefix in PREFIXES)
 
 
 def refusal(template: str, domain: str) -> str:

@@ -203,8 +203,9 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         if path.rstrip("/") in known
     ]
     hashes = {item["path"]: item.get("sha256") for item in sources["files"]}
-    effective = {key: merged["effective"][key] for key in BLOCKS if key in merged["effective"]}
-    if _untrusted.weight(effective, MAX_EFFECTIVE) > MAX_EFFECTIVE:
+    whole = merged["effective"]
+    effective = {key: configuration.copied(whole[key]) for key in BLOCKS if key in whole}
+    if not _untrusted.is_light(effective, MAX_EFFECTIVE):
         raise configuration.ConfigError(
             "%s: the blocks %s hold more than %d bytes together, and at most that is read"
             % (sources["main"], ", ".join(effective), MAX_EFFECTIVE)
@@ -229,17 +230,19 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         "effective": effective,
         # Only where a variable makes them differ: writing a block must not freeze what a variable holds.
         "raw": {
-            key: merged["raw"][key] for key in effective if merged["raw"][key] != merged["effective"][key]
+            key: configuration.copied(merged["raw"][key])
+            for key in effective
+            if merged["raw"][key] != whole[key]
         },
         "origin": {key: value for key, value in merged["origin"].items() if key in BLOCKS},
         "duplicates": [
             [path, key[:MOST_OF_A_KEY], line] for path, key, line in merged["duplicates"][:MOST_KEYS]
         ],
-        "merge_keys": list(itertools.islice(map(_place, _merge_keys(merged["effective"], [])), MOST_KEYS)),
+        "merge_keys": _merge_key_places(whole),
         "commented": [key for key in configuration.commented(texts[sources["main"]]) if key in BLOCKS],
-        "plugins": [name[:MOST_OF_A_KEY] for name in configuration.plugins(merged["effective"])[:MOST_KEYS]],
-        "added_fields": _added_fields(merged["effective"], sources["arguments"]),
-        "watch": Settings(merged["effective"], release).value("watch_config_files"),
+        "plugins": [name[:MOST_OF_A_KEY] for name in configuration.plugins(whole)[:MOST_KEYS]],
+        "added_fields": _added_fields(whole, sources["arguments"]),
+        "watch": Settings(whole, release).value("watch_config_files"),
         "stale": None,
     }
 
@@ -253,6 +256,13 @@ def _added_fields(effective: dict[str, Any], arguments: list[str]) -> list[str]:
         elif word.startswith(("-p", "--print")):
             texts += arguments[place : place + 2]
     return reads.fields_in(" ".join(texts)[:MAX_TEXT])[:MOST_KEYS]
+
+
+def _merge_key_places(effective: dict[str, Any]) -> list[str]:
+    """Where keys named << are."""
+    if not _untrusted.may_hold(effective, "<<"):
+        return []
+    return list(itertools.islice(map(_place, _merge_keys(effective, [])), MOST_KEYS))
 
 
 def _merge_keys(value: Any, steps: list[str | int]) -> Iterator[list[str | int]]:
@@ -396,7 +406,7 @@ def assemble(gathered: object) -> Facts:
             _untrusted.dictionary(gathered).get("metrics"), release, facts["cpus"]["online"]
         ),
     )
-    if _untrusted.weight(facts, MAX_FACTS) > MAX_FACTS:
+    if not _untrusted.is_light(facts, MAX_FACTS):
         raise TooLarge("the host's facts are larger than %d bytes: expected some kB" % MAX_FACTS)
     return cast(Facts, facts)
 

@@ -10,6 +10,7 @@ a test holds the two together.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -134,7 +135,13 @@ LONGEST_DURATION = 100
 def duration_ms(text: object) -> int:
     """Falco's interval grammar, '1h30m' → milliseconds; 0 where Falco would not read it
     (userspace/falco/app/actions)."""
-    match = _INTERVAL.match(re.sub(r"\s", "", str(text)[:LONGEST_DURATION]))
+    return _duration_ms(str(text)[:LONGEST_DURATION])
+
+
+# A fleet has a few durations.
+@lru_cache(maxsize=256)
+def _duration_ms(text: str) -> int:
+    match = _INTERVAL.match(re.sub(r"\s", "", text))
     if not match:
         return 0
     return sum(int(part) * width for part, (dummy, width) in zip(match.groups(), _UNITS, strict=True) if part)
@@ -359,6 +366,9 @@ FLEET = (
 )
 
 
+_DEFAULTS = {name: option.default for name, option in OPTIONS.items()}
+_MUTABLE = tuple(name for name, value in _DEFAULTS.items() if isinstance(value, (dict, list)))
+
 # Variables with the role's prefix that are its results. Roles hand over every falco_tune_ variable of a host.
 RESULTS = ("falco_tune_restart_required", "falco_tune_rollout")
 
@@ -368,7 +378,7 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
 
     The role's own results are no part of it and are left out.
     """
-    policy = {name: configuration.copied(option.default) for name, option in OPTIONS.items()}
+    policy = {**_DEFAULTS, **{name: configuration.copied(_DEFAULTS[name]) for name in _MUTABLE}}
     for key, value in (given or {}).items():
         if key in RESULTS:
             continue

@@ -29,11 +29,11 @@ def server():
         yield start
 
 
-def run(hosts=None, **args):
+def run(hosts=None, variables=None, **args):
     hosts = Hosts({name: {} for name in [*NAMES, "db-01"]} if hosts is None else hosts)
     task = SimpleNamespace(args=args, check_mode=False, async_val=0, diff=False, _ds={}, delegate_to=None, environment=None)
     action = falco_prometheus_info.ActionModule(task, MagicMock(), MagicMock(check_mode=False), MagicMock(), MagicMock(), MagicMock())
-    return action.run(None, {"hostvars": hosts, "ansible_play_hosts_all": list(hosts)})
+    return action.run(None, {"hostvars": hosts, "ansible_play_hosts_all": list(hosts), **(variables or {})})
 
 
 def found(result):
@@ -121,3 +121,52 @@ def test_secrets_come_from_the_environment_and_are_not_in_the_answer(server, mon
     monkeypatch.setenv("FALCOTUNE_PROMETHEUS_TOKEN", "t0ken")
     result = run(url=server(fleet(HEALTHY)))
     assert server.asked[0][1]["Authorization"] == "Bearer t0ken" and "t0ken" not in json.dumps(result)
+
+
+FLEET = {"web-01": {}, "web-02": {"ansible_host": "192.0.2.2"}, "both": {}, "db[0]": {}, "a:b": {}, "2001:db8::1": {}}
+GROUPS = {"all": list(FLEET), "ungrouped": [], "web": ["web-01", "web-02"], "both": ["web-01"]}
+
+
+def alerted(labels, options=None, hosts=None):
+    event = {"event": {"alert": {"labels": labels, "status": "firing"}}, "rule": "a"}
+    return run(Hosts(hosts or FLEET), {"groups": GROUPS, "ansible_eda": event}, alert="ansible_eda", options=options or {})
+
+
+@pytest.mark.parametrize(("instance", "name"), [
+    ("web-01:8765", "web-01"), ("web-01", "web-01"), ("192.0.2.2:8765", "web-02"), ("[2001:db8::1]:8765", "2001:db8::1")])
+def test_an_alert_is_about_the_host_that_its_instance_names(instance, name):
+    assert alerted({"instance": instance})["ansible_facts"] == {"falco_alerted": {"hosts": [name]}}
+
+
+def test_an_alert_is_mapped_as_the_inventory_maps_a_target():
+    options = {"name_labels": ["site", "node"], "name_regex": "x;([^.]+)\\..*", "name_replacement": "web-\\1"}
+    found = alerted({"site": "x", "node": "02.example.com", "instance": "web-01"}, options)
+    assert found["ansible_facts"] == {"falco_alerted": {"hosts": ["web-02"]}}
+    assert alerted({"site": "y", "node": "02.example.com", "instance": "web-01"}, options)["failed"]
+
+
+@pytest.mark.parametrize("instance", [
+    "all", "*", "web*", "web-0?", "web-0[1:2]", "!web-01", "&web", "web", "web:db", "web-01:web-02", "web-01,web-02", "web-01:8765,all",
+    "~web.*", "both", "db[0]", "a:b", "ungrouped", "localhost:8765", "127.0.0.1:8765", "", " ", "web-01\nall", "web-01 all", "@/etc/passwd",
+    "-web-01", "{{ groups.all | join(',') }}", "web-03"])
+def test_no_label_widens_the_hosts_of_an_alert(instance):
+    result = alerted({"instance": instance})
+    assert result["failed"] and "ansible_facts" not in result and "host" in result["msg"]
+
+
+@pytest.mark.parametrize("replacement", ["all", "web", "both", "\\1,\\1", "!\\1", "*"])
+def test_nor_does_a_mapping(replacement):
+    assert alerted({"instance": "web-01:8765"}, {"name_replacement": replacement})["failed"]
+
+
+@pytest.mark.parametrize("event", [
+    None, "x", {}, {"event": None}, {"event": {"alert": []}}, {"event": {"alert": {"labels": "instance"}}},
+    {"event": {"alert": {"labels": {"instance": ["web-01"]}}}}, {"event": {"alert": {"labels": {"instance": 1}}}}])
+def test_what_is_no_alert_is_refused(event):
+    result = run(Hosts(FLEET), {"groups": GROUPS, "ansible_eda": event}, alert="ansible_eda")
+    assert result["failed"] and "event.alert.labels" in result["msg"] and "ansible_facts" not in result
+
+
+def test_a_refusal_shows_no_control_characters_and_not_all_of_a_long_label():
+    said = alerted({"instance": "\x1b[31mweb-01" + "x" * 5000})["msg"]
+    assert "\x1b" not in said and len(said) < 400

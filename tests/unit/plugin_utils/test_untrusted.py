@@ -52,3 +52,20 @@ def test_no_check_raises_and_all_of_it_is_json(value):
         found = check(value)
         if check not in (_untrusted.dictionary, _untrusted.sequence):
             json.dumps(found, allow_nan=False).encode("ascii")
+
+
+@given(VALUES, st.integers(0, 400))
+def test_what_is_light_is_what_weighs_less(value, most):
+    assert _untrusted.is_light(value, most) == (_untrusted.weight(value, most) <= most)
+
+
+def test_a_value_that_cannot_be_written_out_is_weighed_too():
+    deep = []
+    for _number in range(5000):
+        deep = [deep]
+    assert _untrusted.is_light(deep, 50000) and not _untrusted.is_light(deep, 30000) and _untrusted.may_hold(deep, "<<")
+
+
+def test_what_may_hold_no_part_holds_none():
+    assert _untrusted.may_hold({"x": [1, {"y": "b<<c"}]}, "<<") and _untrusted.may_hold({"<<": 1}, "<<")
+    assert not _untrusted.may_hold({"<": "<"}, "<<")

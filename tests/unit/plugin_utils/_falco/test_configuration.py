@@ -2,13 +2,17 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import os
+from pathlib import Path
+
 import pytest
 import yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import configuration, releases
-from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, MAIN
-from hypothesis import given
+from ansible_collections.falcotune.fleet.tests.unit.hosts import FOLDER, MAIN, ROOT
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+UPSTREAM = Path(os.environ.get("FALCOTUNE_UPSTREAM") or ROOT.parent / "shared" / "upstream")
 MODERN = releases.release_for("0.44.1")
 OLD = releases.release_for("0.38.2")
 BEFORE = releases.release_for("0.37.1")
@@ -335,3 +339,68 @@ def test_an_option_of_one_word_is_typed_as_a_file_would_be(word):
     made = {}
     configuration.set_option(made, "engine.kind=" + word)
     assert made == {"engine": {"kind": configuration.load("x: " + word, "file")[0]["x"]}}
+
+
+# Lines of which files are made that may be read block by block, and lines across which something goes on.
+PARTS = [
+    "a: 1", "b:", "  c: [1, two, 'three']", "  - item", "- item", "engine:", "  kind: kmod  # a comment", "# a comment", "", "  ", "\t",
+    "list: [1,", "2]", "quoted: \"one", "two\"", "single: 'one", "two'", "text: |", "  kept: as it is", "  # no comment", "keep: |+",
+    "folded: >-", "anchor: &x {y: 1}", "alias: *x", "merge: {<<: *x}", "---", "...", "--- # two", "%YAML 1.1", "? key", ": value",
+    "key", "a.b: 1", "\"key\": 1", "a: 2", "a:1", "b: 'it''s'", "c: {", "d: 1}", "tag: !x y", "excluded: [!open, close]",
+    "  indented: 1", "e: \xe9", "f: x\ry: 1", "g: x\x85h: 1", "# x\u2028h: 1", "# \xfc", "# \x07", "# \ud800", "\xfc: 1",
+    "var: ${HOME}", "long: " + "x" * 300, "n: 0x1f", "d: 2024-01-01", "k: ~", "- - -", "|", "\x00", "\ufeff", "z: \"\\x3c\\x3c\"",
+]
+INDENTED = st.tuples(st.sampled_from(["", "", "", " ", "  ", "    "]), st.sampled_from(PARTS)).map("".join)
+
+
+@given(st.lists(INDENTED, max_size=9).map("\n".join), st.sampled_from(["", "\n", "\n\n", "\n# end"]))
+@settings(max_examples=1500)
+def test_a_file_is_the_same_block_by_block(text, end):
+    found = configuration._by_blocks(text + end)
+    if found is not None:
+        data, duplicates, values = configuration._whole(text + end, "x")
+        assert (list(data.items()), duplicates, values) == (list(found[0].items()), [], found[1])
+        assert yaml.safe_dump(data) == yaml.safe_dump(found[0])  # types too
+
+
+@pytest.mark.parametrize("text", [
+    "a: [1,\nb: 2]\n", "a: 'x\nb: y'\n", 'a: "x\nb: y"\n', "a: &x 1\nb: *x\n", "a: 1\nb: 2\na: 3\n", "a: 1\n---\nb: 2\n", "  a: 1\nb: 2\n",
+    "x\nb: 2\n", "a: 1\nb: {\n", "# x\x85a: 1\nb: 2\n", "%YAML 1.1\nb: 1\n"])
+def test_what_goes_on_across_blocks_is_read_as_a_whole(text):
+    assert configuration._by_blocks(text) is None
+
+
+def test_most_files_are_read_block_by_block():
+    text = yaml.safe_dump(BASE, sort_keys=False)
+    found = configuration._by_blocks("# a comment\n\n" + text)
+    assert found is not None and found[0] == BASE
+    before = configuration._block.cache_info().hits
+    configuration._by_blocks("# another host\n" + text)
+    assert configuration._block.cache_info().hits == before + len(BASE)
+
+
+@pytest.mark.skipif(not UPSTREAM.is_dir(), reason="there are no files of Falco")
+@pytest.mark.parametrize("path", sorted(UPSTREAM.glob("falco-*.yaml")), ids=lambda path: path.name)
+def test_falcos_own_files_are_read_block_by_block(path):
+    text = path.read_text()
+    if "_rules" in path.name:
+        return
+    found = configuration._by_blocks(text)
+    data, duplicates, values = configuration._whole(text, "x")
+    assert found == (data, values) and duplicates == []
+    assert configuration.commented(text) == list(configuration._commented.__wrapped__(text)) != []
+
+
+def test_what_one_host_has_is_no_other_hosts():
+    """Values that were read once are shared; options of one host, its variables and whoever changes its facts must not reach another."""
+    options = ["engine.kind=kmod", "engine.modern_ebpf.buf_size_preset=9", "load_plugins[]=two", "metrics={enabled: false}"]
+    before = merge()
+    first = merge(options=options, environment={"X": "y"})
+    assert first["raw"]["engine"] == {"kind": "kmod", "modern_ebpf": {"buf_size_preset": 9, "cpus_for_each_buffer": 1}}
+    assert first["raw"]["load_plugins"] == ["one", "two"]
+    assert merge() == before and before["raw"] == BASE
+
+
+@given(st.lists(INDENTED, max_size=12).map("\n".join))
+def test_comments_of_blocks_are_those_of_the_file(text):
+    assert configuration.commented(text) == list(configuration._commented.__wrapped__(text))

@@ -31,3 +31,10 @@ def test_no_slice(variables):
 def test_the_refusal_says_what_to_do(domain, said):
     text = slices.refusal("Tune", domain)
     assert said in text and "job slicing to 1" in text and "falco_tune_slices: separate" in text and "Nothing was changed" in text
+
+
+@pytest.mark.parametrize(("variables", "expected"), [
+    ({}, False), ({"awx_job_id": 5}, True), ({"tower_job_id": 5}, True), (given("awx"), True), ({"ansible_eda": {}}, True),
+    ({"job_id": 5, "awx_user_name": "x"}, False)])
+def test_nobody_answers_questions_in_awx_and_under_ansible_rulebook(variables, expected):
+    assert slices.unattended(variables) is expected
