@@ -357,7 +357,8 @@ def _disabled(
         raise PlanError(
             "falco_tune_disabled_* is set, but Falco %s can't disable rules by its configuration (since "
             "0.38): upgrade Falco, or list a rules file of your own last in rules_file, with an entry for "
-            "each rule that holds only `rule: NAME` and `enabled: false`" % case.release
+            "each rule that holds only `rule: NAME` and `enabled: false`. Falco does not start once a rule "
+            "that it names is gone, so keep that file with your rules" % case.release
         )
     known = case.facts["syscalls"]
     if known is None:
