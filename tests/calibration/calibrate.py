@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -193,49 +194,57 @@ NOTHING = [rule("nothing", "evt.type = openat and evt.num = 0")]
 
 def cost(arguments: argparse.Namespace) -> None:
     costs = collection()[0]
-    found: dict = {"operators": {}, "fields": {}, "runs": {}}
-    bases = []
+    runs: dict[str, dict] = {}
 
-    def run(name: str, rules: list, expected: float) -> float:
-        done = measure(arguments, rules, expected)
-        found["runs"][name] = done
+    def run(name: str, rules: list, expected: float) -> None:
+        runs[name] = done = measure(arguments, rules, expected)
         print("%-28s %9.0f ns an event, %d events, %d drops" % (name, done["ns"], done["events"], done["drops"]), flush=True)
-        return done["ns"]
 
-    bases.append(run("nothing", NOTHING, 0))
-    pairs = {}
+    def reference(when: str) -> None:
+        """Every number is a difference from these two, so they are measured three times."""
+        run("nothing" + when, NOTHING, 0)
+        run("evt.num" + when, rules_of(FIELDS["evt.num"], 1), COPIES * 200)
+
+    reference("")
     for operator, check in OPERATORS.items():
-        guess = costs.OPERATORS[operator]
-        one = run("%s x1" % operator, rules_of(check, 1), COPIES * (200 + guess))
-        many = 1 if operator in ONCE else MANY
-        more = one if many == 1 else run("%s x%d" % (operator, MANY), rules_of(check, MANY), COPIES * (200 + MANY * guess))
-        pairs[operator] = (one, more)
-    bases.append(run("nothing again", NOTHING, 0))
-    singles = {}
-    # Every other number is a difference from the base and from this one, so both are measured three times.
-    known = [run("evt.num first", rules_of(FIELDS["evt.num"], 1), COPIES * 200)]
+        for comparisons in (1,) if operator in ONCE else (1, MANY):
+            run("%s x%d" % (operator, comparisons), rules_of(check, comparisons), COPIES * (200 + comparisons * costs.OPERATORS[operator]))
+    reference(" again")
     for field, check in FIELDS.items():
-        if field.startswith("container.") and not arguments.plugin:
-            continue
-        singles[field] = run(field, rules_of(check, 1), COPIES * 500)
-    bases.append(run("nothing at last", NOTHING, 0))
-    known += [singles["evt.num"], run("evt.num at last", rules_of(FIELDS["evt.num"], 1), COPIES * 200)]
-    base, singles["evt.num"] = sorted(bases)[1], sorted(known)[1]
-    for operator, (one, more) in pairs.items():
-        if operator not in ONCE:
-            found["operators"][operator] = (more - one) / COPIES / (MANY - 1)
-    equal = found["operators"]["="]
-    found["event_ns"], found["rule_ns"] = base, (singles["evt.num"] - base) / COPIES - equal
-    for field, single in singles.items():
-        found["fields"][field] = (single - base) / COPIES - equal - found["rule_ns"]
-    name = found["fields"]["fd.name"]
-    for operator in ONCE:
-        found["operators"][operator] = (pairs[operator][0] - base) / COPIES - found["rule_ns"] - name
+        if field != "evt.num" and (arguments.plugin or not field.startswith("container.")):
+            run(field, rules_of(check, 1), COPIES * 500)
+    reference(" at last")
+    found = {**fitted({name: done["ns"] for name, done in runs.items()}), "runs": runs}
     Path(arguments.result).write_text(json.dumps(found, indent=1))
     for kind in ("operators", "fields"):
         for key, value in sorted(found[kind].items(), key=lambda item: item[1]):
             print("%-10s %-22s %8.0f ns" % (kind, key, value))
     print("an event %.0f ns, a rule %.0f ns" % (found["event_ns"], found["rule_ns"]))
+
+
+def fitted(runs: dict[str, float]) -> dict:
+    """Nanoseconds of an event, a rule, operators and fields, from the nanoseconds an event of all runs.
+
+    A run's rules cost (a rule + a field + N comparisons) each. All operators but > have fd.name, so what a rule and that field
+    take together is the median of what their pairs of runs say.
+    """
+    base, known = (statistics.median(value for name, value in runs.items() if name.partition(" ")[0] == reference)
+                   for reference in ("nothing", "evt.num"))
+
+    def each(name: str) -> float:
+        return (runs[name] - base) / COPIES
+
+    def slope(operator: str) -> float:
+        return (each("%s x%d" % (operator, MANY)) - each("%s x1" % operator)) / (MANY - 1)
+
+    of_name = [operator for operator in OPERATORS if operator not in ONCE and OPERATORS[operator].partition("fd.name")[1]]
+    level = statistics.median(each("%s x1" % operator) - slope(operator) for operator in of_name)
+    found = {operator: (each("%s x%d" % (operator, MANY)) - level) / MANY for operator in of_name}
+    found.update({operator: each("%s x1" % operator) - level for operator in ONCE})
+    found.update({operator: slope(operator) for operator in OPERATORS if operator not in found})
+    rule = (known - base) / COPIES - found["="]
+    fields = {field: each(field) - rule - found["="] for field in FIELDS if field in runs}
+    return {"event_ns": base, "rule_ns": rule, "operators": found, "fields": {**fields, "evt.num": 0.0, "fd.name": level - rule}}
 
 
 def ranks(values: list[float]) -> list[float]:
@@ -253,7 +262,8 @@ def rank_correlation(one: list[float], two: list[float]) -> float:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    one, two = (json.loads(Path(name).read_text()) for name in (arguments.one, arguments.two))
+    one, two = (fitted({name: run["ns"] for name, run in json.loads(Path(name).read_text())["runs"].items()})
+                for name in (arguments.one, arguments.two))
     for kind in ("operators", "fields"):
         keys = sorted(set(one[kind]) & set(two[kind]), key=one[kind].__getitem__)
         for key in keys:

@@ -211,7 +211,9 @@ def test_sixty_needless_rules_are_found_and_named_and_disabled_by_policy(host, t
             before = judged(host, tmp_path / "before", *costs)
             report = json.loads((tmp_path / "before/report.json").read_text())["hosts"][0]["rules"]
             assert (before["state"], before["bottleneck"]) == ("overloaded", "consumer"), before
-            assert {item["rule"] for item in report["weights"][:60]} == {item["rule"] for item in NEEDLESS}
+            # A report keeps the 25 heaviest rules of a host.
+            heaviest = [item["rule"] for item in report["weights"]]
+            assert len(heaviest) == 25 and set(heaviest) < {item["rule"] for item in NEEDLESS}, report["weights"]
             held = play(TUNE, host.inventory, *WINDOW)
             assert held.failures == {} and "needless" in held.output, held.output
             assert unit(host)["MainPID"] == process, "policy allows nothing that helps, so nothing is restarted"
