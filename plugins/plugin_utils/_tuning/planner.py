@@ -339,7 +339,7 @@ def _choose(
         second.offer,
         (*(taken.settings if taken.name else second.settings), *wanted),
         second.syscalls,
-        needs or unknown or missing,
+        needs or unknown or missing or (None if closing else _unweighed(case)),
         disabled,
         unloaded,
     )
@@ -366,6 +366,12 @@ def _disabled(
     if known["reason"]:
         raise PlanError("falco_tune_disabled_* cannot be applied: %s" % known["reason"])
     return rule_selection.choose(case.policy, known), None
+
+
+def _unweighed(case: Case) -> Literal["syscalls"] | None:
+    """What the plan lacks to name the rules that cost most, where they are what it takes."""
+    rules_matter = case.verdict["state"] in steps.LOSING and case.verdict["bottleneck"] == "consumer"
+    return "syscalls" if rules_matter and case.facts["syscalls"] is None else None
 
 
 def _disabling(

@@ -86,6 +86,15 @@ def test_heavy_rules_are_named_where_they_are_known():
     assert not any("without the rules" in item for item in takes(audited(facts, a=0.01 * whole)) + takes(audited(facts, a=None)))
 
 
+def test_rules_are_asked_for_where_they_are_the_bottleneck_whatever_policy_allows():
+    policy = {"syscalls": "keep", "priority": False}
+    busy, calm = host(0.82, 0.0, 94000, LEAN, cpus=2).facts(), host(0.3, 0.02, 0).facts()
+    assert planner.make(busy, policy)["needs"] == "syscalls" and planner.make(calm, policy)["needs"] is None
+    assert planner.make(busy, policy, closing=True)["needs"] is None
+    made = planner.make(audited(busy, a=500.0), policy)
+    assert made["needs"] is None and made["changes"] == []
+
+
 def test_many_rules_that_cost_the_same_are_heavy_together():
     facts = host(0.82, 0.0, 94000, LEAN, cpus=2).facts()
     whole = 100 * planner.make(facts, {"syscalls": "keep"})["verdict"]["capacity"]["factor"]
