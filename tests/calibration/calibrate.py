@@ -11,8 +11,8 @@
 
 Each run starts a private Falco, without outputs, that collects openat and what keeps its table of processes. A load program of
 this file opens and closes one file of its own directory, at a bounded rate for a bounded time, and counts what it opened. Falco's
-CPU time is that of its threads (/proc/PID/task/*/schedstat). Other programs of the machine make events, too: what such an event
-takes is measured before the load begins, and taken off for those that come during the load. What Falco has read and dropped is asked
+CPU time is that of its threads (/proc/PID/task/*/schedstat). Other programs of the machine make events, too: what Falco takes for
+those is measured before and after the load, and taken off for the time of the load. What Falco has read and dropped is asked
 on the loopback, so its metrics need no timer. --plugin (before the other words) names libcontainer.so, so that container.id can be
 measured. No other Falco should run, and the quieter the machine, the better the numbers. Needs Falco 0.38 or newer.
 """
@@ -129,7 +129,7 @@ class Falco:
             except OSError:
                 lines = {}  # not yet
             if float(lines.get("falcosecurity_scap_n_evts_total", 0)) > 0:
-                return {"events": int(float(lines["falcosecurity_scap_n_evts_total"])), "cpu": self.cpu(),
+                return {"events": int(float(lines["falcosecurity_scap_n_evts_total"])), "cpu": self.cpu(), "at": time.monotonic(),
                         "drops": int(float(lines["falcosecurity_scap_n_drops_total"]))}
             time.sleep(0.1)
         raise SystemExit("Falco served no metrics: " + (self.folder / "log").read_text()[-1500:])
@@ -138,6 +138,12 @@ class Falco:
         """Nanoseconds that all threads have spent on a CPU."""
         tasks = Path("/proc/%d/task" % self.process.pid)
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir())
+
+    def idle(self, before: dict | None = None) -> tuple[dict, dict]:
+        """Snapshots before and after some time without the load."""
+        before = before or self.snapshot()
+        time.sleep(SECONDS / 2)
+        return before, self.snapshot()
 
     def settled(self) -> dict:
         """A snapshot after the ring is empty: the load is bounded to what Falco reads at once."""
@@ -157,9 +163,9 @@ class Falco:
 def measure(arguments: argparse.Namespace, rules: list, expected_ns: float) -> dict:
     """{'ns': CPU time an event of the load, 'events': of the load, 'others', 'drops'} of Falco with these rules.
 
-    expected_ns: bounds the rate, to half a CPU.
+    expected_ns: bounds the rate, to 60 % of a CPU.
     """
-    rate = int(min(MOST_PER_SECOND, 0.5e9 / (expected_ns + 3000)))
+    rate = int(min(MOST_PER_SECOND, 0.6e9 / (expected_ns + 3000)))
     with tempfile.TemporaryDirectory(prefix="calibrate-") as name:
         folder = Path(name)
         target = folder / "a-file-that-is-opened" / "some-name.conf"
@@ -169,18 +175,18 @@ def measure(arguments: argparse.Namespace, rules: list, expected_ns: float) -> d
         falco = Falco(arguments.falco, folder, rules, arguments.plugin)
         try:
             falco.snapshot()
-            idle = falco.settled()
-            time.sleep(SECONDS)
-            before = falco.snapshot()
+            falco.settled()
+            first = falco.idle()
             done = subprocess.run([sys.executable, str(folder / "load"), str(target), str(rate), str(SECONDS)],
                                   check=True, stdout=subprocess.PIPE)
-            after = falco.settled()
+            last = falco.idle(falco.settled())
         finally:
             falco.stop()
     made = int(done.stdout)
-    passed, quiet = ({name: end[name] - start[name] for name in end} for start, end in ((before, after), (idle, before)))
-    others = max(passed["events"] - made, 0)
-    taken_off = others * quiet["cpu"] / max(quiet["events"], 1)
+    passed = {name: last[0][name] - first[1][name] for name in first[1]}
+    quiet = {name: sum(after[name] - before[name] for before, after in (first, last)) for name in passed}
+    taken_off = quiet["cpu"] * passed["at"] / quiet["at"]
+    others = passed["events"] - made
     return {"ns": (passed["cpu"] - taken_off) / made, "events": made, "others": others, "drops": passed["drops"]}
 
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Sequence
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Answer, Attempt, Capacity
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Answer,
+    Attempt,
+    Capacity,
+    Facts,
+    Verdict,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
@@ -62,6 +69,15 @@ def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | 
     }
     made["text"] = _text(made, before, verdict["drops_percent"], found)
     return made
+
+
+def rules_that_cost(facts: Facts, verdict: Verdict) -> list[str]:
+    """What would save most in the rules, where the thread that evaluates them is the bottleneck."""
+    known = facts["syscalls"]
+    audit = known.get("audit") if known else None
+    if audit is None or verdict["bottleneck"] != "consumer":
+        return []
+    return listed_audits.advice(audit)
 
 
 def _lost_first(attempts: list[Attempt]) -> float | None:

@@ -25,7 +25,6 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     answers,
     buffers,
@@ -124,17 +123,8 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         + placement.findings(settings)
         + merged
         + named
-        + _advice(facts, choices)
+        + answers.rules_that_cost(facts, choices.verdict)
     )
-
-
-def _advice(facts: Facts, choices: _Choices) -> list[str]:
-    """What would save most in the rules, where the thread that evaluates them is the bottleneck."""
-    known = facts["syscalls"]
-    audit = known.get("audit") if known else None
-    if audit is None or choices.verdict["bottleneck"] != "consumer":
-        return []
-    return listed_audits.advice(audit)
 
 
 def _replaced(facts: Facts, place: placement.Target, values: dict[str, Any]) -> list[str]:
