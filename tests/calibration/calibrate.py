@@ -11,9 +11,10 @@
 
 Each run starts a private Falco, without outputs, that collects openat and what keeps its table of processes. A load program of
 this file opens and closes one file of its own directory, at a bounded rate for a bounded time, and counts what it opened. Falco's
-CPU time is that of its threads (/proc/PID/task/*/schedstat); what it dropped is asked on the loopback, so its metrics need no
-timer. --plugin (before the other words) names libcontainer.so, so that container.id can be measured. No other Falco should run,
-and the quieter the machine, the better the numbers. Needs Falco 0.38 or newer.
+CPU time is that of its threads (/proc/PID/task/*/schedstat). Other programs of the machine make events, too: what Falco takes for
+those is measured before and after the load, and taken off for the time of the load. What Falco has read and dropped is asked
+on the loopback, so its metrics need no timer. --plugin (before the other words) names libcontainer.so, so that container.id can be
+measured. No other Falco should run, and the quieter the machine, the better the numbers. Needs Falco 0.38 or newer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -58,8 +60,9 @@ OPERATORS = {
 }
 # One comparison of this kind fills no second one: it has no value.
 ONCE = {"exists"}
+# Programs of the machine open files for writing: what could be true for them is joined with what never is, or each would be an alert.
 FIELDS = {
-    "evt.num": "evt.num = 1{n}", "evt.rawres": "evt.rawres = -9{n}", "evt.is_open_write": "evt.is_open_write = true",
+    "evt.num": "evt.num = 1{n}", "evt.rawres": "evt.rawres = -9{n}", "evt.is_open_write": "evt.is_open_write = true and evt.num = 0",
     "evt.arg.flags": "evt.arg.flags = zq{n}", "evt.args": "evt.args = zq{n}",
     "fd.num": "fd.num = 9{n}9999", "fd.typechar": "fd.typechar = '4'", "fd.name": "fd.name = /zq{n}",
     "fd.directory": "fd.directory = /zq{n}", "fd.filename": "fd.filename = zq{n}", "fs.path.name": "fs.path.name = /zq{n}",
@@ -115,7 +118,7 @@ class Falco:
         self.process = subprocess.Popen([binary, "-c", str(folder / "falco.yaml")], stdout=self.log, stderr=subprocess.STDOUT)
 
     def snapshot(self) -> dict:
-        """What the kernel's side has dropped until now, and Falco's CPU time; waits for a Falco that starts."""
+        """What the kernel's side has seen and dropped until now, and Falco's CPU time; waits for a Falco that starts."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -126,7 +129,8 @@ class Falco:
             except OSError:
                 lines = {}  # not yet
             if float(lines.get("falcosecurity_scap_n_evts_total", 0)) > 0:
-                return {"drops": int(float(lines["falcosecurity_scap_n_drops_total"])), "cpu": self.cpu()}
+                return {"events": int(float(lines["falcosecurity_scap_n_evts_total"])), "cpu": self.cpu(), "at": time.monotonic(),
+                        "drops": int(float(lines["falcosecurity_scap_n_drops_total"]))}
             time.sleep(0.1)
         raise SystemExit("Falco served no metrics: " + (self.folder / "log").read_text()[-1500:])
 
@@ -134,6 +138,12 @@ class Falco:
         """Nanoseconds that all threads have spent on a CPU."""
         tasks = Path("/proc/%d/task" % self.process.pid)
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir())
+
+    def idle(self, before: dict | None = None) -> tuple[dict, dict]:
+        """Snapshots before and after some time without the load."""
+        before = before or self.snapshot()
+        time.sleep(SECONDS / 2)
+        return before, self.snapshot()
 
     def settled(self) -> dict:
         """A snapshot after the ring is empty: the load is bounded to what Falco reads at once."""
@@ -151,8 +161,11 @@ class Falco:
 
 
 def measure(arguments: argparse.Namespace, rules: list, expected_ns: float) -> dict:
-    """{'ns': CPU time an event, 'events', 'drops'} of Falco with these rules. expected_ns: bounds the rate."""
-    rate = int(min(MOST_PER_SECOND, 0.35e9 / (expected_ns + 3000)))
+    """{'ns': CPU time an event of the load, 'events': of the load, 'others', 'drops'} of Falco with these rules.
+
+    expected_ns: bounds the rate, to 60 % of a CPU.
+    """
+    rate = int(min(MOST_PER_SECOND, 0.6e9 / (expected_ns + 3000)))
     with tempfile.TemporaryDirectory(prefix="calibrate-") as name:
         folder = Path(name)
         target = folder / "a-file-that-is-opened" / "some-name.conf"
@@ -162,14 +175,19 @@ def measure(arguments: argparse.Namespace, rules: list, expected_ns: float) -> d
         falco = Falco(arguments.falco, folder, rules, arguments.plugin)
         try:
             falco.snapshot()
-            before = falco.settled()
+            falco.settled()
+            first = falco.idle()
             done = subprocess.run([sys.executable, str(folder / "load"), str(target), str(rate), str(SECONDS)],
                                   check=True, stdout=subprocess.PIPE)
-            after = falco.settled()
+            last = falco.idle(falco.settled())
         finally:
             falco.stop()
-    events = int(done.stdout)
-    return {"ns": (after["cpu"] - before["cpu"]) / events, "events": events, "drops": after["drops"] - before["drops"]}
+    made = int(done.stdout)
+    passed = {name: last[0][name] - first[1][name] for name in first[1]}
+    quiet = {name: sum(after[name] - before[name] for before, after in (first, last)) for name in passed}
+    taken_off = quiet["cpu"] * passed["at"] / quiet["at"]
+    others = passed["events"] - made
+    return {"ns": (passed["cpu"] - taken_off) / made, "events": made, "others": others, "drops": passed["drops"]}
 
 
 def rules_of(check: str, comparisons: int, copies: int = COPIES) -> list[dict]:
@@ -189,46 +207,58 @@ NOTHING = [rule("nothing", "evt.type = openat and evt.num = 0")]
 
 def cost(arguments: argparse.Namespace) -> None:
     costs = collection()[0]
-    found: dict = {"operators": {}, "fields": {}, "runs": {}}
-    bases = []
+    runs: dict[str, dict] = {}
 
-    def run(name: str, rules: list, expected: float) -> float:
-        done = measure(arguments, rules, expected)
-        found["runs"][name] = done
-        print("%-28s %9.0f ns an event, %d events, %d drops" % (name, done["ns"], done["events"], done["drops"]), flush=True)
-        return done["ns"]
+    def run(name: str, rules: list, expected: float) -> None:
+        runs[name] = done = measure(arguments, rules, expected)
+        print("%-28s %9.0f ns an event, %d events and %d of others, %d drops" % (
+            name, done["ns"], done["events"], done["others"], done["drops"]), flush=True)
 
-    bases.append(run("nothing", NOTHING, 0))
-    pairs = {}
+    def reference(when: str) -> None:
+        """Every number is a difference from these two, so they are measured three times."""
+        run("nothing" + when, NOTHING, 0)
+        run("evt.num" + when, rules_of(FIELDS["evt.num"], 1), COPIES * 200)
+
+    reference("")
     for operator, check in OPERATORS.items():
-        guess = costs.OPERATORS[operator]
-        one = run("%s x1" % operator, rules_of(check, 1), COPIES * (200 + guess))
-        many = 1 if operator in ONCE else MANY
-        more = one if many == 1 else run("%s x%d" % (operator, MANY), rules_of(check, MANY), COPIES * (200 + MANY * guess))
-        pairs[operator] = (one, more)
-    bases.append(run("nothing again", NOTHING, 0))
-    singles = {}
+        for comparisons in (1,) if operator in ONCE else (1, MANY):
+            run("%s x%d" % (operator, comparisons), rules_of(check, comparisons), COPIES * (200 + comparisons * costs.OPERATORS[operator]))
+    reference(" again")
     for field, check in FIELDS.items():
-        if field.startswith("container.") and not arguments.plugin:
-            continue
-        singles[field] = run(field, rules_of(check, 1), COPIES * 500)
-    bases.append(run("nothing at last", NOTHING, 0))
-    base = sorted(bases)[1]
-    for operator, (one, more) in pairs.items():
-        if operator not in ONCE:
-            found["operators"][operator] = (more - one) / COPIES / (MANY - 1)
-    equal = found["operators"]["="]
-    found["event_ns"], found["rule_ns"] = base, (singles["evt.num"] - base) / COPIES - equal
-    for field, single in singles.items():
-        found["fields"][field] = (single - base) / COPIES - equal - found["rule_ns"]
-    name = found["fields"]["fd.name"]
-    for operator in ONCE:
-        found["operators"][operator] = (pairs[operator][0] - base) / COPIES - found["rule_ns"] - name
+        if field != "evt.num" and (arguments.plugin or not field.startswith("container.")):
+            run(field, rules_of(check, 1), COPIES * 500)
+    reference(" at last")
+    found = {**fitted({name: done["ns"] for name, done in runs.items()}), "runs": runs}
     Path(arguments.result).write_text(json.dumps(found, indent=1))
     for kind in ("operators", "fields"):
         for key, value in sorted(found[kind].items(), key=lambda item: item[1]):
             print("%-10s %-22s %8.0f ns" % (kind, key, value))
     print("an event %.0f ns, a rule %.0f ns" % (found["event_ns"], found["rule_ns"]))
+
+
+def fitted(runs: dict[str, float]) -> dict:
+    """Nanoseconds of an event, a rule, operators and fields, from the nanoseconds an event of all runs.
+
+    A run's rules cost (a rule + a field + N comparisons) each. All operators but > have fd.name, so what a rule and that field
+    take together is the median of what their pairs of runs say.
+    """
+    base, known = (statistics.median(value for name, value in runs.items() if name.partition(" ")[0] == reference)
+                   for reference in ("nothing", "evt.num"))
+
+    def each(name: str) -> float:
+        return (runs[name] - base) / COPIES
+
+    def slope(operator: str) -> float:
+        return (each("%s x%d" % (operator, MANY)) - each("%s x1" % operator)) / (MANY - 1)
+
+    of_name = [operator for operator in OPERATORS if operator not in ONCE and OPERATORS[operator].partition("fd.name")[1]]
+    level = statistics.median(each("%s x1" % operator) - slope(operator) for operator in of_name)
+    found = {operator: (each("%s x%d" % (operator, MANY)) - level) / MANY for operator in of_name}
+    found.update({operator: each("%s x1" % operator) - level for operator in ONCE})
+    found.update({operator: slope(operator) for operator in OPERATORS if operator not in found})
+    rule = (known - base) / COPIES - found["="]
+    fields = {field: each(field) - rule - found["="] for field in FIELDS if field in runs}
+    return {"event_ns": base, "rule_ns": rule, "operators": found, "fields": {**fields, "evt.num": 0.0, "fd.name": level - rule}}
 
 
 def ranks(values: list[float]) -> list[float]:
@@ -246,7 +276,8 @@ def rank_correlation(one: list[float], two: list[float]) -> float:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    one, two = (json.loads(Path(name).read_text()) for name in (arguments.one, arguments.two))
+    one, two = (fitted({name: run["ns"] for name, run in json.loads(Path(name).read_text())["runs"].items()})
+                for name in (arguments.one, arguments.two))
     for kind in ("operators", "fields"):
         keys = sorted(set(one[kind]) & set(two[kind]), key=one[kind].__getitem__)
         for key in keys:

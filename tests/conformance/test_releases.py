@@ -133,6 +133,27 @@ def test_schemas_are_printed_since_0_39(falco):
             assert isinstance(json.loads(out), dict)
 
 
+@pytest.mark.parametrize("entry", ["enabled: false", "condition: evt.type = openat\n  override: {condition: replace}"])
+def test_an_entry_that_changes_a_rule_needs_that_rule(falco, entry):
+    """A rule that goes from its file keeps Falco from starting where another file overrides or disables it."""
+    if "override" in entry and not falco.since(37):
+        pytest.skip("override came with 0.37")
+    falco.config()
+    files = ["-r", "{dir}/dummy_rules.yaml", "-r", "{dir}/more.yaml"]
+    falco.write({"more.yaml": "- rule: Dummy rule that never alerts\n  %s\n" % entry})
+    assert falco.dry_run(*files)[0] == 0
+    falco.write({"more.yaml": "- rule: Gone\n  %s\n" % entry})
+    code, out, err = falco.run("-c", "{dir}/falco.yaml", *files, *falco.driver_options, "--dry-run")
+    assert code == 1 and "no rule by that name already exists" in out + err
+
+
+def test_a_rule_that_is_gone_can_be_disabled_by_the_configuration(falco):
+    if not falco.since(38):
+        pytest.skip("`rules` came with 0.38")
+    falco.config("rules:\n  - disable: {rule: Gone}\n")
+    assert falco.dry_run()[0] == 0
+
+
 def test_rules_files_by_either_name(falco):
     falco.config()
     text = falco.read("falco.yaml")

@@ -181,8 +181,12 @@ def test_a_starved_falco_is_told_by_its_waiting_and_cured_by_priority(host, tmp_
 
 # Each is evaluated for every open. The load above and Falco's thread would share the machine's CPUs otherwise: it has its own rate.
 NEEDLESS = [{"rule": "needless %d" % number, "desc": "d", "output": "%evt.type", "priority": "NOTICE", "tags": ["needless"],
-             "condition": "evt.type in (open, openat, openat2) and (fd.name regex '.*/(tmp|home)/needle%d[a-z]+x.*' or "
-                          "proc.cmdline regex '.*needle%d[a-z]+x.*')" % (number, number)} for number in range(60)]
+             "condition": "evt.type in (open, openat, openat2) and (%s)" % " or ".join(
+                 "%s regex '.*(tmp|home)/?%s%d[a-z]+x.*'" % (field, word, number)
+                 for field in ("proc.cmdline", "proc.pcmdline", "proc.exepath", "fd.name")
+                 for word in ("needle", "pin", "thorn"))} for number in range(60)]
+# Nothing but the rules can help.
+NOTHING_ELSE = {"falco_tune_syscalls": "keep", "falco_tune_priority": False}
 RATED = [str(Path(__file__).parents[1] / "load" / "load.py"), "1", "300", "30000"]
 
 
@@ -210,12 +214,17 @@ def test_sixty_needless_rules_are_found_and_named_and_disabled_by_policy(host, t
         with opens():
             before = judged(host, tmp_path / "before", *costs)
             report = json.loads((tmp_path / "before/report.json").read_text())["hosts"][0]["rules"]
-            assert (before["state"], before["bottleneck"]) == ("overloaded", "consumer"), before
-            assert {item["rule"] for item in report["weights"][:60]} == {item["rule"] for item in NEEDLESS}
-            held = play(TUNE, host.inventory, *WINDOW)
+            print(json.dumps([before["reasons"], before["capacity"]]))
+            assert before["state"] in ("dropping", "overloaded") and before["bottleneck"] == "consumer", before
+            assert before["capacity"]["factor_alone"] > 1, before
+            # A report keeps the 25 heaviest rules of a host.
+            heaviest = [item["rule"] for item in report["weights"]]
+            assert len(heaviest) == 25 and set(heaviest) < {item["rule"] for item in NEEDLESS}, report["weights"]
+            held = play(TUNE, host.inventory, *WINDOW, "-e", json.dumps(NOTHING_ELSE))
+            print("\n".join(line for line in held.output.splitlines() if "needless" in line))
             assert held.failures == {} and "needless" in held.output, held.output
             assert unit(host)["MainPID"] == process, "policy allows nothing that helps, so nothing is restarted"
-            allowed = ("-e", '{"falco_tune_disabled_tags": ["needless"]}')
+            allowed = ("-e", json.dumps({**NOTHING_ELSE, "falco_tune_disabled_tags": ["needless"]}))
             run = play(TUNE, host.inventory, *WINDOW, *allowed)
             assert run.failures == {} and run.changed == {"real"} and "needless 59" in run.output, run.output
             assert run.result("real", "falco_config")["evidence"]["interruptions"] == 1

@@ -18,7 +18,12 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import buffers, capacity, verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
+    answers,
+    buffers,
+    capacity,
+    verdicts,
+)
 
 # Seconds from SIGTERM to the first event that is seen again: 2.3 to 2.6 were measured at preset 4, 3.1 to
 # 3.4 at preset 10 (0.44.1).
@@ -55,7 +60,8 @@ def describe(
     waits = plan["restart_required"] and not policy["restart_ok"]
     loses = None
     if verdict and state in ("dropping", "overloaded") and not changes:
-        loses = "%s, bottleneck %s: %s" % (state, verdict["bottleneck"], verdict["advice"])
+        advice = [verdict["advice"], *answers.rules_that_cost(facts, verdict)]
+        loses = "%s, bottleneck %s: %s" % (state, verdict["bottleneck"], "; ".join(advice))
     return {
         "state": "converged" if not changes else "waiting" if waits else "changing",
         "class": host_class(facts, plan, policy),

@@ -17,9 +17,9 @@ from typing import NamedTuple
 SOURCE = "costs of checks are estimated from Falco's source"
 
 # Of every event that Falco reads, before any rule: read from the ring, parsed, its process looked up.
-EVENT_NS = 1500.0
+EVENT_NS = 2000.0
 # Of every rule that an event reaches: the call of its filter and the check of evt.type.
-RULE_NS = 60.0
+RULE_NS = 110.0
 # Of a comparison that this rule has made for this event already.
 CACHED_NS = 20.0
 # Of each transformer: the value is copied.
@@ -43,24 +43,26 @@ def _field(pattern: str, ns: float, cheap: bool = False) -> Field:
 
 # The first pattern that fits the whole name counts.
 FIELDS = (
-    _field(r"evt\.(type|num|dir|cpu|is_async|category|source)|syscall\.type", 20, True),
-    _field(r"evt\.(is_open_\w+|rawres|res|failed|rawarg|rawarg\..*)", 60, True),
-    _field(r"evt\.(arg|args|info|abspath|arg\..*)", 400),
-    _field(r"fd\.(num|type|typechar|sockfamily|l4proto|is_server|is_upper_layer)", 40, True),
-    _field(r"fd\.(name|directory|filename)", 90),
+    _field(r"evt\.(type|num|dir|cpu|is_async|category|source)|syscall\.type", 0, True),
+    _field(r"evt\.(is_open_\w+|rawres|res|failed|rawarg|rawarg\..*)", 25, True),
+    _field(r"evt\.arg\..*", 265),
+    _field(r"evt\.(arg|args|info|abspath)", 850),
+    _field(r"fd\.(num|type|typechar|sockfamily|l4proto|is_server|is_upper_layer)", 45, True),
+    _field(r"fd\.(name|directory|filename)", 95),
     _field(r"fd\.[cslr]?(ip|port|net|proto)", 90, True),
     _field(r"fd\.[cslr]ip\.name", 2000),
     _field(r"fd\..*", 120),
-    _field(r"fs\.path\..*", 300),
-    _field(r"proc\.(name|exe|exepath|pid|tty|vpid|sid|is_exe_\w+|duration)", 60, True),
-    _field(r"proc\.(pname|ppid|pexe|pexepath|pvpid|ppid\..*)", 90),
-    _field(r"proc\.(aname|aexe|aexepath|acmdline|apid)", 500),
-    _field(r"proc\.(cmdline|args|exeline|env|pcmdline|cmdnargs|cmdlenargs)", 350),
-    _field(r"proc\..*", 150),
-    _field(r"(user|group)\..*", 100),
-    _field(r"thread\.cap_.*", 500),
+    _field(r"fs\.path\..*", 465),
+    _field(r"proc\.(name|exe|exepath|pid|tty|vpid|sid|is_exe_\w+|duration)", 32, True),
+    _field(r"proc\.(pname|ppid|pexe|pexepath|pvpid|ppid\..*)", 32),
+    _field(r"proc\.(aname|aexe|aexepath|acmdline|apid)", 95),
+    _field(r"proc\.env", 590),
+    _field(r"proc\.(cmdline|args|exeline|pcmdline|cmdnargs|cmdlenargs)", 35),
+    _field(r"proc\..*", 32),
+    _field(r"(user|group)\..*", 45),
+    _field(r"thread\.cap_.*", 380),
     _field(r"thread\..*", 80),
-    _field(r"container\.id", 200, True),
+    _field(r"container\.id", 320, True),
     _field(r"(container|k8s)\..*", 300),
 )
 # Fields of a source other than system calls, or of a plugin that is not known.
@@ -70,26 +72,26 @@ SOCKET_NAME_NS = 900.0
 
 # A comparison of a field that is read already, by operator.
 OPERATORS = {
-    "exists": 0.0,
-    "=": 15.0,
-    "==": 15.0,
-    "!=": 15.0,
-    "<": 10.0,
-    "<=": 10.0,
-    ">": 10.0,
-    ">=": 10.0,
+    "exists": 40.0,
+    "=": 40.0,
+    "==": 40.0,
+    "!=": 40.0,
+    "<": 20.0,
+    "<=": 20.0,
+    ">": 20.0,
+    ">=": 20.0,
     "in": 45.0,
-    "startswith": 15.0,
-    "bstartswith": 20.0,
-    "endswith": 20.0,
-    "intersects": 120.0,
-    "pmatch": 250.0,
-    "contains": 40.0,
-    "bcontains": 60.0,
-    "icontains": 300.0,
-    "glob": 300.0,
-    "iglob": 400.0,
-    "regex": 700.0,
+    "startswith": 25.0,
+    "bstartswith": 25.0,
+    "endswith": 35.0,
+    "intersects": 50.0,
+    "pmatch": 350.0,
+    "contains": 50.0,
+    "bcontains": 50.0,
+    "icontains": 170.0,
+    "glob": 160.0,
+    "iglob": 200.0,
+    "regex": 410.0,
 }
 # These look at every character of a value.
 EXPENSIVE = frozenset(["contains", "icontains", "bcontains", "glob", "iglob", "regex"])

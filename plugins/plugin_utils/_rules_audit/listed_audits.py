@@ -13,6 +13,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     PluginNeed,
     RuleFinding,
     RulesAudit,
+    RuleWeight,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
@@ -26,6 +27,8 @@ MOST_FINDINGS = 50
 # Falco's list holds no exceptions, which may use macros and lists.
 LEFT_OUT = frozenset(["unused_macro", "unused_list"])
 MOST_ADVICE = 3
+# Percent of what all rules cost, from which the rules of one tag are worth naming.
+LEAST_OF_A_TAG = 10.0
 
 
 def audit(
@@ -121,9 +124,21 @@ def advice(found: RulesAudit) -> list[str]:
         if item["level"] != "note" or item["saves_percent"]
         if item["saves_ns"] or item["saves_percent"] or item["kind"] in ("no_evttype", "negative_evttype")
     ]
-    heavy = [
-        "rules: %s takes %s" % (weight["rule"], auditor.weight_text(weight))
-        for weight in found["weights"]
-        if weight["ns"] is not None
+    weighed = [weight for weight in found["weights"] if weight["ns"] is not None]
+    heavy = ["rules: %s takes %s" % (weight["rule"], auditor.weight_text(weight)) for weight in weighed]
+    return told[:MOST_ADVICE] + heavy[:MOST_ADVICE] + _of_a_tag(weighed)
+
+
+def _of_a_tag(weighed: Sequence[RuleWeight]) -> list[str]:
+    """The tag whose rules cost most together, where they are many: each of them may cost little."""
+    by_tag: dict[str, list[float]] = {}
+    for weight in weighed:
+        for tag in weight["tags"]:
+            by_tag.setdefault(tag, []).append(weight["share"] or 0.0)
+    tag, shares = max(by_tag.items(), key=lambda item: (sum(item[1]), item[0]), default=("", []))
+    if len(shares) <= MOST_ADVICE or sum(shares) < LEAST_OF_A_TAG:
+        return []
+    return [
+        "rules: of the %d heaviest, %d have the tag %s; they take %.0f %% of what all rules cost"
+        % (len(weighed), len(shares), tag, sum(shares))
     ]
-    return told[:MOST_ADVICE] + heavy[:MOST_ADVICE]

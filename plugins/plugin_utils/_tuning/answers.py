@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Sequence
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Answer, Attempt, Capacity
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
+    Answer,
+    Attempt,
+    Capacity,
+    Facts,
+    Verdict,
+)
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import LOSING, Step
@@ -21,13 +29,14 @@ KINDS = ("solved", "improved", "accepted", "too_busy")
 WORDS = {"solved": "solved", "improved": "improved", "accepted": "accepted", "too_busy": "too busy for Falco"}
 
 
-# Rules that cost most, and the share of the thread's work from which they are worth naming.
-MOST_HEAVY = 5
+# A rule is heavy that costs at least this share of what the heaviest one costs.
+LEAST_OF_HEAVIEST = 0.1
+# Heavy rules are worth naming from this share of the load's work on.
 LEAST_SAVED = 0.1
 
 
 class Heavy(NamedTuple):
-    """The rules that cost most, and the share of the thread's work that goes with them."""
+    """The rules that cost most, and the share of the load's work that goes with them."""
 
     rules: Sequence[str]
     saves: float  # 0 to 1, an estimate
@@ -60,6 +69,15 @@ def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | 
     }
     made["text"] = _text(made, before, verdict["drops_percent"], found)
     return made
+
+
+def rules_that_cost(facts: Facts, verdict: Verdict) -> list[str]:
+    """What would save most in the rules, where the thread that evaluates them is the bottleneck."""
+    known = facts["syscalls"]
+    audit = known.get("audit") if known else None
+    if audit is None or verdict["bottleneck"] != "consumer":
+        return []
+    return listed_audits.advice(audit)
 
 
 def _lost_first(attempts: list[Attempt]) -> float | None:
@@ -106,15 +124,24 @@ def _tried(attempt: Attempt) -> str:
 
 
 def _heavy(case: Case) -> Heavy | None:
-    """Heavy rules, where an audit of rules knows their event rates; None where they would save little."""
+    """The heaviest rules without which the load would fit, or all heavy ones.
+
+    None where no audit of rules knows their event rates, or where they would save little. A rule's percent
+    is of all events, those that are lost now included; so is the factor.
+    """
     known, found = case.facts["syscalls"], case.verdict["capacity"]
     audit = known.get("audit") if known else None
-    if not audit or not found or not found["on"]:
+    if not audit or not found or not found["factor"]:
         return None
     costs = sorted(((weight["percent"] or 0.0, weight["rule"]) for weight in audit["weights"]), reverse=True)
-    heavy = [(percent, rule) for percent, rule in costs[:MOST_HEAVY] if percent > 0]
-    saves = min(1.0, sum(percent for percent, dummy in heavy) / found["on"])
-    return Heavy([rule for dummy, rule in heavy], saves) if saves >= LEAST_SAVED else None
+    whole, too_much = 100.0 * found["factor"], 1 - 1 / max(found["factor_alone"], 1.0)
+    names, saves = [], 0.0
+    for percent, rule in costs:
+        if percent <= LEAST_OF_HEAVIEST * costs[0][0] or saves >= too_much:
+            break
+        names.append(rule)
+        saves += percent / whole
+    return Heavy(names, min(1.0, saves)) if saves >= LEAST_SAVED else None
 
 
 def _takes(case: Case) -> list[str]:
@@ -131,7 +158,7 @@ def _takes(case: Case) -> list[str]:
         return takes
     heavy = _heavy(case)
     if heavy:
-        names = ", ".join(heavy.rules)
+        names = some(heavy.rules)
         enough = "" if factor * (1 - heavy.saves) <= 1 else ", which does not suffice alone"
         takes.append(
             "without the rules %s: about %.0f %% less work, by estimate%s"

@@ -25,7 +25,6 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     answers,
     buffers,
@@ -124,17 +123,8 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         + placement.findings(settings)
         + merged
         + named
-        + _advice(facts, choices)
+        + answers.rules_that_cost(facts, choices.verdict)
     )
-
-
-def _advice(facts: Facts, choices: _Choices) -> list[str]:
-    """What would save most in the rules, where the thread that evaluates them is the bottleneck."""
-    known = facts["syscalls"]
-    audit = known.get("audit") if known else None
-    if audit is None or choices.verdict["bottleneck"] != "consumer":
-        return []
-    return listed_audits.advice(audit)
 
 
 def _replaced(facts: Facts, place: placement.Target, values: dict[str, Any]) -> list[str]:
@@ -339,7 +329,7 @@ def _choose(
         second.offer,
         (*(taken.settings if taken.name else second.settings), *wanted),
         second.syscalls,
-        needs or unknown or missing,
+        needs or unknown or missing or (None if closing else _unweighed(case)),
         disabled,
         unloaded,
     )
@@ -357,7 +347,8 @@ def _disabled(
         raise PlanError(
             "falco_tune_disabled_* is set, but Falco %s can't disable rules by its configuration (since "
             "0.38): upgrade Falco, or list a rules file of your own last in rules_file, with an entry for "
-            "each rule that holds only `rule: NAME` and `enabled: false`" % case.release
+            "each rule that holds only `rule: NAME` and `enabled: false`. Falco does not start once a rule "
+            "that it names is gone, so keep that file with your rules" % case.release
         )
     known = case.facts["syscalls"]
     if known is None:
@@ -365,6 +356,12 @@ def _disabled(
     if known["reason"]:
         raise PlanError("falco_tune_disabled_* cannot be applied: %s" % known["reason"])
     return rule_selection.choose(case.policy, known), None
+
+
+def _unweighed(case: Case) -> Literal["syscalls"] | None:
+    """What the plan lacks to name the rules that cost most, where they are what it takes."""
+    rules_matter = case.verdict["state"] in steps.LOSING and case.verdict["bottleneck"] == "consumer"
+    return "syscalls" if rules_matter and case.facts["syscalls"] is None else None
 
 
 def _disabling(

@@ -154,6 +154,11 @@ class Engine:
         known, body = self.items[kind], item.body
         override = body.get("override") if isinstance(body.get("override"), dict) else {}
         old = known.get(item.name)
+        missing = self._nothing_to_change(body, override) if kind == "rule" and old is None else None
+        if missing:
+            report.errors.append((context, "LOAD_ERR_VALIDATE (Error validating rule/macro/list/exception objects): %s but no rule by "
+                                           "that name already exists" % missing))
+            return
         if old is not None and (override or yamltext.as_bool(body.get("append"), False)):
             for key in body:
                 if key in (kind, "append", "override"):
@@ -170,8 +175,7 @@ class Engine:
                     old.body[key] = body[key]
             return
         if kind == "rule" and "condition" not in body and "enabled" in body:
-            if old is not None:
-                old.body["enabled"] = body["enabled"]
+            old.body["enabled"] = body["enabled"]
             return
         if kind == "rule":
             for key in ("condition", "output", "desc", "priority"):
@@ -181,6 +185,16 @@ class Engine:
                     return
         known.pop(item.name, None)
         known[item.name] = item
+
+    def _nothing_to_change(self, body, override):
+        """What an entry asks for that only changes a rule, where there is no such rule; else None."""
+        if override and self.release.since(37):
+            if "replace" in override.values():
+                return "An 'override.<key>: replace' to a rule was requested"
+            return "Rule uses 'append' or 'override.<key>: append'"
+        if yamltext.as_bool(body.get("append"), False):
+            return "Rule uses 'append' or 'override.<key>: append'" if self.release.since(37) else "Rule has 'append' key"
+        return "Rule has 'enabled' key" if "condition" not in body and "enabled" in body else None
 
     def compile(self):
         """Parses every condition; errors and warnings land in the file's report."""

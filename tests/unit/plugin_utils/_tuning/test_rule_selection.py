@@ -7,6 +7,7 @@ import json
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import ruleset
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner, policies
@@ -132,3 +133,20 @@ def test_the_plan_of_a_saturated_host_names_them():
     assert made["verdict"]["bottleneck"] == "consumer"
     assert any(text.startswith("rules: Every event") for text in made["warnings"])
     assert not any(text.startswith("rules:") for text in plan(HOST)["warnings"])
+
+
+def test_many_light_rules_of_one_tag_are_named_by_it():
+    printed = json.dumps({"rules": [{"info": {"name": "r%d" % number, "condition": "evt.type = openat and fd.name regex '.*%d'" % number,
+                                              "output": "o", "priority": "Notice", "tags": ["site", "even"][:1 + (number < 3)]},
+                                     "details": {}} for number in range(20)], "macros": [], "lists": []})
+    told = listed_audits.advice(listed_audits.audit(printed, releases.release_for("0.44.1"), {}))
+    assert told[-1] == "rules: of the 20 heaviest, 20 have the tag site; they take 100 % of what all rules cost"
+    assert not any("tag even" in line for line in told) and len(told) == 7
+
+
+def test_a_host_that_gets_no_change_is_told_of_its_heavy_rules_by_the_rollout():
+    busy = Host(age=1000.0, cpu={"on": 970.0, "waiting": 30.0, "throttled": None}, pair=measured(events=300000, drops=60000))
+    policy = policies.complete({"syscalls": "keep", "priority": False, "metrics": False})
+    known = facts(busy)
+    found = hosts.describe(known, planner.make(known, policy), policy, [], None)["loses"]
+    assert found.startswith("dropping, bottleneck consumer: ") and "; rules: Every event: no evt.type restricts it" in found
