@@ -132,7 +132,7 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
     codes = syscalls.ALL_CODES if setup.selected is None else frozenset(syscalls.to_codes(setup.selected))
     model = truth.Model(data, setup.preset, setup.group, quota=setup.quota, nice=setup.nice, kind=driver(data), selected=codes)
     even = model.cpu.even and not model.profile.burst
-    shots, settled = [], FILLED if even else min(SETTLED, window)
+    shots, hot_before, settled = [], 0.0, FILLED if even else min(SETTLED, window)
     if not even:
         fill(model.rings)
     began = int(settled / INTERVAL)
@@ -144,6 +144,7 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
                       "falco.version": "0.44.1", "falco.host_num_cpus": data["cpus"], "scap.n_evts": int(model.rings.events),
                       "scap.n_drops": int(model.rings.drops) + faults, "scap.n_drops_page_faults": faults,
                       "falco.cpu_usage_perc": round(100 * model.cpu.on / (model.startup + number * INTERVAL), 1)})
+        hot_before = model.rings.hot_drops if number == began else hot_before
     first, last = shots[0], shots[-1]
     gaps = [{"ns": new["evt.time"] - old["evt.time"], "events": new["scap.n_evts"] - old["scap.n_evts"],
              "drops": new["scap.n_drops"] - old["scap.n_drops"]} for old, new in zip(shots, shots[1:])]
@@ -151,7 +152,7 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
     pair = {"first": first, "last": last, "source": "metrics_file", "seconds": window, "age": 0.0,
             "intervals": {"count": len(gaps), "losing": len(losing), "worst": losing[:8]}}
     if per_cpu and data["load"].get("hot"):
-        pair["cpus"] = {"count": 1, "worst": [[0, int(model.rings.hot_drops)]]}
+        pair["cpus"] = {"count": 1, "worst": [[0, int(model.rings.hot_drops - hot_before)]]}
     events, drops = last["scap.n_evts"] - first["scap.n_evts"], last["scap.n_drops"] - first["scap.n_drops"]
     throttled = model.cpu.throttled if data.get("cpu_quota") and setup.quota else None
     cpu = {"on": model.cpu.on, "waiting": model.cpu.waiting, "throttled": throttled}
