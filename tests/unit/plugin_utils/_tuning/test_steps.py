@@ -623,6 +623,7 @@ def test_what_a_step_should_leave_lost_is_kept_and_told_with_the_outcome():
     cured = again(start, made, {"on": 600.0, "waiting": 200.0, "throttled": None}, drops=0)
     answer = plan(cured)["verdict"]["answer"]
     assert answer["kind"] == "solved" and answer["tried"] == ["priority (Nice -10), 0 % predicted"]
+    assert (answer["predicted"], answer["against"]) == (0, "starved")
 
 
 def test_by_policy_the_same_restart_removes_a_quota():
