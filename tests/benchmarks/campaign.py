@@ -548,8 +548,17 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=90, help="hosts of each fleet")
     parser.add_argument("--seed", type=int, default=1557)
     parser.add_argument("--policy", default="{}", help="policy as JSON")
+    parser.add_argument("--only", choices=("fleets", "days"), help="one of the two parts; the default is both")
+    parser.add_argument("--months", type=int, default=2, help="hosts of each kind that are followed for %d days" % DAYS)
     given = parser.parse_args()
     policy = json.loads(given.policy)
+    if given.only != "days":
+        fleets(given, policy)
+    if given.only != "fleets":
+        thirty_days(given, policy)
+
+
+def fleets(given: argparse.Namespace, policy: dict[str, Any]) -> None:
     hard = [KINDS[1:][number % (len(KINDS) - 1)] for number in range(given.hosts)]
     for name, kinds in (("a fleet in trouble", hard), ("a fleet as published", natural(given.hosts, given.seed))):
         found = campaign(kinds, given.seed, policy)
@@ -558,12 +567,18 @@ def main() -> None:
         for goal, (reached, value) in goals(found).items():
             print("%-8s %s (%s)" % ("reached" if reached else "missed", goal, value))
         sys.stdout.flush()
-    chance = random.Random(given.seed)
-    months = [month(kind, chance, policy) for kind in KINDS for _number in range(max(1, given.hosts // 20))]
-    print("\n%d days of one run a day, under loads that change: %d hosts" % (DAYS, len(months)))
-    print("%-12s %8s %6s %6s %11s %10s" % ("kind", "restarts", "turns", "loads", "given back", "lost"))
-    for one in months:
-        print("%-12s %8d %6d %6d %11d %8.2f %%" % (one.kind, one.changes, one.turns, one.loads, one.back, one.lost))
+
+
+def thirty_days(given: argparse.Namespace, policy: dict[str, Any]) -> None:
+    chance, months = random.Random(given.seed), []
+    print("\n%d days of one run a day, under loads that change, %d hosts of each kind" % (DAYS, given.months))
+    print("%-12s %8s %6s %6s %11s %10s %10s" % ("kind", "restarts", "turns", "loads", "given back", "lost", "last day"))
+    for kind in KINDS:
+        for _number in range(given.months):
+            one = month(kind, chance, policy)
+            months.append(one)
+            print("%-12s %8d %6d %6d %11d %8.2f %% %8.2f %%" % (
+                one.kind, one.changes, one.turns, one.loads, one.back, one.lost, one.last), flush=True)
     swing = [one for one in months if one.turns > one.loads]
     print("%-8s no setting turns more often than the load (%d hosts)" % ("missed" if swing else "reached", len(swing)))
 

@@ -267,10 +267,11 @@ def taken_back(case: Case, name: StepName) -> str | None:
     """Why a step that was taken back is not tried again, or None: the load is such as it was in vain for."""
     found = attempts(case)
     for position, item in enumerate(found):
-        back = next((one for one in found[position + 1 :] if name in one.get("undoes", [])), None)
-        # The nearest attempt before a take-back is the one that it speaks of.
-        later = [one for one in found[position + 1 :] if one["step"] == name]
-        if item["step"] != name or back is None or (later and later[0]["at"] < back["at"]):
+        following = found[position + 1 :]
+        # The nearest attempt before a take-back is the one that it speaks of. Their order is that of the
+        # record: a clock may jump.
+        back = next((one for one in following if one["step"] == name or name in one.get("undoes", [])), None)
+        if item["step"] != name or back is None or name not in back.get("undoes", []):
             continue
         if _same_load(case, item["before"], back["before"]):
             return "%s of %s had no effect and was taken back on %s, under such a load" % (

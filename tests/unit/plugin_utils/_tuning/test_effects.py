@@ -51,6 +51,20 @@ def test_a_load_between_those_of_two_failures_is_none_that_is_new():
     assert len(tried(found)) == 4 and plan(found, **KEEP)["changes"] == []
 
 
+@pytest.mark.parametrize("jump", [86400.0, -3000.0])
+@pytest.mark.parametrize("at", range(4))
+def test_a_clock_that_jumps_between_two_changes_loses_nothing_that_was_learned(jump, at):
+    """Buffers failed at one load and at twice that, and were taken back each time."""
+    found = host(COOL, drops=5000, **LARGE).but(clock=9000.0)
+    for number, after in enumerate(((100000, 4900), (200000, 10000), (200000, 9900), (150000, 7500))):
+        found = again(found, plan(found, **KEEP), COOL, events=after[0], drops=after[1])
+        found.clock += jump if number == at else 60
+    assert [item.get("undoes") or [] for item in tried(found)] == [[], ["buffers"], [], ["buffers"]]
+    for events in (100000, 150000, 200000):
+        found.pair = measured(events=events, drops=events // 20)
+        assert plan(found, **KEEP)["changes"] == []
+
+
 def test_a_take_back_that_made_it_worse_is_not_tried_again():
     """Its proof put the step in force again: the step had an effect."""
     start = host(STARVED, drops=84000)
