@@ -29,6 +29,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Verdict,
     Window,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
@@ -730,8 +731,10 @@ def wants_fewer_syscalls(case: Case, first: Step) -> bool:
     carry, and policy and release allow it."""
     if case.policy["syscalls"] == "keep" or not case.release.has("base_syscalls.repair"):
         return False
-    if case.verdict["state"] not in LOSING:
+    if case.verdict["drops_percent"] is None:
         return _certainly_busy(case)
+    if case.verdict["state"] not in LOSING:
+        return False
     bottlenecks = {case.verdict["bottleneck"], *case.verdict["also"]}
     if first.name:
         # The evidence for both is there: one restart carries both.
@@ -747,8 +750,9 @@ def wants_fewer_syscalls(case: Case, first: Step) -> bool:
 def _certainly_busy(case: Case) -> bool:
     """Whether the restart that switches metrics on is to carry a lossless selection: the thread that reads
     events has no idle time, and no neighbours that it waits for."""
-    metrics = case.verdict["next_step"] == "measure" and case.policy["metrics"]
-    return bool(metrics) and verdicts.saturated(case.facts, case.policy)
+    settings = Settings(case.facts["config"]["effective"], case.release)
+    off = case.release.metrics and not settings.value("metrics.enabled")
+    return bool(off and case.policy["metrics"]) and verdicts.saturated(case.facts, case.policy)
 
 
 def joined(first: Step, second: Step) -> Step:
@@ -803,7 +807,7 @@ def fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mappi
     current: {'custom_set', 'repair', 'all'} in force.
     """
     step = _fewer_syscalls(case, first, made, current)
-    if case.verdict["state"] in LOSING:
+    if case.verdict["drops_percent"] is not None:
         return step
     return step._replace(next_step=None) if step.name == "syscalls" and step.settings else Step()
 

@@ -222,7 +222,11 @@ def _unmeasured(
             window["drops"],
         )
         # How long a quota kept Falco off the CPU is known without metrics.
-        found = _throttled(facts, window, cpu) or _starved(cpu) or _unknown(settings)
+        known = _throttled(facts, window, cpu) or _starved(cpu)
+        busy = None if known else _saturated(facts, policy, cpu)
+        found = known or _unknown(settings)
+        if busy:
+            found = found._replace(bottleneck=busy.bottleneck, reasons=(*found.reasons, *busy.reasons))
         return "dropping", found._replace(reasons=(reason, *found.reasons))
     if seconds < least:
         reason = "observed for %s s only, policy requires %s s before a host is judged" % (

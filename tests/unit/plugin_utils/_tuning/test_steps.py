@@ -20,6 +20,8 @@ STARVED = {"on": 140.0, "waiting": 867.0, "throttled": None}
 BUSY = {"on": 970.0, "waiting": 30.0, "throttled": None}
 THROTTLED = {"on": 450.0, "waiting": 10.0, "throttled": 300.0}
 WEEK = 7 * 86400.0
+ALERTS = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
+          "bytes_read": 1}
 
 
 def host(cpu, preset=4, **changes):
@@ -254,8 +256,7 @@ def test_weights_compete_like_nice_values():
 
 
 def test_drop_alerts_are_no_measurement_the_host_gets_buffers_for_its_size():
-    alerts = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
-              "bytes_read": 1}
+    alerts = dict(ALERTS)
     made = plan(Host(cpus=32, total=256 << 30, available=200 << 30, pair=alerts))
     assert change(made, PRESET)["to"] == 6 and made["verdict"]["state"] == "dropping" and change(made, "metrics.enabled")
 
@@ -565,6 +566,21 @@ def test_the_restart_that_switches_metrics_on_carries_a_lossless_selection_for_a
         assert fewer(start, metrics=False)["step"] is None, "no restart for it without a measurement"
         unknown = fewer(start, dict(KNOWN, rules=[], reason="falco -L failed"))
         assert change(unknown, "metrics.enabled") and unknown["step"] is None
+
+
+@pytest.mark.parametrize("cpu, changes, bottleneck, carries", [
+    (BUSY, {}, "consumer", True), (COOL, {}, "unknown", False), (STARVED, {}, "starved", False),
+    ({"on": 500.0, "waiting": 490.0, "throttled": 490.0}, {"quota": 50.0}, "cpu_quota", True),
+    (THROTTLED, {"quota": 50.0}, "cpu_quota", False)])
+def test_so_it_does_where_drop_alerts_say_that_events_are_lost(cpu, changes, bottleneck, carries):
+    alerts = dict(ALERTS)
+    made = fewer(Host(age=1000.0, cpu=cpu, pair=alerts, **changes))
+    assert (made["verdict"]["state"], made["verdict"]["bottleneck"]) == ("dropping", bottleneck) and change(made, "metrics.enabled")
+    assert (change(made, "base_syscalls.repair") is not None) is carries
+    if bottleneck == "consumer":
+        assert made["verdict"]["next_step"] == "measure"
+        metrics = {MAIN: MEASURING}
+        assert change(fewer(Host(age=1000.0, cpu=cpu, pair=alerts, files=metrics)), "base_syscalls.repair") is None, "its metrics are on"
 
 
 @pytest.mark.parametrize("life, carries", [(0.99, True), (0.5, False)])
