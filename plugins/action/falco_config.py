@@ -15,9 +15,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
     ArgumentError,
     Arguments,
 )
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules import coverage
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     policies,
     received,
@@ -74,13 +72,11 @@ class ActionModule(HostAction):
             changed=False,
             changes=changes,
             warnings=list(plan["warnings"]),
-            ansible_facts={"falco_tune_restart_required": _waits(plan, policy)},
+            ansible_facts={"falco_tune_restart_required": requests.waits(plan, policy)},
         )
         wrong = requests.weak_evidence(plan, policy)
         if wrong:
             return dict(result, failed=True, msg=wrong)
-        if state == "planned":
-            return self._planned(result, facts, plan, policy)
         built = requests.build(state, plan, facts, policy, arguments["content"] or "")
         result = self._present(result, facts, plan, policy, built)
         # A change is looked at again once it has been proven, and not where Falco was left alone.
@@ -95,7 +91,7 @@ class ActionModule(HostAction):
         """Make the change, or keep it until a restart is allowed."""
         on_host, changes = facts.get("host") or {}, result["changes"]
         staged = on_host.get("staged") or {}
-        if _waits(plan, policy):
+        if requests.waits(plan, policy):
             if plan["layout"] is None:
                 said = "%s; falco_tune_restart_ok is false: nothing was changed" % changes[0]["from"]
                 return dict(result, msg=said)
@@ -121,37 +117,6 @@ class ActionModule(HostAction):
                 evidence={name: evidence.get(name) for name in ("pid", "start_ticks", "restarts", "events")},
             )
         return self._send(result, built)
-
-    def _planned(self, result, facts, plan, policy):
-        """What state present would do, for a rollout to plan with."""
-        result.pop("warnings")  # said when it is done
-        domain = self._domain(policy["failure_domain"])
-        on_host = facts.get("host") or {}
-        changes = result["changes"] or on_host.get("unfinished") or on_host.get("staged")
-        result["rollout"] = hosts.describe(facts, plan, policy, changes, domain)
-        result["fleet_policy"] = {key: policy[key] for key in policies.FLEET}
-        return result
-
-    def _domain(self, name):
-        """The host's failure domain, from the variable that policy names; None where it names none.
-
-        Raises PolicyError.
-        """
-        if not name:
-            return None
-        found = "falco_tune_failure_domain is %r, and " % name
-        if name not in self._task_vars:
-            raise policies.PolicyError(
-                "%sthis host has no such variable%s: set it for every host, or correct the name. Nothing was "
-                "changed." % (found, hint(name, map(str, self._task_vars)))
-            )
-        domain = self._templar.template(self._task_vars[name])
-        if not isinstance(domain, (str, int)) or isinstance(domain, bool) or domain == "":
-            raise policies.PolicyError(
-                "%sthat variable is %r on this host: expected a text such as the name of a rack. Nothing was "
-                "changed." % (found, domain)
-            )
-        return str(domain)
 
     def _stage(self, result, built, staged):
         """Keep a change that may not be made now, once its own Falco has read it.
@@ -179,10 +144,6 @@ class ActionModule(HostAction):
             answer["diff"] = answer["diff"] + list(more_diff)
         result.update(answer)
         return result
-
-
-def _waits(plan, policy):
-    return plan["restart_required"] and not policy["restart_ok"]
 
 
 def _coverage_diff(plan):

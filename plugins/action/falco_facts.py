@@ -24,6 +24,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._rollout import hosts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import hint
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     assembly,
     planner,
@@ -39,6 +41,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import 
 ARGUMENTS = Arguments("falco_facts")
 # What is kept of the module's answer. assembly.assemble() checks what is in it.
 KEPT = {"ansible_facts": dictionary}
+# Options that the module on the host never sees.
+OF_CONTROLLER = ("policy", "entry", "rollout", "round")
 # Options of the module that take their values from a policy.
 _FROM_POLICY = (
     "host_root",
@@ -83,7 +87,11 @@ class ActionModule(HostAction):
             result.update(changed=False, ansible_facts={"falco": facts}, invocation=self._invocation)
             if policy is not None:
                 closing = bool(this and this["closing"])
-                result["ansible_facts"]["falco_plan"] = self._plan(facts, policy, arguments, closing)
+                plan = self._plan(facts, policy, arguments, closing)
+                result["ansible_facts"]["falco_plan"] = plan
+                if checked["rollout"]:
+                    result["ansible_facts"]["falco_tune_restart_required"] = requests.waits(plan, policy)
+                    result.update(self._for_rollout(facts, plan, policy))
         except (ArgumentError, policies.PolicyError) as error:
             return dict(result, failed=True, msg=str(error))
         except _Unanswered as error:
@@ -100,7 +108,7 @@ class ActionModule(HostAction):
 
     def _arguments(self, checked, policy):
         """What the task gives, and the rest from policy; the module knows its own defaults."""
-        found = {name: checked[name] for name in self._task.args if name not in ("policy", "entry", "round")}
+        found = {name: checked[name] for name in self._task.args if name not in OF_CONTROLLER}
         if policy is not None:
             for name in _FROM_POLICY:
                 found.setdefault(name, policy[name])
@@ -149,6 +157,40 @@ class ActionModule(HostAction):
         facts["syscalls"] = self._gather_rules(facts, policy, arguments)
         with bounded():
             return planner.make(facts, policy, closing)
+
+    # -- what a rollout is planned with
+
+    def _for_rollout(self, facts, plan, policy):
+        """What falco_rollout needs of the host. Raises PlanError."""
+        wrong = requests.weak_evidence(plan, policy)
+        if wrong:
+            raise planner.PlanError(wrong)
+        changes = plan["changes"] + requests.pending(facts, policy, plan)
+        on_host = facts.get("host") or {}
+        changes = changes or on_host.get("unfinished") or on_host.get("staged")
+        described = hosts.describe(facts, plan, policy, changes, self._domain(policy["failure_domain"]))
+        return {"rollout": described, "fleet_policy": {key: policy[key] for key in policies.FLEET}}
+
+    def _domain(self, name):
+        """The host's failure domain, from the variable that policy names; None where it names none.
+
+        Raises PlanError.
+        """
+        if not name:
+            return None
+        found = "falco_tune_failure_domain is %r, and " % name
+        if name not in self._task_vars:
+            raise planner.PlanError(
+                "%sthis host has no such variable%s: set it for every host, or correct the name. Nothing was "
+                "changed." % (found, hint(name, map(str, self._task_vars)))
+            )
+        domain = self._templar.template(self._task_vars[name])
+        if not isinstance(domain, (str, int)) or isinstance(domain, bool) or domain == "":
+            raise planner.PlanError(
+                "%sthat variable is %r on this host: expected a text such as the name of a rack. Nothing was "
+                "changed." % (found, domain)
+            )
+        return str(domain)
 
     # -- round trips. The first one is all that most hosts need.
 

@@ -28,7 +28,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import visib
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.policies import FLEET
 
 # Registered by the role's tasks.
-GATHERED, PLANNED, CONSENT = "__falco_tune_gathered", "__falco_tune_planned", "__falco_tune_consent"
+GATHERED, CONSENT = "__falco_tune_gathered", "__falco_tune_consent"
 BATCH, APPLIED, LOOKED, GATE, PROMOTED = (
     "__falco_tune_batch",
     "__falco_tune_applied",
@@ -131,7 +131,7 @@ class ActionModule(ActionBase):
         """The fleet's part of the policy, which must be one for all hosts."""
         found, first = None, None
         for name in names:
-            policy = self._of(name, PLANNED).get("fleet_policy")
+            policy = self._of(name, GATHERED).get("fleet_policy")
             if policy is None:
                 continue
             if found is None:
@@ -151,20 +151,15 @@ class ActionModule(ActionBase):
 
     def _host(self, name, policy):
         """What batching.plan() needs of a host. One that failed is refused or unreachable."""
-        described = self._of(name, PLANNED).get("rollout")
-        if isinstance(described, dict):
-            return dict(described, reason=None)
-        planned, gathered = self._of(name, PLANNED), self._of(name, GATHERED)
-        facts = _untrusted.dictionary(self._of(name, "ansible_facts").get("falco"))
-        # Known from the one where the plan was refused, from the other where the part in the rollout was.
-        running = gathered.get("running") or _untrusted.dictionary(facts.get("falco")).get("running")
-        result = planned if "failed" in planned else gathered
+        gathered = self._of(name, GATHERED)
+        if isinstance(gathered.get("rollout"), dict):
+            return dict(gathered["rollout"], reason=None)
         return {
             **hosts.UNKNOWN,
             "state": "unreachable" if gathered.get("unreachable") else "refused",
-            "healthy": bool(running),
+            "healthy": bool(gathered.get("running")),
             "domain": self._domain(name, policy["failure_domain"]),
-            "reason": str(result.get("msg") or "no facts were gathered"),
+            "reason": str(gathered.get("msg") or "no facts were gathered"),
         }
 
     def _domain(self, name, variable):

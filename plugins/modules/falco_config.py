@@ -22,17 +22,16 @@ options:
     description:
       - V(present) applies O(plan). Where it needs a restart and the policy's C(restart_ok) is false, the
         change is kept in C(STATE_DIR/staged) once the host's own Falco has read it, and Falco is not touched.
-      - V(planned) returns what V(present) would do, without a round trip to the host.
       - V(proven) checks the change of O(evidence) again. The process must be the same, its counters must have
         moved on, and its drops must be within the limit of the change. Otherwise the host fails, and the
         change is rolled back unless the policy's C(auto_revert) is false.
       - V(rolled_back) restores what an earlier run of this module replaced.
     type: str
-    choices: [present, planned, proven, rolled_back]
+    choices: [present, proven, rolled_back]
     default: present
   plan:
     description:
-      - What the plan filter returned. Required with O(state=present) and O(state=planned).
+      - What the plan filter returned. Required with O(state=present).
     type: dict
   content:
     description:
@@ -41,8 +40,8 @@ options:
     type: str
   facts:
     description:
-      - What P(falcotune.fleet.falco_facts#module) returned. Required with O(state=present) and
-        O(state=planned). The module refuses to change files that differ from the facts.
+      - What P(falcotune.fleet.falco_facts#module) returned. Required with O(state=present). The
+        module refuses to change files that differ from the facts.
     type: dict
   evidence:
     description:
@@ -143,10 +142,6 @@ staged:
   description: Whether the change is kept until a restart is allowed.
   returned: when it is
   type: bool
-rollout:
-  description: What P(falcotune.fleet.falco_rollout#module) needs to know about the host.
-  returned: with O(state=planned)
-  type: dict
 recovered:
   description: What was done about an earlier change or trial that was broken off.
   returned: when there was one
@@ -213,11 +208,7 @@ def main():
     # The controller half turns state, plan, facts, policy and the other options into one request.
     module = AnsibleModule(
         argument_spec={
-            "state": {
-                "type": "str",
-                "choices": ["present", "planned", "proven", "rolled_back"],
-                "default": "present",
-            },
+            "state": {"type": "str", "choices": ["present", "proven", "rolled_back"], "default": "present"},
             "plan": {"type": "dict"},
             "content": {"type": "str"},
             "facts": {"type": "dict"},

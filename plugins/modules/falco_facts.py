@@ -120,6 +120,13 @@ options:
         the last audit.
     type: bool
     default: false
+  rollout:
+    description:
+      - With O(policy), also return RV(rollout) and RV(fleet_policy), what
+        P(falcotune.fleet.falco_rollout#module) plans the host's part in a rollout with. A host that lacks the
+        variable of the policy's C(failure_domain), or the evidence that policy asks for, fails.
+    type: bool
+    default: false
   policy:
     description:
       - A tuning policy, with or without the prefix C(falco_tune_) on its keys. With it the module also makes
@@ -259,6 +266,18 @@ ansible_facts:
       description: What P(falcotune.fleet.plan#filter) makes of the facts and O(policy).
       type: dict
       returned: when O(policy) is given
+    falco_tune_restart_required:
+      description: Whether the host waits for a restart that policy does not allow now.
+      type: bool
+      returned: with O(rollout)
+rollout:
+  description: What P(falcotune.fleet.falco_rollout#module) needs to know about the host.
+  returned: with O(rollout)
+  type: dict
+fleet_policy:
+  description: The part of O(policy) that must be the same for all hosts of a rollout.
+  returned: with O(rollout)
+  type: dict
 """
 
 import os
@@ -656,6 +675,7 @@ def main():
             "rules": {"type": "bool", "default": False},
             "coverage": {"type": "bool", "default": False},
             "entry": {"type": "bool", "default": False},
+            "rollout": {"type": "bool", "default": False},
             "dry_run": {"type": "str", "default": "--dry-run"},
             "profile_seconds": {"type": "float", "default": 0.0},
             "extra_files": {"type": "list", "elements": "str", "default": []},

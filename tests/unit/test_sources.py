@@ -76,6 +76,12 @@ def test_licence(path):
     assert lines[start:start + 3] == HEADER
 
 
+@pytest.mark.parametrize("path", ALL, ids=name)
+def test_no_function_has_more_than_50_lines(path):
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert not [node.name for node in functions if node.end_lineno - node.lineno >= 50]
+
+
 def test_packages_are_marked_by_an_empty_file():
     for path in (ROOT / "plugins").rglob("__init__.py"):
         assert path.read_text() == "", path

@@ -263,6 +263,11 @@ def unreached(entries):
         entry["reached"] = False
 
 
+def without_reached(entries):
+    """The entries as the journal has them: a file may be swapped after the journal's last write."""
+    return [{name: value for name, value in entry.items() if name != "reached"} for entry in entries]
+
+
 def sync(entries):
     """Make renames survive a power cut."""
     for folder in sorted({os.path.dirname(os.path.realpath(entry["path"])) for entry in entries}):
@@ -350,7 +355,7 @@ def _restored(entry, state_dir, token):
     if now == _old_digest(entry):
         return True
     # Without the second test, a file that somebody else has removed looks like one that this change removed.
-    # A journal from before the swap does not have the key: the file is put back then.
+    # The journal does not have the key: the file is put back then.
     if now != entry["new_sha256"] or entry.get("reached") is False:
         return False
     if entry["old"] is None:

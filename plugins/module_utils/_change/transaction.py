@@ -84,7 +84,9 @@ class Transaction:
     def note(self, phase):
         self.entry["phase"] = phase
         self.entry["at"] = time.time()
-        records.write_journal(self.state_dir, self.entry)
+        records.write_journal(
+            self.state_dir, dict(self.entry, files=files.without_reached(self.entry["files"]))
+        )
 
     def note_if_possible(self, phase):
         """After the stop: a journal that can't be written must not keep Falco from its start.

@@ -59,6 +59,9 @@ busy() {
     %(alive)s
 }
 
+# never_stopped: whether the Falco from before this change still runs; its files are swapped after its stop
+never_stopped() { %(falco)s; }
+
 # is PATH SHA256
 is() {
     [ -f "$1" ] || return 1
@@ -104,7 +107,7 @@ put_back() {
 start() {
     [ -n "$was_running" ] || return 0
     verb=start seconds=1 waited=0
-    if [ -n "$changed" ] && [ "$apply" = restart ]; then verb=restart; fi
+    if [ -n "$changed" ] && [ "$apply" = restart ] && ! never_stopped; then verb=restart; fi
     # Whatever keeps it from starting may end: a module that is being built, a full disk.
     while [ "$waited" -lt %(tries)d ]; do
         systemctl reset-failed "$unit"
@@ -268,6 +271,12 @@ def _all_new(entry):
     return "    " + (" &&\n        ".join(tests) or "true")
 
 
+def _alive(pids):
+    """For each process that runs, a test of the script whether it still does."""
+    stats = [(pid, processes.Process("", pid).stat()) for pid in pids if pid]
+    return ["alive %d %d" % (pid, stat[0]) for pid, stat in stats if stat]
+
+
 def text(entry, pids):
     """The script. entry: of the journal. pids: of the processes that work on the change."""
     state_dir = entry["state_dir"]
@@ -281,17 +290,13 @@ def text(entry, pids):
         "record": os.path.join(state_dir, records.RECORD),
         "boot": host.boot_id(),
     }
-    alive = []
-    for pid in pids:
-        stat = processes.Process("", pid).stat()
-        if stat:
-            alive.append("alive %d %d" % (pid, stat[0]))
     kept = [entry["kept"]] if entry.get("kept") else []
     listening = [entry["runtime_dropin"]] if entry.get("runtime_dropin") else []
     forgotten = [records.kept_folder(state_dir, number) for number in entry.get("forget") or ()]
     return _SCRIPT % {
         "variables": "\n".join("%s=%s" % (name, shlex.quote(value)) for name, value in variables.items()),
-        "alive": " || ".join(alive) or "false",
+        "alive": " || ".join(_alive(pids)) or "false",
+        "falco": " || ".join(_alive([entry["old_pid"]])) or "false",
         "all_new": _all_new(entry),
         "put_back": _put_back(entry),
         "committed": _words(entry["stages"] + (forgotten + kept if forgotten else [])),

@@ -292,21 +292,7 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
         "unit": names.word("unit", host["unit"], UNITS),
         "buffers": host["buffers"],
         "window": host["window"] and _window(host["window"], names),
-        "verdict": host["verdict"]
-        and dict(
-            host["verdict"],
-            advice=names.text(host["verdict"]["advice"]),
-            reasons=names.texts(host["verdict"]["reasons"]),
-            answer=host["verdict"]["answer"]
-            and dict(
-                host["verdict"]["answer"],
-                text=names.text(host["verdict"]["answer"]["text"]),
-                **{
-                    name: names.texts(host["verdict"]["answer"][name])
-                    for name in ("tried", "takes", "gave_up")
-                },
-            ),
-        ),
+        "verdict": host["verdict"] and _verdict(host["verdict"], names),
         "plan": host["plan"] and _plan(host["plan"], names),
         "drift": [
             {
@@ -334,6 +320,21 @@ def _host(host: Host, names: _Names, shift: int) -> Host:
         "previous": host["previous"] and dict(host["previous"], at=_later(host["previous"]["at"], shift)),
         "history": [[row[0] + shift, *row[1:]] for row in host["history"]],
     }
+
+
+def _verdict(verdict: Part, names: _Names) -> Part:
+    answer = verdict["answer"]
+    return dict(
+        verdict,
+        advice=names.text(verdict["advice"]),
+        reasons=names.texts(verdict["reasons"]),
+        answer=answer
+        and dict(
+            answer,
+            text=names.text(answer["text"]),
+            **{name: names.texts(answer[name]) for name in ("tried", "takes", "gave_up")},
+        ),
+    )
 
 
 def _window(window: Part, names: _Names) -> Part:
@@ -441,6 +442,24 @@ def _rules(audit: Part, names: _Names) -> Part:
     }
 
 
+# What a test is shown with as it is.
+_MEASURED = (
+    "state",
+    "repair",
+    "all",
+    "seconds",
+    "events",
+    "events_per_second",
+    "rate_per_cpu",
+    "drops",
+    "drops_percent",
+    "falco_cpu_percent",
+    "falco_wait_percent",
+    "memory_bytes",
+    "rules_total",
+    "cpu_per_million",
+    "runs",
+)
 _WITHOUT = {
     "rules": "rule",
     "tags": "tag",
@@ -451,23 +470,6 @@ _WITHOUT = {
 
 
 def _trial(trial: Part, names: _Names, shift: int) -> Part:
-    numbers = (
-        "state",
-        "repair",
-        "all",
-        "seconds",
-        "events",
-        "events_per_second",
-        "rate_per_cpu",
-        "drops",
-        "drops_percent",
-        "falco_cpu_percent",
-        "falco_wait_percent",
-        "memory_bytes",
-        "rules_total",
-        "cpu_per_million",
-        "runs",
-    )
     return {
         "verdict": trial["verdict"],
         "reason": names.text(trial["reason"]),
@@ -475,34 +477,33 @@ def _trial(trial: Part, names: _Names, shift: int) -> Part:
         "accepted_drops_percent": trial["accepted_drops_percent"],
         "mode": trial["mode"],
         **{name: None if trial[name] is None else trial[name] + shift for name in ("began", "ended")},
-        "tests": [
-            dict(
-                {name: test[name] for name in numbers},
-                name=names.word("test", test["name"], TESTS),
-                reason=names.text(test["reason"]),
-                custom_set=names.events(test["custom_set"]),
-                selected=names.events(test["selected"]),
-                rules_blind=names.rules(test["rules_blind"]),
-                rules_half_blind=names.rules(test["rules_half_blind"]),
-                rules_wrong_output=names.rules(test["rules_wrong_output"]),
-                unseen=_unseen(test["unseen"], names),
-                drops_by_category=names.counts("category", test["drops_by_category"], CATEGORIES),
-                without=test["without"]
-                and {
-                    kind: [names.call(_WITHOUT.get(kind, kind), name) for name in found]
-                    for kind, found in test["without"].items()
-                },
-                against=names.word("test", test["against"], TESTS),
-                rules_removed=names.rules(test["rules_removed"]),
-                plugins=test["plugins"] and [names.call("plugin", name) for name in test["plugins"]],
-                difference=test["difference"]
-                and dict(
-                    test["difference"], against=names.word("test", test["difference"]["against"], TESTS)
-                ),
-            )
-            for test in trial["tests"]
-        ],
+        "tests": [_test(test, names) for test in trial["tests"]],
     }
+
+
+def _test(test: Part, names: _Names) -> Part:
+    without, difference = test["without"], test["difference"]
+    return dict(
+        {name: test[name] for name in _MEASURED},
+        name=names.word("test", test["name"], TESTS),
+        reason=names.text(test["reason"]),
+        custom_set=names.events(test["custom_set"]),
+        selected=names.events(test["selected"]),
+        rules_blind=names.rules(test["rules_blind"]),
+        rules_half_blind=names.rules(test["rules_half_blind"]),
+        rules_wrong_output=names.rules(test["rules_wrong_output"]),
+        unseen=_unseen(test["unseen"], names),
+        drops_by_category=names.counts("category", test["drops_by_category"], CATEGORIES),
+        without=without
+        and {
+            kind: [names.call(_WITHOUT.get(kind, kind), name) for name in found]
+            for kind, found in without.items()
+        },
+        against=names.word("test", test["against"], TESTS),
+        rules_removed=names.rules(test["rules_removed"]),
+        plugins=test["plugins"] and [names.call("plugin", name) for name in test["plugins"]],
+        difference=difference and dict(difference, against=names.word("test", difference["against"], TESTS)),
+    )
 
 
 def _change(change: Part, names: _Names, shift: int) -> Part:

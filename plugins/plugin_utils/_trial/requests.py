@@ -60,6 +60,24 @@ def release_of(facts: Facts) -> Release:
     return release
 
 
+def _driver(facts: Facts, release: Release) -> str:
+    """The driver that a test runs with. Raises Impossible."""
+    if facts["config"]["reason"]:
+        raise Impossible(facts["config"]["reason"])
+    kind = facts["driver"]["kind"]
+    if kind in drivers.WITHOUT_SYSCALLS:
+        raise Impossible(
+            "this Falco watches no system calls of the host: %s (%s). There is nothing to try; leave the "
+            "host out of falco_trial_hosts" % (drivers.WITHOUT_SYSCALLS[kind], facts["driver"]["decided_by"])
+        )
+    if kind is None or kind not in release.drivers:
+        raise Impossible(
+            "Falco runs with %s: expected a driver that Falco %s can be tried with (%s)"
+            % (kind, release, ", ".join(release.drivers))
+        )
+    return kind
+
+
 def build(
     test: TrialTest,
     facts: Facts,
@@ -76,24 +94,12 @@ def build(
     returned. policy: the tuning policy. list_rules: the host shall also send what `falco -L` prints, and
     where the test has the host's own rules, its rules files. arm: which of those are loaded; None: all.
     """
-    config = facts["config"]
-    if config["reason"]:
-        raise Impossible(config["reason"])
-    kind = facts["driver"]["kind"]
-    if kind in drivers.WITHOUT_SYSCALLS:
-        raise Impossible(
-            "this Falco watches no system calls of the host: %s (%s). There is nothing to try; leave the "
-            "host out of falco_trial_hosts" % (drivers.WITHOUT_SYSCALLS[kind], facts["driver"]["decided_by"])
-        )
-    if kind is None or kind not in release.drivers:
-        raise Impossible(
-            "Falco runs with %s: expected a driver that Falco %s can be tried with (%s)"
-            % (kind, release, ", ".join(release.drivers))
-        )
+    kind = _driver(facts, release)
     if chosen["mode"] == "instead" and not policy["restart_ok"]:
         raise Impossible(
             "falco_trial_mode is instead, which stops Falco, and falco_tune_restart_ok is false: use beside"
         )
+    config = facts["config"]
     settings = _untrusted.dictionary(_untrusted.dictionary(plan).get("settings"))
     effective = {**config["effective"], **settings}
     old = drivers.old_form(Settings(effective, release))

@@ -124,11 +124,22 @@ class _Rhythm(NamedTuple):
 
 
 def _interval(settings: Settings, policy: Policy, driver: Driver) -> _Rhythm:
-    """The policy's interval, but for one in force that is shorter, or whose snapshots are alerts too."""
+    """The policy's interval, but for one in force that is shorter, or whose snapshots are alerts too.
+
+    Raises PlanError for one that could keep Falco from starting and is not in force already."""
     now, raw = policies.duration_ms(settings.value("metrics.interval")), settings.value("metrics.interval")
     wanted = policies.duration_ms(policy["metrics_interval"])
     alerts = now > wanted and bool(settings.value("metrics.output_rule"))
     keep = bool(settings.value("metrics.enabled")) and (alerts or 0 < now < wanted)
+    in_force = bool(settings.value("metrics.enabled")) and now == wanted
+    if wanted < SAFE_INTERVAL and driver["kind"] != "kmod" and not keep and not in_force:
+        raise PlanError(
+            "falco_tune_metrics_interval is %s, but Falco runs %s (%s): expected 10s or longer. The timer of "
+            "a shorter interval can interrupt the loading of Falco's BPF programs, and Falco then does not "
+            "start on a busy host (Resource temporarily unavailable). Set 10s or longer; a shorter interval "
+            "that is in force on the host already is kept"
+            % (policy["metrics_interval"], driver["kind"], driver["decided_by"])
+        )
     interval = now if keep else wanted
     proves = policy["min_healthy_time"] + 2 * interval / 1000.0 < policy["healthy_deadline"]
     warnings = []
@@ -147,8 +158,7 @@ def _interval(settings: Settings, policy: Policy, driver: Driver) -> _Rhythm:
     if interval < SAFE_INTERVAL and driver["kind"] != "kmod":
         warnings.append(
             "metrics.interval is %s: below 10s its timer can interrupt the loading of Falco's BPF programs, "
-            "and Falco then does not start on a busy host (Resource temporarily unavailable)"
-            % (raw if keep else policy["metrics_interval"])
+            "and Falco then does not start on a busy host (Resource temporarily unavailable)" % raw
         )
     made = Setting(
         "metrics.interval", policy["metrics_interval"], "snapshots often enough to judge the host by"

@@ -201,6 +201,11 @@ def drops_at_most(verdict: Verdict | None, policy: Policy) -> float | None:
     return round(float(before * worse + policy["accepted_drops_percent"]), 3)
 
 
+def waits(plan: Plan, policy: Policy) -> bool:
+    """Whether policy withholds the restart that the plan needs."""
+    return plan["restart_required"] and not policy["restart_ok"]
+
+
 def weak_evidence(plan: Plan, policy: Policy) -> str | None:
     """Why this host can't prove a change as the policy wants it, or None."""
     if policy["evidence"] != "counters" or plan["layout"] is None or plan["metrics_file"]:

@@ -47,12 +47,6 @@ def test_without_a_change_nothing_is_sent():
     assert (result["changed"], half.sent) == (False, [])
 
 
-def test_state_planned_sends_nothing():
-    half = Half(state="planned", plan=PLAN, facts=FACTS)
-    result = half.run(task_vars={})
-    assert half.sent == [] and result["rollout"]["state"] == "changing" and set(result["fleet_policy"]) == set(policies.FLEET)
-
-
 def test_a_change_that_waits_is_kept_once():
     given = {"plan": PLAN, "facts": FACTS, "policy": {"restart_ok": False}}
     half = Half(**given)
@@ -76,11 +70,10 @@ def test_a_second_look_needs_a_change_to_look_at(check_mode, evidence, sent):
 
 @pytest.mark.parametrize("arguments, said", [
     ({}, "state present needs plan and facts"), ({"plan": PLAN}, "state present needs facts"),
-    ({"state": "planned", "facts": FACTS}, "state planned needs plan"),
-    ({"state": "absent"}, "state must be one of: present, planned, proven, rolled_back, got: absent"),
+    ({"facts": FACTS}, "state present needs plan"),
+    ({"state": "absent"}, "state must be one of: present, proven, rolled_back, got: absent"),
     ({"plan": [1], "facts": FACTS}, "'plan' is of type"), ({"request": {}}, "unsupported parameters: request"),
     ({"policy": {"apply": "now"}}, "falco_tune_apply is 'now'"),
-    ({"state": "planned", "plan": PLAN, "facts": FACTS, "policy": {"failure_domain": "rack"}}, "falco_tune_failure_domain is 'rack'"),
 ])
 def test_wrong_arguments_name_their_option_and_nothing_is_sent(arguments, said):
     half = Half(**arguments)

@@ -4,6 +4,8 @@
 """The controller half of falco_facts: which round trips it makes, and what comes of them."""
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.falcotune.fleet.plugins.action import falco_facts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit, shape
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies, sight
@@ -16,6 +18,7 @@ class Half(falco_facts.ActionModule):
     def __init__(self, *answers, **arguments):
         self.answers, self.trips = list(answers), []
         self._task = type("Task", (), {"args": arguments})()
+        self._templar = Templar(DataLoader())
 
     def _execute_module(self, module_name, module_args, task_vars):
         assert module_name == "falcotune.fleet.falco_facts"
@@ -50,6 +53,27 @@ def test_a_policy_plans_and_gives_the_other_options_their_values():
     assert len(half.trips) == 1
     assert half.trips[0] == {
         "state_dir": "/mine", "window_seconds": 600.0, **{name: complete[name] for name in falco_facts._FROM_POLICY if name != "state_dir"}}
+
+
+def test_for_a_rollout_the_host_is_described_in_the_same_round_trip():
+    half = Half(Host().message(), policy={"failure_domain": "rack"}, rollout=True)
+    result = half.run(task_vars={"rack": 7})
+    assert len(half.trips) == 1 and "rollout" not in half.trips[0]
+    assert (result["rollout"]["state"], result["rollout"]["domain"]) == ("changing", "7")
+    assert set(result["fleet_policy"]) == set(policies.FLEET)
+    assert result["ansible_facts"]["falco_tune_restart_required"] is False  # it may restart now
+    waits = Half(Host().message(), policy={"restart_ok": False}, rollout=True).run(task_vars={})
+    assert waits["rollout"]["state"] == "waiting" and waits["ansible_facts"]["falco_tune_restart_required"] is True
+
+
+@pytest.mark.parametrize("policy, variables, said", [
+    ({"failure_domain": "rack"}, {"racks": 1}, "falco_tune_failure_domain is 'rack', and this host has no such variable"),
+    ({"failure_domain": "rack"}, {"rack": ""}, "that variable is '' on this host: expected a text"),
+    ({"evidence": "counters", "metrics": False}, {}, "falco_tune_evidence is counters, and this host would have none"),
+])
+def test_a_host_that_has_no_place_in_a_rollout_fails_and_is_known_to_run(policy, variables, said):
+    result = Half(Host().message(), policy=policy, rollout=True).run(task_vars=variables)
+    assert result["failed"] and said in result["msg"] and result["running"] is True and result["ansible_facts"] == {}
 
 
 def test_files_that_only_a_variable_names_are_asked_for():

@@ -44,7 +44,7 @@ class Place:
             "state_dir": str(self.state), "token": "token-1", "unit": "falco.service", "apply": "restart", "was_running": True,
             "files": [item.entry(staged, kept) for item in self.items], "stages": stages, "made": [str(root / "etc/made")],
             "kept": str(self.state / "history/0001"), "forget": [], "old_sysctls": {}, "daemon_reload": False,
-            "proof": {"host_root": str(root)}, "phase": "stopping", "at": 5.0, "old_pid": 7,
+            "proof": {"host_root": str(root)}, "phase": "stopping", "at": 5.0, "old_pid": 0,
         }
         (root / "etc/made").mkdir()
         records.write_journal(str(self.state), self.entry)
@@ -161,6 +161,23 @@ def test_a_falco_that_runs_with_all_the_new_files_is_left_to_the_next_run(place)
     (place.state / "undo.sh").write_text((place.state / "undo.sh").read_text().replace("-lt %d ]" % undo_script.STAYS_UP, "-lt 2 ]"))
     place.run("timer")
     assert place.found() == NEW and place.asked() == [] and records.journal(str(place.state))
+
+
+@pytest.mark.parametrize(("runs", "verb"), [(True, "start"), (False, "restart")], ids=["runs", "stopped"])
+def test_a_falco_that_was_never_stopped_is_not_restarted(place, runs, verb):
+    """Everybody was killed after the unit's drop-in was swapped and before the stop."""
+    falco = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        (place.state / "undo.sh").write_text(undo_script.text(dict(place.entry, old_pid=falco.pid), []))
+        files.swap(place.entry["files"][:1])
+        if not runs:
+            falco.kill()
+            falco.wait()
+        place.run("timer")
+    finally:
+        falco.kill()
+        falco.wait()
+    assert place.found() == OLD and place.asked() == ["reset-failed falco.service", verb + " falco.service"]
 
 
 def test_a_falco_that_was_not_running_is_not_started(place):

@@ -65,9 +65,9 @@ def test_what_is_wrong_is_named(module, given, said):
 
 def test_values_come_in_their_type_and_dicts_as_they_are():
     facts = {"falco": {"version": "0.44.1"}}
-    found = arguments.Arguments("falco_config").check({"facts": facts, "plan": '{"a": 1}', "state": "planned"})
+    found = arguments.Arguments("falco_config").check({"facts": facts, "plan": '{"a": 1}', "state": "proven"})
     assert found["facts"] is facts and found["plan"] == {"a": 1}
-    assert (found["state"], found["content"], found["policy"]) == ("planned", None, None)
+    assert (found["state"], found["content"], found["policy"]) == ("proven", None, None)
     assert arguments.Arguments("falco_facts").check({"observe_seconds": "2"})["observe_seconds"] == 2.0
 
 

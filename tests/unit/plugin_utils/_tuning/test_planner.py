@@ -534,9 +534,12 @@ def test_a_shorter_interval_is_kept(interval, warned):
 
 @pytest.mark.parametrize("host", [Host(), metrics_host(enabled=True, interval="30s"), metrics_host(enabled=True, interval="5s"),
                                   metrics_host(enabled=False, interval="2s")], ids=["off", "longer", "short", "not-in-force"])
-def test_trap_24_an_interval_that_is_shorter_than_the_driver_can_stand_is_named(host):
-    warnings = plan(host, metrics_interval="2s")["warnings"]
-    assert any(text.startswith("metrics.interval is 2s: below 10s") and "BPF programs" in text for text in warnings)
+def test_trap_24_no_interval_is_made_shorter_than_the_driver_can_stand(host):
+    with pytest.raises(planner.PlanError) as raised:
+        plan(host, metrics_interval="2s")
+    text = str(raised.value)
+    assert text.startswith("falco_tune_metrics_interval is 2s, but Falco runs modern_ebpf (") and "expected 10s or longer" in text
+    assert "BPF programs" in text and "Set 10s or longer" in text
     assert plan(Host(), metrics_interval="10s")["warnings"] == []
 
 
