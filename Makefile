@@ -137,7 +137,7 @@ bench: setup ## what tuning costs, as ratios and counts
 	@$(BIN)/python tests/benchmarks/run.py
 
 .PHONY: campaign
-campaign: setup ## simulated fleets tuned by the collection, the guide and the largest buffers, against the best of a grid
+campaign: setup ## simulated fleets tuned by the collection, the guide and the largest buffers, and thirty days of one run a day
 	@$(BIN)/python tests/benchmarks/campaign.py $(CAMPAIGN_ARGS)
 
 .PHONY: requirements

@@ -521,7 +521,7 @@ class Answer(TypedDict):
 
     factor: CPUs that the load needs, where Falco can use one. tried: steps that were taken. takes: what would
     end the loss. gave_up: rules and system calls that Falco sees less of. predicted: percent that the last
-    step was to leave lost.
+    step was to leave lost. against: the bottleneck that it was taken against.
     """
 
     kind: Literal["solved", "improved", "accepted", "too_busy"]
@@ -531,6 +531,7 @@ class Answer(TypedDict):
     takes: list[str]
     gave_up: list[str]
     predicted: float | None
+    against: str | None
 
 
 class Verdict(TypedDict):
@@ -897,7 +898,7 @@ class Monitoring(TypedDict):
     contradicted: list[str]
 
 
-class Predictions(TypedDict):
+class PredictionErrors(TypedDict):
     """How far what is lost is from what the last step was to leave lost, percentage points.
 
     hosts: with a prediction and a measurement since. None without any.
@@ -906,6 +907,21 @@ class Predictions(TypedDict):
     hosts: int
     median_error: float | None
     p90_error: float | None
+
+
+class PredictionClass(PredictionErrors):
+    """Hosts that are alike. against: the bottleneck that their last step was taken against."""
+
+    driver: str | None
+    cpus: int | None
+    release: str | None
+    against: str | None
+
+
+class Predictions(PredictionErrors):
+    """by_class: the classes of hosts with the largest errors, the largest first."""
+
+    by_class: list[PredictionClass]
 
 
 class Fleet(TypedDict):

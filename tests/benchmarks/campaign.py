@@ -132,7 +132,7 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
     codes = syscalls.ALL_CODES if setup.selected is None else frozenset(syscalls.to_codes(setup.selected))
     model = truth.Model(data, setup.preset, setup.group, quota=setup.quota, nice=setup.nice, kind=driver(data), selected=codes)
     even = model.cpu.even and not model.profile.burst
-    shots, settled = [], FILLED if even else min(SETTLED, window)
+    shots, hot_before, settled = [], 0.0, FILLED if even else min(SETTLED, window)
     if not even:
         fill(model.rings)
     began = int(settled / INTERVAL)
@@ -144,6 +144,7 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
                       "falco.version": "0.44.1", "falco.host_num_cpus": data["cpus"], "scap.n_evts": int(model.rings.events),
                       "scap.n_drops": int(model.rings.drops) + faults, "scap.n_drops_page_faults": faults,
                       "falco.cpu_usage_perc": round(100 * model.cpu.on / (model.startup + number * INTERVAL), 1)})
+        hot_before = model.rings.hot_drops if number == began else hot_before
     first, last = shots[0], shots[-1]
     gaps = [{"ns": new["evt.time"] - old["evt.time"], "events": new["scap.n_evts"] - old["scap.n_evts"],
              "drops": new["scap.n_drops"] - old["scap.n_drops"]} for old, new in zip(shots, shots[1:])]
@@ -151,7 +152,7 @@ def observed(data: dict[str, Any], setup: Setup, window: float = WINDOW, per_cpu
     pair = {"first": first, "last": last, "source": "metrics_file", "seconds": window, "age": 0.0,
             "intervals": {"count": len(gaps), "losing": len(losing), "worst": losing[:8]}}
     if per_cpu and data["load"].get("hot"):
-        pair["cpus"] = {"count": 1, "worst": [[0, int(model.rings.hot_drops)]]}
+        pair["cpus"] = {"count": 1, "worst": [[0, int(model.rings.hot_drops - hot_before)]]}
     events, drops = last["scap.n_evts"] - first["scap.n_evts"], last["scap.n_drops"] - first["scap.n_drops"]
     throttled = model.cpu.throttled if data.get("cpu_quota") and setup.quota else None
     cpu = {"on": model.cpu.on, "waiting": model.cpu.waiting, "throttled": throttled}
@@ -547,8 +548,17 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=90, help="hosts of each fleet")
     parser.add_argument("--seed", type=int, default=1557)
     parser.add_argument("--policy", default="{}", help="policy as JSON")
+    parser.add_argument("--only", choices=("fleets", "days"), help="one of the two parts; the default is both")
+    parser.add_argument("--months", type=int, default=2, help="hosts of each kind that are followed for %d days" % DAYS)
     given = parser.parse_args()
     policy = json.loads(given.policy)
+    if given.only != "days":
+        fleets(given, policy)
+    if given.only != "fleets":
+        thirty_days(given, policy)
+
+
+def fleets(given: argparse.Namespace, policy: dict[str, Any]) -> None:
     hard = [KINDS[1:][number % (len(KINDS) - 1)] for number in range(given.hosts)]
     for name, kinds in (("a fleet in trouble", hard), ("a fleet as published", natural(given.hosts, given.seed))):
         found = campaign(kinds, given.seed, policy)
@@ -557,12 +567,18 @@ def main() -> None:
         for goal, (reached, value) in goals(found).items():
             print("%-8s %s (%s)" % ("reached" if reached else "missed", goal, value))
         sys.stdout.flush()
-    chance = random.Random(given.seed)
-    months = [month(kind, chance, policy) for kind in KINDS for _number in range(max(1, given.hosts // 20))]
-    print("\n%d days of one run a day, under loads that change: %d hosts" % (DAYS, len(months)))
-    print("%-12s %8s %6s %6s %11s %10s" % ("kind", "restarts", "turns", "loads", "given back", "lost"))
-    for one in months:
-        print("%-12s %8d %6d %6d %11d %8.2f %%" % (one.kind, one.changes, one.turns, one.loads, one.back, one.lost))
+
+
+def thirty_days(given: argparse.Namespace, policy: dict[str, Any]) -> None:
+    chance, months = random.Random(given.seed), []
+    print("\n%d days of one run a day, under loads that change, %d hosts of each kind" % (DAYS, given.months))
+    print("%-12s %8s %6s %6s %11s %10s %10s" % ("kind", "restarts", "turns", "loads", "given back", "lost", "last day"))
+    for kind in KINDS:
+        for _number in range(given.months):
+            one = month(kind, chance, policy)
+            months.append(one)
+            print("%-12s %8d %6d %6d %11d %8.2f %% %8.2f %%" % (
+                one.kind, one.changes, one.turns, one.loads, one.back, one.lost, one.last), flush=True)
     swing = [one for one in months if one.turns > one.loads]
     print("%-8s no setting turns more often than the load (%d hosts)" % ("missed" if swing else "reached", len(swing)))
 

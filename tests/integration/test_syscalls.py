@@ -51,6 +51,7 @@ BUSY = {"load": {"events_per_second": 200000}, "consumer_events_per_second": 800
         "files": {"etc/falco/falco_rules.yaml": RULES}}
 HOSTS = {
     "lean": BUSY,
+    "unmeasured": {**BUSY, "config": {}, "measures": None, "hostvars": {"falco_tune_metrics_interval": "500ms"}},
     "lean-38": {**BUSY, "release": "0.38.2", "driver": "kmod"},
     "exclude": {**BUSY, "hostvars": {"falco_tune_syscalls": "exclude", "falco_tune_accepted_drops_percent": 0.5}},
     "keep": {**BUSY, "hostvars": {"falco_tune_syscalls": "keep"}},
@@ -67,8 +68,12 @@ EVIDENCE = ("-e", "falco_tune_min_observation=3", "-e", "falco_tune_profile_seco
 @pytest.fixture(scope="module")
 def fleet(fleet_of):
     fleet = fleet_of(HOSTS)
-    observed(fleet.hosts)
+    observed(measured(fleet))
     return fleet
+
+
+def measured(fleet):
+    return [host for host in fleet.hosts if host.name != "unmeasured"]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,7 @@ def checked(fleet, hosts):
 
 @pytest.fixture(scope="module")
 def tuned(fleet, hosts, checked):
-    observed(fleet.hosts)
+    observed(measured(fleet))
     return play(TUNE, fleet.inventory, *EVIDENCE)
 
 
@@ -133,6 +138,15 @@ def test_a_host_whose_thread_is_at_its_end_watches_less_and_no_rule_loses_anythi
     assert "recvfrom" in plan["syscalls"]["removed"] and "no rule loses anything" in plan["step"]["expected"]
     result = tuned.result(name, "falco_config")
     assert result["evidence"]["interruptions"] == 1 and leftovers(hosts[name]) == []
+
+
+def test_a_thread_without_idle_time_watches_less_from_the_restart_on_that_switches_metrics_on(tuned, hosts):
+    plan, block = plan_of(tuned, "unmeasured"), written(hosts["unmeasured"])
+    assert plan["verdict"]["drops_percent"] is None and plan["verdict"]["bottleneck"] == "consumer", plan["verdict"]
+    assert block["metrics"]["enabled"] is True and block["metrics"]["kernel_event_counters_per_cpu_enabled"] is True
+    assert block["base_syscalls"]["repair"] is True and plan["step"]["name"] == "syscalls"
+    assert plan["coverage"] == {"rules_total": 5, "blind": [], "half_blind": [], "wrong_output": [], "newly": []}
+    assert tuned.result("unmeasured", "falco_config")["evidence"]["interruptions"] == 1 and leftovers(hosts["unmeasured"]) == []
 
 
 def test_exclusions_reach_the_target_and_name_the_rules(tuned, hosts):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests/benchmarks"))
 import campaign  # noqa: E402
 
 WINDOW = 180.0
-TRIED = ("bursty", "sustained", "starved", "quota-bound", "overloaded")
+TRIED = ("bursty", "sustained", "starved", "quota-bound", "overloaded", "hot CPU", "mixed")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def tuned():
 def test_no_host_is_worse_off_and_none_loses_a_rule(kind, tuned):
     before, subject = tuned[kind]
     assert subject.seen.percent <= before + 0.5 and subject.blinded == 0
-    assert subject.restarts <= 3 and subject.decide()["changes"] == [], "it comes to rest"
+    assert subject.restarts <= 2 and subject.decide()["changes"] == [], "it comes to rest"
 
 
 @pytest.mark.parametrize("kind", TRIED)

@@ -19,6 +19,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Fleet,
     Monitoring,
     Percentiles,
+    PredictionClass,
+    PredictionErrors,
     Predictions,
     ReportPolicy,
     SinceLast,
@@ -60,6 +62,8 @@ PERCENTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999), ("max",
 # percentage point and a fifth of the earlier value.
 TOLERANCE_POINTS = 0.5
 TOLERANCE_SHARE = 0.2
+# Classes of hosts whose predictions a report shows apart.
+MOST_CLASSES = 20
 # Between these groups the state decides, within one the drops do: healthy and acceptable are both fine, and
 # overloaded names another remedy than dropping, not another loss. The others cannot be compared.
 _GRADE = {"healthy": 0, "acceptable": 0, "dropping": 1, "overloaded": 1, "blind": 2}
@@ -281,11 +285,23 @@ def _percentiles(hosts: Sequence[Host]) -> Percentiles:
 
 
 def _predictions(hosts: Sequence[Host]) -> Predictions:
-    errors = []
+    """Of all hosts, and of hosts that are alike in what a prediction rests on."""
+    classes: dict[tuple[Any, ...], list[float]] = {}
     for host in hosts:
         answer, lost = host["verdict"]["answer"] if host["verdict"] else None, drops_of(host)
         if answer and answer["predicted"] is not None and lost is not None:
-            errors.append(abs(lost - answer["predicted"]))
+            alike = (host["driver"], host["cpus"], host["release"], answer["against"])
+            classes.setdefault(alike, []).append(abs(lost - answer["predicted"]))
+    by_class: list[PredictionClass] = [
+        {"driver": driver, "cpus": cpus, "release": release, "against": against, **_errors(errors)}
+        for (driver, cpus, release, against), errors in classes.items()
+    ]
+    by_class.sort(key=lambda item: (-(item["p90_error"] or 0.0), -item["hosts"], str(item["driver"])))
+    whole = [error for errors in classes.values() for error in errors]
+    return {**_errors(whole), "by_class": by_class[:MOST_CLASSES]}
+
+
+def _errors(errors: list[float]) -> PredictionErrors:
     found = percentiles(errors)
     return {"hosts": len(errors), "median_error": found["p50"], "p90_error": found["p90"]}
 

@@ -375,6 +375,7 @@ HOST = table(
             takes=listed(text),
             gave_up=listed(text),
             predicted=number,
+            against=word(*BOTTLENECKS),
         ),
         next_step=word(*NEXT_STEPS, instead="none"),
         advice=key,

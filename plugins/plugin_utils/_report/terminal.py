@@ -205,6 +205,15 @@ def _prediction_lines(found: dict[str, Any], width: int) -> list[str]:
         number_text(found["median_error"]),
         number_text(found["p90_error"]),
     )
+    worst = found["by_class"][0]
+    if len(found["by_class"]) > 1:
+        text += "; least good for %s with %s and Falco %s against %s: p90 %s" % (
+            several(worst["cpus"] or 0, "CPU"),
+            worst["driver"],
+            worst["release"],
+            worst["against"],
+            number_text(worst["p90_error"]),
+        )
     return wrapped(text, width, "")
 
 

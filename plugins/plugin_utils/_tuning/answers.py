@@ -66,6 +66,7 @@ def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | 
         "takes": takes,
         "gave_up": _gave_up(attempts, syscalls),
         "predicted": _predicted(attempts),
+        "against": _against(attempts),
     }
     made["text"] = _text(made, before, verdict["drops_percent"], found)
     return made
@@ -112,6 +113,12 @@ def _predicted(attempts: list[Attempt]) -> float | None:
     """What the last step was to leave lost, where it is in force."""
     last = attempts[-1] if attempts else None
     return None if last is None or last.get("rolled_back") else last.get("predicted")
+
+
+def _against(attempts: list[Attempt]) -> str | None:
+    """The bottleneck that the last step was taken against, where it was measured."""
+    before = attempts[-1]["before"] if attempts else None
+    return before["bottleneck"] if before else None
 
 
 def _tried(attempt: Attempt) -> str:

@@ -10,7 +10,7 @@ falco.org "Falco Is Dropping Syscalls Events" (ranges for large machines).
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple
+from typing import Iterable, Mapping, NamedTuple
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     AskedBuffers,
@@ -184,6 +184,43 @@ def size_class(classes: list[dict[str, int]], online: int) -> dict[str, int]:
     if not matching:
         raise BufferError("the policy has no buffer class for %d CPUs" % online)
     return max(matching, key=lambda item: item["min_cpus"])
+
+
+def holding(
+    machine: Machine,
+    policy: Policy,
+    current: Buffers,
+    wanted: float,
+    groups: Iterable[int | None],
+    one_ring: bool,
+) -> Buffers | None:
+    """The least memory with which a burst finds `wanted` bytes more than with the rings in force.
+
+    Where the budget has no room for so much: the rings with most room. None: no larger ones fit. policy: as
+    for choose(). groups: the CPUs for each ring that may be chosen. one_ring: the burst fills one ring only.
+    """
+    room = _Room(machine, policy, None, None)
+
+    def bytes_of(preset: int, group: int | None) -> tuple[int, int]:
+        """(bytes that the burst fills, bytes of all rings)"""
+        rings = layout(machine.driver, machine.online, preset, group)
+        return rings["bytes_each" if one_ring else "bytes_total"], rings["bytes_total"]
+
+    there = bytes_of(current["buf_size_preset"], current["cpus_for_each_buffer"])[0]
+    larger = []
+    for group in groups:
+        for preset in range(current["buf_size_preset"] + 1, 11):
+            filled, total = bytes_of(preset, group)
+            if filled > there and room.fits(preset, group):
+                larger.append((filled - there, total, preset, group))
+    enough = [item for item in larger if item[0] >= wanted]
+    if enough:
+        dummy, dummy2, preset, group = min(enough, key=lambda item: (item[1], item[2]))
+    elif larger:
+        dummy, dummy2, preset, group = min(larger, key=lambda item: (-item[0], item[1]))
+    else:
+        return None
+    return {"buf_size_preset": preset, "cpus_for_each_buffer": group}
 
 
 class _Choice(NamedTuple):

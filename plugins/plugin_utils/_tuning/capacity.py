@@ -74,7 +74,6 @@ def use(facts: Facts) -> Use:
     """Between two audits where there were two; since its start where that was within a day; else as two looks
     saw it."""
     seen, age, reader = facts["falco"]["cpu"], facts["falco"]["age"], facts["falco"]["cpu"]["reader"]
-    total = seen["total"]
     looked = Use(
         seen["on"] if reader["on"] is None else reader["on"],
         seen["waiting"] if reader["waiting"] is None else reader["waiting"],
@@ -88,19 +87,32 @@ def use(facts: Facts) -> Use:
     # A short window in a long life: what Falco does now counts.
     window = facts["metrics"]["seconds"]
     recent = seen["on"] is not None and window and age and age > 2 * window + 60
-    if total and total["on"] is not None and age and age <= LONG_LIFE and not recent:
-        apart = reader["total_on"] is not None
-        return Use(
-            _share(reader["total_on"] if apart else total["on"], age),
-            _share(reader["total_waiting"] if apart else total["waiting"], age),
-            _share(total["throttled"], age),
-            _share(total["on"], age),
-            round(age, 1),
-            "since its start",
-        )
+    whole = life(facts)
+    if whole and age and age <= LONG_LIFE and not recent:
+        return whole
     if seen["on"] is not None:
         return looked
     return Use(None, None, None, None, None, seen["reason"] or "not observed")
+
+
+def life(facts: Facts) -> Use | None:
+    """Since its start, however long that was ago; None where it is unknown."""
+    total, age, reader = (
+        facts["falco"]["cpu"]["total"],
+        facts["falco"]["age"],
+        facts["falco"]["cpu"]["reader"],
+    )
+    if not total or total["on"] is None or not age:
+        return None
+    apart = reader["total_on"] is not None
+    return Use(
+        _share(reader["total_on"] if apart else total["on"], age),
+        _share(reader["total_waiting"] if apart else total["waiting"], age),
+        _share(total["throttled"], age),
+        _share(total["on"], age),
+        round(age, 1),
+        "since its start",
+    )
 
 
 def _share(seconds: float | None, age: float) -> float | None:

@@ -122,13 +122,42 @@ def calls(facts: Facts) -> float | None:
     return round(sum(counted.values()) / float(profile["seconds"]), 1)
 
 
-def _growth(case: Case, attempt: Attempt) -> float:
-    """The load now in that before an attempt. A selection changes what Falco counts, so the kernel's count of
-    the calls is taken there. 1 where it is not known."""
-    then, now = attempt.get("calls"), calls(case.facts)
-    if attempt["step"] == "syscalls":
-        return now / then if then and now else 1.0
-    return _ratio(measured(case.verdict), attempt["before"]) or 1.0
+class Look(NamedTuple):
+    """What was measured at one time. calls: system calls a second that the kernel counted, where it did.
+    changes: attempts of the changes between an attempt, its own included, and this time."""
+
+    measured: Before
+    calls: float | None
+    changes: list[Attempt]
+
+
+def _since(case: Case, attempt: Attempt) -> list[Attempt]:
+    """Attempts of the same change and of later ones, in the order in which they were made: a clock may
+    jump."""
+    return list(itertools.dropwhile(lambda one: one["at"] != attempt["at"], attempts(case)))
+
+
+def _next_look(case: Case, attempt: Attempt) -> Look | None:
+    """What was measured before the next change after an attempt."""
+    since = _since(case, attempt)
+    own = list(itertools.takewhile(lambda one: one["at"] == attempt["at"], since))
+    following = since[len(own)] if len(since) > len(own) else None
+    if following is None or following["before"] is None:
+        return None
+    return Look(following["before"], following.get("calls"), own)
+
+
+def _growth(attempt: Attempt, look: Look) -> float:
+    """The load at a look in that before an attempt. 1 where it is not known.
+
+    A selection changes what Falco counts, so where one was made since, the kernel's count of the calls is
+    taken.
+    """
+    selected = any(one["step"] == "syscalls" or "syscalls" in one.get("undoes", []) for one in look.changes)
+    if selected:
+        then = attempt.get("calls")
+        return look.calls / then if then and look.calls else 1.0
+    return _ratio(look.measured, attempt["before"]) or 1.0
 
 
 def calmer(rate_per_cpu: float | None, was: Before | None) -> bool:
@@ -160,14 +189,31 @@ def _in_vain(case: Case, attempt: Attempt) -> bool:
     was, now = attempt["before"], measured(case.verdict)
     if not was or not was["drops_percent"] or now is None or busier(case, was):
         return False
-    growth = _growth(case, attempt)
-    if growth > COMPARABLE:
+    growth = _growth(attempt, Look(now, calls(case.facts), _since(case, attempt)))
+    if growth > COMPARABLE or _had_its_effect(case, attempt, was):
         return False
-    then, since = _losses(now, was)
-    expected = _at(then, growth)
-    if expected - since >= float(case.policy["tolerance_percent"]) / 100.0 * expected > 0:
+    if _less_lost(case, was, now, growth):
         return False
     return not _as_predicted(attempt, _at(was["drops_percent"], growth), now["drops_percent"] or 0.0, growth)
+
+
+def _less_lost(case: Case, was: Before, since: Before, growth: float) -> bool:
+    """Whether less is lost, by a share that can be told from noise, than the load alone explains."""
+    lost, now = _losses(since, was)
+    expected = _at(lost, growth)
+    return expected - now >= float(case.policy["tolerance_percent"]) / 100.0 * expected > 0
+
+
+def _had_its_effect(case: Case, attempt: Attempt, was: Before) -> bool:
+    """Whether less was lost when the host was looked at next, before another step.
+
+    What later steps save or cost is not put down to this one.
+    """
+    look = _next_look(case, attempt)
+    if look is None:
+        return False
+    growth = _growth(attempt, look)
+    return growth <= COMPARABLE and _less_lost(case, was, look.measured, growth)
 
 
 def _at(lost: float, growth: float) -> float:
@@ -221,10 +267,11 @@ def taken_back(case: Case, name: StepName) -> str | None:
     """Why a step that was taken back is not tried again, or None: the load is such as it was in vain for."""
     found = attempts(case)
     for position, item in enumerate(found):
-        back = next((one for one in found[position + 1 :] if name in one.get("undoes", [])), None)
-        # The nearest attempt before a take-back is the one that it speaks of.
-        later = [one for one in found[position + 1 :] if one["step"] == name]
-        if item["step"] != name or back is None or (later and later[0]["at"] < back["at"]):
+        following = found[position + 1 :]
+        # The nearest attempt before a take-back is the one that it speaks of. Their order is that of the
+        # record: a clock may jump.
+        back = next((one for one in following if one["step"] == name or name in one.get("undoes", [])), None)
+        if item["step"] != name or back is None or name not in back.get("undoes", []):
             continue
         if _same_load(case, item["before"], back["before"]):
             return "%s of %s had no effect and was taken back on %s, under such a load" % (

@@ -91,6 +91,8 @@ def metrics(settings: Settings, policy: Policy, facts: Facts) -> Metrics:
     if not settings.value("metrics.enabled"):
         why = "an audit reads the file: as alerts, each snapshot would go to every output"
         found.append(Setting("metrics.output_rule", False, why))
+        # On a host that is measured already, this alone is not worth a restart.
+        found.append(steps.per_cpu_counters())
     if not output:
         why = (
             "a file that an audit can read; its directory is made first, since Falco exits where it is "

@@ -17,7 +17,6 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Drift,
     Facts,
     LoadedRules,
-    Memory,
     Plan,
     Policy,
     Verdict,
@@ -292,12 +291,11 @@ def _choose(
         first = Step(buffers={**current, "why": "kept: no step follows in this run"})
     chosen, tight = _rings(case, place, first)
     asked, first = first, steps.within_budget(case, first, chosen)
+    case, first, second, needs = _both(case, settings, first)
     if asked.name and not first.name and asked.buffers:
-        # The budget does not allow what was asked for: the buffers stay as they are.
+        # What was asked for is not taken: the buffers stay as they are.
         kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
         chosen, tight = _rings(case, place, Step(buffers=kept))
-    case = case._replace(verdict=steps.merged(case.verdict, first))
-    second, needs = _syscalls(case, settings, first)
     if closing and "syscalls" not in second.undoes:
         more = more or second.name is not None
         second = Step(syscalls=second.syscalls)
@@ -333,6 +331,19 @@ def _choose(
         disabled,
         unloaded,
     )
+
+
+def _both(case: Case, settings: Settings, first: Step) -> tuple[Case, Step, Step, Literal["syscalls"] | None]:
+    """(the case with the first step in its verdict, the first step, that of the system calls, what the plan
+    lacks). A first step that is worth a restart only together with the other one goes with it, or not at all.
+    """
+    merged = case._replace(verdict=steps.merged(case.verdict, first))
+    second, needs = _syscalls(merged, settings, first)
+    if first.useless and not second.name and not needs:
+        first = steps.not_alone(first)
+        merged = case._replace(verdict=steps.merged(case.verdict, first))
+        second, needs = _syscalls(merged, settings, first)
+    return merged, first, second, needs
 
 
 def _disabled(
@@ -412,11 +423,7 @@ def _unloading(
 
 def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffers, str | None]:
     """The rings, and why the unit's memory limit is too tight for them."""
-    facts = case.facts
-    machine = buffers.Machine(
-        case.driver, facts["cpus"]["online"] or 1, _memory(case), facts["kernel"]["page_size"]
-    )
-    record = facts["host"]["record"]
+    machine, record = steps.machine(case), case.facts["host"]["record"]
     # Memory that comes and goes must not change buffers at every run; what evidence asks for is asked once.
     settled = bool(record and place.path in record["files"]) and step.name != "buffers"
     try:
@@ -426,25 +433,6 @@ def _rings(case: Case, place: placement.Target, step: Step) -> tuple[ChosenBuffe
     except buffers.BufferError as error:
         raise PlanError(str(error)) from None
     return chosen, buffers.tight(machine, chosen)
-
-
-def _memory(case: Case) -> dict[str, int | None]:
-    """The host's memory with the present rings given back: they will be replaced."""
-    memory: Memory = case.facts["memory"]
-    available, used, limit = memory["available"], memory["used"], memory["limit"]
-    rings = buffers.layout(
-        case.driver,
-        case.facts["cpus"]["online"] or 1,
-        case.current["buf_size_preset"],
-        case.current["cpus_for_each_buffer"],
-    )
-    if available is not None:
-        available += rings["bytes_total"]
-    if case.driver != "modern_ebpf":
-        limit = None  # the kernel charges only modern_ebpf's rings to the unit's cgroup
-    elif used is not None:
-        used = max(0, used - rings["bytes_total"])
-    return {"total": memory["total"], "available": available, "limit": limit, "used": used}
 
 
 def current_syscalls(settings: Settings) -> dict[str, Any]:

@@ -19,18 +19,23 @@ from typing import Any, Iterable, Mapping, NamedTuple, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _contracts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     AskedBuffers,
+    Buffers,
     ChosenBuffers,
     Facts,
+    Memory,
     Policy,
+    Rings,
     StepName,
     Verdict,
     Window,
 )
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import bytes_text
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
     capacity,
     effects,
+    policies,
     verdicts,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
@@ -82,6 +87,7 @@ class Step(NamedTuple):
     calls: system calls a second on the host, where they were counted.
     also: further steps that the same restart carries. undoes: steps without effect that it takes back, and
     back: why.
+    useless: why it is not worth a restart alone; None where it is.
     buffers: what buffers.choose() is asked for; None: by the machine's size. settings: wanted keys of Falco's
     configuration. syscalls: what syscall_set.choose() returned, where that was asked. blocked: why the step
     is not taken. offer: what policy could allow, for people. next_step: what the verdict proposes instead, or
@@ -104,6 +110,7 @@ class Step(NamedTuple):
     also: tuple[_contracts.StepPart, ...] = ()
     undoes: tuple[StepName, ...] = ()
     back: str = ""
+    useless: str | None = None
     calls: float | None = None
 
     def shown(self) -> _contracts.Step | None:
@@ -160,7 +167,8 @@ def choose(case: Case, measuring: bool) -> Step:
 
 
 def _against(case: Case, bottleneck: str) -> Step:
-    chooser = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers}.get(bottleneck)
+    choosers = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers, "consumer": _long_bursts}
+    chooser = choosers.get(bottleneck)
     return chooser(case) if chooser else Step()
 
 
@@ -355,58 +363,126 @@ def _buffers(case: Case) -> Step:
             "the preset is set by policy (falco_tune_buf_size_preset: %s)" % case.policy["buf_size_preset"]
         )
         return Step(blocked=reason, next_step="syscalls")
-    now, top = case.current["buf_size_preset"], guide_top(case.driver, case.policy)
-    if now >= top:
+    rings = _larger(case)
+    if rings is None:
         split = _split(case)
         if split.name:
             return split
-        reason = "preset %d is the upper end of the guide's range for %s already" % (now, case.driver)
-        return Step(blocked=reason, next_step="syscalls")
+        return Step(blocked=_no_larger(case), next_step="syscalls")
     again = effects.failed_before("buffers", case.current, case)
     if again:
         return Step(blocked=again, next_step="syscalls")
-    burst = _burst(case)
-    preset = min(top, now + PRESETS_A_STEP) if burst is None else _holding(case, burst, now, top)
-    asked: AskedBuffers = {
-        **case.current,
-        "buf_size_preset": preset,
-        "why": "preset %d: %s" % (preset, case.why),
-    }
-    return Step(
-        name="buffers",
-        why=case.why,
-        expected=_bridging(case, now, preset),
-        to={"buf_size_preset": preset},
-        replaced={"buf_size_preset": now},
-        buffers=asked,
-        predicted=_with_rings(case, preset),
-        settings=_per_cpu(case),
+    why = "%s: %s" % (_named(case, rings), case.why)
+    # Where rings grow, the next look is to tell one hot CPU from many: only a restart switches that on.
+    settings = (per_cpu_counters(),) if case.release.has(PER_CPU) else ()
+    step = Step(name="buffers", why=case.why, buffers={**rings, "why": why}, settings=settings)
+    return _to_rings(case, step, rings)
+
+
+def _to_rings(case: Case, step: Step, rings: Buffers) -> Step:
+    """A step to these rings, with what it should come to."""
+    to = _changed(case, rings)
+    return step._replace(
+        expected=_bridging(case, rings),
+        to=to,
+        replaced={name: case.current[name] for name in to},  # type: ignore[literal-required]
+        predicted=_with_rings(case, rings),
     )
 
 
-def _bridging(case: Case, now: int, preset: int) -> str:
+def _changed(case: Case, rings: Buffers) -> dict[str, Any]:
+    """The values in which rings differ from those in force."""
+    return {name: value for name, value in rings.items() if value != case.current.get(name)}
+
+
+def _named(case: Case, rings: Buffers) -> str:
+    preset, group = rings["buf_size_preset"], rings["cpus_for_each_buffer"]
+    if group == case.current["cpus_for_each_buffer"]:
+        return "preset %d" % preset
+    return "preset %d with %d CPUs for each buffer" % (preset, group or 0)
+
+
+def _long_bursts(case: Case) -> Step:
+    """Larger rings for a thread that has the time on the whole, and whose bursts are longer than rings of the
+    guide's range hold."""
+    found = case.verdict["capacity"]
+    if found is None or found["factor"] >= 1 or _burst(case) is None:
+        return Step()
+    step = _buffers(case)
+    return step if step.name else Step()
+
+
+def _larger(case: Case) -> Buffers | None:
+    """The rings that the evidence asks for, or None where there are no larger ones.
+
+    What a burst loses is known: the rings that hold it, as far as the budget goes. It is not known: two
+    presets, within the guide's range.
+    """
+    now, top = case.current["buf_size_preset"], guide_top(case.driver, case.policy)
+    burst, group = _burst(case), case.current["cpus_for_each_buffer"]
+    if burst is None:
+        preset = min(top, now + PRESETS_A_STEP)
+        return {"buf_size_preset": preset, "cpus_for_each_buffer": group} if preset > now else None
+    hot, groups = _hot(case), [group]
+    if hot and group is not None and case.policy["cpus_for_each_buffer"] == "auto":
+        # A ring that loses alone need not be one of many: with more CPUs for each, fewer are as large.
+        classes: list[dict[str, int]] = case.policy["buffer_classes"]
+        online = _online(case)
+        groups += sorted({min(item["cpus_for_each_buffer"], online) for item in classes} - {0, group})
+    wanted = burst * MARGIN * buffers.BYTES_PER_EVENT
+    asked = policies.buffer_policy(case.policy)
+    return buffers.holding(machine(case), asked, case.current, wanted, groups, hot)
+
+
+def _no_larger(case: Case) -> str:
+    if _burst(case) is not None:
+        return "no larger buffers than preset %d fit the budget" % case.current["buf_size_preset"]
+    return "preset %d is the upper end of the guide's range for %s already" % (
+        case.current["buf_size_preset"],
+        case.driver,
+    )
+
+
+def machine(case: Case) -> buffers.Machine:
+    """What buffers are chosen for: the host, with the present rings given back, since they are replaced."""
+    facts, online = case.facts, _online(case)
+    memory: Memory = facts["memory"]
+    available, used, limit = memory["available"], memory["used"], memory["limit"]
+    rings = _layout(case, case.current)
+    if available is not None:
+        available += rings["bytes_total"]
+    if case.driver != "modern_ebpf":
+        limit = None  # the kernel charges only modern_ebpf's rings to the unit's cgroup
+    elif used is not None:
+        used = max(0, used - rings["bytes_total"])
+    there = {"total": memory["total"], "available": available, "limit": limit, "used": used}
+    return buffers.Machine(case.driver, online, there, facts["kernel"]["page_size"])
+
+
+def _layout(case: Case, rings: Buffers) -> Rings:
+    return buffers.layout(case.driver, _online(case), rings["buf_size_preset"], rings["cpus_for_each_buffer"])
+
+
+def _bridging(case: Case, rings: Buffers) -> str:
     rate = max(case.verdict["rate_per_cpu"] or 0, 1)
-    before, after = (_bridged(case, item, rate) for item in (now, preset))
+    before, after = (_bridged(case, item, rate) for item in (case.current, rings))
     text = (
         "a stall or burst of %.3g times the length is bridged: %.3g s instead of %.3g s at the mean rate "
         "measured" % (after / before, after, before)
     )
-    burst, predicted = _burst(case), _with_rings(case, preset)
+    burst, predicted = _burst(case), _with_rings(case, rings)
     if burst is None or predicted is None:
         return text
     return "%s; a burst loses about %.0f events, %s are added, and %.3g %% should still be lost" % (
         text,
         burst,
-        bytes_text(int(_gained(case, now, preset))),
+        bytes_text(int(_room(case, rings) - _room(case, case.current))),
         predicted,
     )
 
 
-def _per_cpu(case: Case) -> tuple[Setting, ...]:
-    """Where rings grow, the next look is to tell one hot CPU from many: only a restart switches that on."""
-    if case.release.has(PER_CPU):
-        return (Setting(PER_CPU, True, "tells whether one CPU's ring buffer loses, or all"),)
-    return ()
+def per_cpu_counters() -> Setting:
+    return Setting(PER_CPU, True, "tells whether one CPU's ring buffer loses, or all")
 
 
 def _burst(case: Case) -> float | None:
@@ -415,33 +491,24 @@ def _burst(case: Case) -> float | None:
     return capacity.overflow(losing) if losing and case.verdict["capacity"] else None
 
 
-def _holding(case: Case, burst: float, now: int, top: int) -> int:
-    """The smallest preset whose rings hold what a burst loses now, with a margin; else the largest."""
-    wanted = burst * MARGIN * buffers.BYTES_PER_EVENT
-    return next((item for item in range(now + 1, top) if _gained(case, now, item) >= wanted), top)
-
-
-def _with_rings(case: Case, preset: int) -> float | None:
-    """Percent that is lost with a preset: what a burst loses beyond the room that is added, and the rest."""
+def _with_rings(case: Case, rings: Buffers) -> float | None:
+    """Percent that is lost with other rings: what a burst loses beyond the added room, and the rest."""
     burst, found, lost = _burst(case), case.verdict["capacity"], case.verdict["drops_percent"]
     if burst is None or found is None or lost is None:
         return None
-    room = _gained(case, case.current["buf_size_preset"], preset) / buffers.BYTES_PER_EVENT
+    room = (_room(case, rings) - _room(case, case.current)) / buffers.BYTES_PER_EVENT
     by_rings = found["lost"]["bursts"] + (found["lost"]["overload"] if found["factor"] < 1 else 0.0)
     return round(max(0.0, lost - by_rings * min(1.0, room / burst)), 2)
 
 
-def _gained(case: Case, now: int, preset: int) -> float:
-    """Bytes that a burst finds more with a preset: of all rings, or of one where one ring loses."""
-    return _room(case, preset) - _room(case, now)
+def _hot(case: Case) -> bool:
+    """Whether one ring loses most of the events."""
+    return bool(verdicts.hot_cpus(case.facts, case.current, case.driver))
 
 
-def _room(case: Case, preset: int) -> float:
+def _room(case: Case, rings: Buffers) -> int:
     """Bytes of the rings that a burst fills: of all, or of one where one ring loses."""
-    group = case.current["cpus_for_each_buffer"]
-    total = buffers.layout(case.driver, _online(case), preset, group)["bytes_total"]
-    hot = verdicts.hot_cpus(case.facts, case.current, case.driver)
-    return total / (buffers.count(case.driver, _online(case), group) if hot else 1)
+    return _layout(case, rings)["bytes_each" if _hot(case) else "bytes_total"]
 
 
 def _saves(case: Case, now: float, then: float) -> bool:
@@ -461,9 +528,8 @@ def _worth(case: Case, predicted: float | None) -> str | None:
 def _split(case: Case) -> Step:
     """Fewer CPUs for each ring, where one ring loses and cannot be larger within the guide's range."""
     group = buffers.effective_cpus(case.current["cpus_for_each_buffer"] or 0, _online(case))
-    hot = verdicts.hot_cpus(case.facts, case.current, case.driver)
     fixed = case.policy["cpus_for_each_buffer"] != "auto"
-    if case.driver != "modern_ebpf" or group < 2 or not hot or fixed:
+    if case.driver != "modern_ebpf" or group < 2 or not _hot(case) or fixed:
         return Step()
     if effects.failed_before("buffers", case.current, case):
         return Step()
@@ -479,9 +545,9 @@ def _split(case: Case) -> Step:
     )
 
 
-def _bridged(case: Case, preset: int, rate: float) -> float:
-    group = case.current["cpus_for_each_buffer"] or 0
-    return buffers.seconds_bridged(case.driver, _online(case), preset, group, rate)
+def _bridged(case: Case, rings: Buffers, rate: float) -> float:
+    group = rings["cpus_for_each_buffer"] or 0
+    return buffers.seconds_bridged(case.driver, _online(case), rings["buf_size_preset"], group, rate)
 
 
 def _online(case: Case) -> int:
@@ -490,29 +556,30 @@ def _online(case: Case) -> int:
 
 def within_budget(case: Case, step: Step, chosen: ChosenBuffers) -> Step:
     """The step once buffers were chosen: the memory budget may not allow what was asked for, or so little of
-    it that it is not worth a restart."""
+    it that it is not worth a restart alone."""
     if step.name != "buffers":
         return step
     current, preset = case.current, chosen["buf_size_preset"]
-    if chosen["cpus_for_each_buffer"] == step.to.get("cpus_for_each_buffer"):
-        if preset == current["buf_size_preset"]:
-            return step
-    elif preset > current["buf_size_preset"]:
-        predicted = _with_rings(case, preset)
-        useless = _worth(case, predicted)
+    if preset > current["buf_size_preset"]:
+        rings: Buffers = {"buf_size_preset": preset, "cpus_for_each_buffer": chosen["cpus_for_each_buffer"]}
+        step = _to_rings(case, step, rings)
+        useless = _worth(case, step.predicted)
         if useless:
-            why = "with preset %d, the largest that range and budget allow, %s" % (preset, useless)
-            return Step(blocked=why, next_step="syscalls")
-        return step._replace(
-            to={"buf_size_preset": preset},
-            predicted=predicted,
-            expected=_bridging(case, current["buf_size_preset"], preset),
-        )
+            useless = "with preset %d, the largest that range and budget allow, %s" % (preset, useless)
+        return step._replace(useless=useless)
+    split = "cpus_for_each_buffer" in step.to
+    if split and preset == current["buf_size_preset"]:
+        return step
     return Step(
         blocked="larger buffers are asked for, but the budget of %s (%s) binds"
         % (bytes_text(chosen["budget"]["bytes"] or 0), chosen["budget"]["bound"]),
         next_step="syscalls",
     )
+
+
+def not_alone(step: Step) -> Step:
+    """What is left of a step that is not worth a restart, where no other one shares it."""
+    return Step(blocked=step.useless, next_step="syscalls") if step.useless else step
 
 
 def _quiet(case: Case) -> float | None:
@@ -662,20 +729,30 @@ def _with_back(case: Case, step: Step, found: effects.Vain) -> Step:
 def wants_fewer_syscalls(case: Case, first: Step) -> bool:
     """Whether fewer system calls are the next step that evidence asks for, or one that the same restart is to
     carry, and policy and release allow it."""
-    if (
-        case.verdict["state"] not in LOSING
-        or case.policy["syscalls"] == "keep"
-        or not case.release.has("base_syscalls.repair")
-    ):
+    if case.policy["syscalls"] == "keep" or not case.release.has("base_syscalls.repair"):
+        return False
+    if case.verdict["drops_percent"] is None:
+        return _certainly_busy(case)
+    if case.verdict["state"] not in LOSING:
         return False
     bottlenecks = {case.verdict["bottleneck"], *case.verdict["also"]}
     if first.name:
         # The evidence for both is there: one restart carries both.
+        if first.name == "buffers" and first.predicted is not None:
+            return first.predicted > float(case.policy["accepted_drops_percent"])
         return first.name in UNDONE and "consumer" in bottlenecks
     if {"starved", "cpu_quota"} & bottlenecks and case.verdict["capacity"]:
         # Fewer events need less of the CPU time that there is no more of.
         return True
     return case.verdict["next_step"] in FEWER and bool({"consumer", "buffer"} & bottlenecks)
+
+
+def _certainly_busy(case: Case) -> bool:
+    """Whether the restart that switches metrics on is to carry a lossless selection: the thread that reads
+    events has no idle time, and no neighbours that it waits for."""
+    settings = Settings(case.facts["config"]["effective"], case.release)
+    off = case.release.metrics and not settings.value("metrics.enabled")
+    return bool(off and case.policy["metrics"]) and verdicts.saturated(case.facts, case.policy)
 
 
 def joined(first: Step, second: Step) -> Step:
@@ -724,9 +801,18 @@ def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
 def fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
     """The step to fewer system calls, or back from one that had no effect.
 
+    Of a host that is not measured yet only the step itself: what blocks it is said once it is.
+
     first: the step that the same restart carries, if it has a name. made: what syscall_set.choose() proposes.
     current: {'custom_set', 'repair', 'all'} in force.
     """
+    step = _fewer_syscalls(case, first, made, current)
+    if case.verdict["drops_percent"] is not None:
+        return step
+    return step._replace(next_step=None) if step.name == "syscalls" and step.settings else Step()
+
+
+def _fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
     to = {"repair": made["repair"], "custom_set": made["custom_set"]}
     if all(current[name] == value for name, value in to.items()):
         return _no_fewer_syscalls(case, made, current)
@@ -772,8 +858,10 @@ def _out_of_reach(case: Case, first: Step, made: dict[str, Any]) -> str | None:
     if found is None or ratio is None or then is None:
         return None
     lost = case.verdict["drops_percent"] or 0.0
-    now = lost if first.predicted is None else first.predicted
-    if _saves(case, now, then):
+    # A first step that is not worth a restart alone has to be paid for, too.
+    paid = first.predicted is not None and not first.useless
+    now = first.predicted if first.predicted is not None and paid else lost
+    if now - then >= verdicts.LEAST_PART if paid else _saves(case, now, then):
         return None
     return (
         "fewer system calls would save %.3g %% of the events, and the load needs %.3g times a CPU: %.3g %% "
@@ -802,9 +890,9 @@ def _bursts_with_fewer(case: Case, first: Step, ratio: float) -> float:
     if found is None or burst is None or found["factor"] >= 1:
         return 0.0
     lost = found["lost"]["bursts"] + found["lost"]["overload"]
-    preset = first.to.get("buf_size_preset", case.current["buf_size_preset"])
-    gained = _gained(case, case.current["buf_size_preset"], preset) / buffers.BYTES_PER_EVENT
-    room = _room(case, case.current["buf_size_preset"]) / buffers.BYTES_PER_EVENT
+    rings = cast(Buffers, {name: first.to.get(name, value) for name, value in case.current.items()})
+    room = _room(case, case.current) / buffers.BYTES_PER_EVENT
+    gained = _room(case, rings) / buffers.BYTES_PER_EVENT - room
     left = max(0.0, ratio * (burst + room) - room - gained)
     return lost * left / burst / ratio
 

@@ -210,7 +210,7 @@ def _unmeasured(
         if found.step != "measure":
             return "unmeasured", found
         # Who has the CPU is visible without metrics: the restart that switches them on can cure that, too.
-        known = _throttled(facts, window, cpu) or _starved(cpu)
+        known = _throttled(facts, window, cpu) or _starved(cpu) or _saturated(facts, policy, cpu)
         if known:
             found = found._replace(bottleneck=known.bottleneck, reasons=(*found.reasons, *known.reasons))
         return "unmeasured", found
@@ -222,7 +222,11 @@ def _unmeasured(
             window["drops"],
         )
         # How long a quota kept Falco off the CPU is known without metrics.
-        found = _throttled(facts, window, cpu) or _starved(cpu) or _unknown(settings)
+        known = _throttled(facts, window, cpu) or _starved(cpu)
+        busy = None if known else _saturated(facts, policy, cpu)
+        found = known or _unknown(settings)
+        if busy:
+            found = found._replace(bottleneck=busy.bottleneck, reasons=(*found.reasons, *busy.reasons))
         return "dropping", found._replace(reasons=(reason, *found.reasons))
     if seconds < least:
         reason = "observed for %s s only, policy requires %s s before a host is judged" % (
@@ -365,6 +369,35 @@ def _starved(cpu: capacity.Use) -> Finding | None:
     if cpu.on is None or not waits(cpu, CERTAINLY_STARVED):
         return None
     return Finding("starved", "priority", (_waited(cpu.on, cpu.waiting or 0.0, cpu.look),))
+
+
+def saturated(facts: Facts, policy: Mapping[str, Any]) -> bool:
+    """Whether the thread that reads events has no idle time, and no neighbours that it waits for.
+
+    It is known without metrics. policy: min_observation is read. A shorter look may fall into a burst, so
+    there the whole life must say the same.
+    """
+    cpu = capacity.use(facts)
+    seen = [cpu]
+    if (cpu.seconds or 0.0) < policy["min_observation"]:
+        whole = capacity.life(facts)
+        if whole is None or (whole.seconds or 0.0) < policy["min_observation"]:
+            return False
+        seen.append(whole)
+    return all(
+        item.on is not None and 100.0 - item.on - (item.waiting or 0.0) < NO_IDLE and not waits(item)
+        for item in seen
+    )
+
+
+def _saturated(facts: Facts, policy: Mapping[str, Any], cpu: capacity.Use) -> Finding | None:
+    if not saturated(facts, policy):
+        return None
+    reason = (
+        "Falco used %s %% of a CPU and waited for one for %s %% of the time %s: the thread that reads events "
+        "has no idle time" % (_short(cpu.on or 0.0), _short(cpu.waiting or 0.0), cpu.look)
+    )
+    return Finding("consumer", "syscalls", (reason,))
 
 
 def _waited(on: float, waiting: float, look: str) -> str:
@@ -521,8 +554,12 @@ def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...
         "starved": "starved (%s %%)" % _short(lost["waiting"]),
         "cpu_quota": "throttled (%s %%)" % _short(lost["quota"]),
         "buffer": "bursts (%s %%)" % _short(lost["bursts"]),
-        "consumer": "saturated even with a whole CPU: %.3g times too many events (%s %%)"
-        % (over, _short(lost["overload"])),
+        "consumer": (
+            "saturated even with a whole CPU: %.3g times too many events" % over
+            if over > 1
+            else "bursts longer than rings of the guide's range hold"
+        )
+        + " (%s %%)" % _short(lost["overload"]),
     }
     return ("lost to more than one thing: " + ", and ".join(said[name] for name in (first, *also)),)
 
@@ -530,13 +567,17 @@ def _parts(found: Capacity, first: str, also: tuple[str, ...]) -> tuple[str, ...
 def _consumer(settings: Settings | None, found: Capacity) -> Finding:
     """One thread reads all events and has no CPU time left: only fewer or cheaper events help."""
     if found["factor_alone"] > 1:
-        much = "it takes %.3g times fewer or cheaper events to lose none" % found["factor_alone"]
+        why = (
+            "Falco used %s %% of a CPU and one thread reads all events: larger buffers would only be full a "
+            "little later, and it takes %.3g times fewer or cheaper events to lose none"
+            % (_short(found["on"]), found["factor_alone"])
+        )
     else:
-        much = "its bursts are longer than the largest rings hold, so it takes fewer or cheaper events"
-    why = (
-        "Falco used %s %% of a CPU and one thread reads all events: larger buffers would only be full a "
-        "little later, and %s" % (_short(found["on"]), much)
-    )
+        why = (
+            "Falco used %s %% of a CPU and one thread reads all events: its bursts are longer than rings of "
+            "the guide's range hold, so it takes larger ones, or fewer or cheaper events"
+            % _short(found["on"])
+        )
     if settings:
         lean = settings.value("base_syscalls.repair") or settings.value("base_syscalls.custom_set")
         if settings.has("base_syscalls.repair") and not lean:

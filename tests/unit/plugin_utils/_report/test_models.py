@@ -107,6 +107,22 @@ def test_sums_are_of_measured_windows():
     assert (found["events"], found["drops"], found["drops_percent"]) == (2000, 10, 0.5)
 
 
+def predicted(name, lost, said, against="buffer", **more):
+    host = judged(name, "dropping", lost, driver="modern_ebpf", **{"release": "0.44.1", "cpus": 8, **more})
+    host["verdict"]["answer"] = {"kind": "improved", "text": "x", "predicted": said, "against": against}
+    return host
+
+
+def test_predictions_are_told_by_classes_of_hosts_the_worst_first():
+    found = fleet(predicted("a", 5.0, 4.0), predicted("b", 7.0, 4.0), predicted("c", 50.0, 20.0, cpus=64), predicted("d", 50.0, None),
+                  predicted("e", 5.0, 5.5, "starved"), judged("f", "dropping", 9.0))["predictions"]
+    assert (found["hosts"], found["median_error"], found["p90_error"]) == (4, 1.0, 30.0)
+    assert [(item["cpus"], item["against"], item["hosts"], item["median_error"], item["p90_error"]) for item in found["by_class"]] == [
+        (64, "buffer", 1, 30.0, 30.0), (8, "buffer", 2, 1.0, 3.0), (8, "starved", 1, 0.5, 0.5)]
+    many = fleet(*(predicted("h%d" % number, 9.0, 0.0, cpus=number) for number in range(99)))["predictions"]
+    assert many["hosts"] == 99 and len(many["by_class"]) == models.MOST_CLASSES
+
+
 def test_drifting_and_restart_required_are_named():
     found = fleet(judged("b", "healthy", 0.0, drift=[{"kind": "disk", "what": "x"}]), judged("a", "healthy", 0.0, plan={
         "changes": [], "restart_required": True}))

@@ -20,6 +20,35 @@ def values(chosen):
     return chosen["buf_size_preset"], chosen["cpus_for_each_buffer"]
 
 
+@pytest.mark.parametrize("wanted, groups, one_ring, memory, found", [
+    (1, [2], False, PLENTY, (5, 2)),
+    (400 * MIB, [2], False, PLENTY, (8, 2)),   # 4 rings of 128 MiB instead of 8
+    (40 * GIB, [2], False, PLENTY, (10, 2)),   # the largest there are
+    (200 * MIB, [2], True, PLENTY, (9, 2)),    # one ring of them has to hold it
+    (200 * MIB, [2, 4, 6], True, PLENTY, (9, 4)),  # two rings as 4 or 6 CPUs share one: the fewer
+    (200 * MIB, [2, 4], True, {"total": 20 * GIB, "available": None}, (8, 4)),   # no room for 256 MiB: the most there is, in the fewest
+    (1, [2], False, {"total": GIB, "available": None}, None),
+])
+def test_the_least_memory_that_holds_a_burst(wanted, groups, one_ring, memory, found):
+    machine = buffers.Machine("modern_ebpf", 8, memory)
+    policy = policies.buffer_policy(policies.complete({}))
+    now = {"buf_size_preset": 4, "cpus_for_each_buffer": 2}
+    rings = buffers.holding(machine, policy, now, wanted, groups, one_ring)
+    assert (rings and values(rings)) == found
+
+
+@given(wanted=st.floats(0, 1e10), online=st.integers(1, 128), preset=st.integers(1, 10), group=st.integers(0, 8), one_ring=st.booleans(),
+       total=st.integers(1, 1 << 42))
+def test_rings_for_a_burst_are_larger_and_within_the_budget(wanted, online, preset, group, one_ring, total):
+    machine = buffers.Machine("modern_ebpf", online, {"total": total, "available": None})
+    policy = policies.buffer_policy(policies.complete({}))
+    now = {"buf_size_preset": preset, "cpus_for_each_buffer": group}
+    rings = buffers.holding(machine, policy, now, wanted, [group, 2, 6], one_ring)
+    if rings:
+        new = buffers.layout("modern_ebpf", online, rings["buf_size_preset"], rings["cpus_for_each_buffer"])
+        assert rings["buf_size_preset"] > preset and new["bytes_at_load"] <= buffers.budget(machine.memory, policy)["bytes"]
+
+
 @pytest.mark.parametrize("preset, size", [(1, MIB), (2, 2 * MIB), (4, 8 * MIB), (6, 32 * MIB), (7, 64 * MIB), (10, 512 * MIB)])
 def test_preset_bytes(preset, size):
     assert buffers.preset_bytes(preset) == size

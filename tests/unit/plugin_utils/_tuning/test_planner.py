@@ -32,7 +32,7 @@ def test_a_packaged_host_gets_one_fragment_of_complete_blocks():
     assert made["settings"]["engine"] == {"kind": "modern_ebpf", "modern_ebpf": {"buf_size_preset": 6, "cpus_for_each_buffer": 4}}
     assert made["settings"]["metrics"] == {
         "enabled": True, "interval": "30s", "output_rule": False, "rules_counters_enabled": True,
-        "kernel_event_counters_per_cpu_enabled": False, "output_file": "/var/log/falco/metrics.jsonl"}
+        "kernel_event_counters_per_cpu_enabled": True, "output_file": "/var/log/falco/metrics.jsonl"}
     assert set(made["settings"]) == {"engine", "metrics"}
     assert made["restart_required"] is True and made["warnings"] == []
     assert made["release"] == "0.44.1" and made["driver"] == "modern_ebpf"
@@ -170,9 +170,19 @@ def test_trap_10_a_block_is_never_written_without_what_the_shipped_file_said():
     host = Host().with_file(KIND_FILE, KIND)
     metrics = host.after(plan(host)).effective()["metrics"]
     assert metrics["interval"] == "30s"  # absent it would be "5000", which ends Falco
-    assert metrics["kernel_event_counters_per_cpu_enabled"] is False  # absent it would be on
+    assert metrics["kernel_event_counters_per_cpu_enabled"] is True  # shipped off; one hot CPU is seen at the next look
     assert metrics["rules_counters_enabled"] is True
     assert metrics["output_rule"] is False  # the shipped file's alerts would come every 30 s now
+
+
+def test_per_cpu_counters_are_no_restart_of_their_own():
+    """A host whose metrics are on keeps what it has, and none before 0.39 is asked for them."""
+    text = SHIPPED.replace("enabled: false\n  interval: 1h", "enabled: true\n  interval: 30s\n  output_file: /var/log/falco/metrics.jsonl")
+    assert plan(Host().with_file(MAIN, text))["changes"] == []
+    per_cpu = "metrics.kernel_event_counters_per_cpu_enabled"
+    assert change(plan(Host()), per_cpu)["to"] is True and change(plan(Host(version="0.38.2")), per_cpu) is None
+    kept = Host().with_file(MAIN, SHIPPED.replace("  kernel_event_counters_per_cpu_enabled: false\n", ""))
+    assert change(plan(kept), per_cpu) is None, "what is left out is on in Falco's code"
 
 
 def test_trap_17_duplicate_keys_are_refused_with_file_and_line():

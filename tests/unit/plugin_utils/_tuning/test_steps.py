@@ -20,6 +20,8 @@ STARVED = {"on": 140.0, "waiting": 867.0, "throttled": None}
 BUSY = {"on": 970.0, "waiting": 30.0, "throttled": None}
 THROTTLED = {"on": 450.0, "waiting": 10.0, "throttled": 300.0}
 WEEK = 7 * 86400.0
+ALERTS = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
+          "bytes_read": 1}
 
 
 def host(cpu, preset=4, **changes):
@@ -254,8 +256,7 @@ def test_weights_compete_like_nice_values():
 
 
 def test_drop_alerts_are_no_measurement_the_host_gets_buffers_for_its_size():
-    alerts = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
-              "bytes_read": 1}
+    alerts = dict(ALERTS)
     made = plan(Host(cpus=32, total=256 << 30, available=200 << 30, pair=alerts))
     assert change(made, PRESET)["to"] == 6 and made["verdict"]["state"] == "dropping" and change(made, "metrics.enabled")
 
@@ -546,6 +547,93 @@ def test_the_restart_that_switches_metrics_on_carries_priority_and_buffers():
     assert unit(plan(start.but(cpu={"on": 600.0, "waiting": 200.0, "throttled": None}))) == {}
 
 
+@pytest.mark.parametrize("cpu, changes, carries", [
+    (BUSY, {}, True),
+    ({"on": 820.0, "waiting": 180.0, "throttled": None}, {}, True),      # as seen on a real Falco with sixty heavy rules
+    ({"on": 500.0, "waiting": 490.0, "throttled": 490.0}, {"quota": 50.0}, True),
+    ({"on": 940.0, "waiting": 0.0, "throttled": None}, {}, False),       # some idle time
+    (COOL, {}, False), (THROTTLED, {"quota": 50.0}, False), (STARVED, {}, False),
+    (BUSY, {"age": 59.0, "cpu": {"on": 59.0, "waiting": 0.0, "throttled": None}}, False),  # policy asks for a minute
+])
+def test_the_restart_that_switches_metrics_on_carries_a_lossless_selection_for_a_thread_without_idle_time(cpu, changes, carries):
+    start = Host(**{"age": 1000.0, "cpu": cpu, **changes})
+    made = fewer(start)
+    assert (plan(start)["needs"] == "syscalls") is carries
+    assert made["verdict"]["state"] == "unmeasured" and made["verdict"]["next_step"] == "measure" and change(made, "metrics.enabled")
+    assert (change(made, "base_syscalls.repair") is not None) is carries
+    if carries:
+        assert made["step"]["name"] == "syscalls" and made["step"]["predicted"] is None and made["coverage"]["newly"] == []
+        assert fewer(start.after(made))["changes"] == []
+        assert change(fewer(start, syscalls="keep"), "base_syscalls.repair") is None
+        assert fewer(start, metrics=False)["step"] is None, "no restart for it without a measurement"
+        unknown = fewer(start, dict(KNOWN, rules=[], reason="falco -L failed"))
+        assert change(unknown, "metrics.enabled") and unknown["step"] is None
+
+
+@pytest.mark.parametrize("cpu, changes, bottleneck, carries", [
+    (BUSY, {}, "consumer", True), (COOL, {}, "unknown", False), (STARVED, {}, "starved", False),
+    ({"on": 500.0, "waiting": 490.0, "throttled": 490.0}, {"quota": 50.0}, "cpu_quota", True),
+    (THROTTLED, {"quota": 50.0}, "cpu_quota", False)])
+def test_so_it_does_where_drop_alerts_say_that_events_are_lost(cpu, changes, bottleneck, carries):
+    alerts = dict(ALERTS)
+    made = fewer(Host(age=1000.0, cpu=cpu, pair=alerts, **changes))
+    assert (made["verdict"]["state"], made["verdict"]["bottleneck"]) == ("dropping", bottleneck) and change(made, "metrics.enabled")
+    assert (change(made, "base_syscalls.repair") is not None) is carries
+    if bottleneck == "consumer":
+        assert made["verdict"]["next_step"] == "measure"
+        metrics = {MAIN: MEASURING}
+        assert change(fewer(Host(age=1000.0, cpu=cpu, pair=alerts, files=metrics)), "base_syscalls.repair") is None, "its metrics are on"
+
+
+@pytest.mark.parametrize("life, carries", [(0.99, True), (0.5, False)])
+def test_a_short_look_at_a_busy_thread_counts_where_its_whole_life_says_the_same(life, carries):
+    month = 30 * 86400.0
+    start = Host(age=month, cpu={"on": life * month, "waiting": 0.0, "throttled": None},
+                 looked={"on": 100.0, "waiting": 0.0, "throttled": None})
+    assert (change(fewer(start), "base_syscalls.repair") is not None) is carries
+
+
+def hot(lost=3000000, preset=6, **changes):
+    """16 CPUs, of which CPU 5 loses all that a burst loses."""
+    start = host(COOL, preset, events=100000000, drops=lost, **dict({"cpus": 16, "total": 256 << 30, "available": 200 << 30}, **changes))
+    start.pair["intervals"] = {"count": 20, "losing": 1, "worst": [{"ns": 50 * 10**9, "events": 8000000, "drops": lost}]}
+    return start
+
+
+def test_one_hot_cpu_gets_the_ring_that_its_burst_needs_at_once():
+    """Three million events want 458 MiB, margin included: all rings have that with preset 8, the hot one alone with 10."""
+    start = hot()
+    even = plan(start)
+    assert even["step"]["to"] == {"buf_size_preset": 8}
+    start.pair["cpus"] = {"count": 1, "worst": [[5, 3000000]]}
+    made = plan(start)
+    assert made["step"]["to"] == {"buf_size_preset": 10, "cpus_for_each_buffer": 6} and made["step"]["predicted"] == 0
+    assert made["buffers"]["count"] == 3 and made["buffers"]["bytes_each"] == 512 << 20, "as large, and fewer of them"
+    assert change(made, "engine.modern_ebpf.cpus_for_each_buffer")["to"] == 6
+    fixed = plan(start.but(total=150 << 30), cpus_for_each_buffer=2)
+    assert fixed["step"]["to"] == {"buf_size_preset": 9} and fixed["buffers"]["count"] == 8, "the budget ends there"
+    assert plan(start.after(made))["changes"] == []
+    back = again(start, made, COOL, events=100000000, drops=2990000)
+    back.pair["intervals"], back.pair["cpus"] = start.pair["intervals"], start.pair["cpus"]
+    undone = plan(back, syscalls="keep")
+    assert undone["step"]["undoes"] == ["buffers"] and (undone["buffers"]["buf_size_preset"], undone["buffers"]["count"]) == (6, 8)
+
+
+def test_two_steps_that_are_worth_a_restart_only_together_share_one():
+    """Preset 5, where the budget ends, saves less than a fifth, and so do fewer system calls."""
+    start = host(COOL, events=100000000, drops=2250000, total=5 << 30, available=4 << 30)
+    start.pair["intervals"] = {"count": 20, "losing": 1, "worst": [{"ns": 50 * 10**9, "events": 12000000, "drops": 2250000}]}
+    alone = plan(start, syscalls="keep")
+    assert alone["changes"] == [] and "not worth a restart" in " ".join(alone["verdict"]["reasons"])
+    assert alone["buffers"]["buf_size_preset"] == 4
+    made = fewer(start)
+    assert change(made, PRESET)["to"] == 5 and change(made, "base_syscalls.repair")["to"] is True
+    assert made["step"]["predicted"] < 0.8 * 2.25 and made["coverage"]["newly"] == []
+    # Where the rules are unknown there is nothing to share it with.
+    unknown = fewer(start, dict(KNOWN, rules=[], reason="falco -L failed"))
+    assert unknown["changes"] == [] and unknown["step"] is None and unknown["buffers"]["buf_size_preset"] == 4
+
+
 def test_what_a_step_should_leave_lost_is_kept_and_told_with_the_outcome():
     start = host({"on": 140.0, "waiting": 860.0, "throttled": None}, drops=91000, cpus=2)
     made = plan(start)
@@ -553,6 +641,7 @@ def test_what_a_step_should_leave_lost_is_kept_and_told_with_the_outcome():
     cured = again(start, made, {"on": 600.0, "waiting": 200.0, "throttled": None}, drops=0)
     answer = plan(cured)["verdict"]["answer"]
     assert answer["kind"] == "solved" and answer["tried"] == ["priority (Nice -10), 0 % predicted"]
+    assert (answer["predicted"], answer["against"]) == (0, "starved")
 
 
 def test_by_policy_the_same_restart_removes_a_quota():
