@@ -485,15 +485,12 @@ def merge(
             raise ConfigError("%s: holds config_files, which only the main file may; Falco exits" % path)
         order.append(path)
         place[path], strategies[path], held[path] = number, strategy, sorted(str(key) for key in fragment)
+        append = release.fragments == "strategy" and strategy != "override"
         for key, value in fragment.items():
             if strategy == "add-only" and key in raw:
                 continue
-            append = release.fragments == "strategy" and strategy != "override"
-            if append and isinstance(value, list) and isinstance(raw.get(key), list):
-                raw[key] = raw[key] + value
-            else:
-                raw[key] = value
-            origin[key] = path
+            both = append and isinstance(value, list) and isinstance(raw.get(key), list)
+            raw[key], origin[key] = raw[key] + value if both else value, path
     if release.options_beat_fragments:
         for option in later:
             origin[set_option(raw, option)] = "-o"

@@ -21,6 +21,7 @@ from typing import Any, cast
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Config,
+    ConfigFile,
     ConfigFolder,
     Driver,
     Facts,
@@ -194,6 +195,21 @@ def _merged(sources: dict[str, Any], release: Release) -> tuple[Merged, dict[str
     return merged, texts
 
 
+def _loaded_files(sources: dict[str, Any], merged: Merged) -> list[ConfigFile]:
+    """The files that Falco loads, in order."""
+    hashes = {item["path"]: item.get("sha256") for item in sources["files"]}
+    return [
+        {
+            "path": path,
+            "sha256": hashes[path],
+            "entry": merged["entry"][path],
+            "strategy": merged["strategy"][path],
+            "keys": [key for key in merged["keys"][path] if key in BLOCKS],
+        }
+        for path in merged["order"]
+    ]
+
+
 def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, release: Release) -> Config:
     """The facts' config part: of the merged configuration, what a decision or a piece of evidence needs."""
     known = {name.rstrip("/") for name in sources["folders"]}
@@ -202,7 +218,6 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         for number, (path, strategy) in enumerate(merged["listed"] if release.fragments else [])
         if path.rstrip("/") in known
     ]
-    hashes = {item["path"]: item.get("sha256") for item in sources["files"]}
     whole = merged["effective"]
     effective = {key: configuration.copied(whole[key]) for key in BLOCKS if key in whole}
     if not _untrusted.is_light(effective, MAX_EFFECTIVE):
@@ -215,16 +230,7 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         "reason": None,
         "layout": "dropin" if folders else "full",
         "order": merged["order"],
-        "files": [
-            {
-                "path": path,
-                "sha256": hashes[path],
-                "entry": merged["entry"][path],
-                "strategy": merged["strategy"][path],
-                "keys": [key for key in merged["keys"][path] if key in BLOCKS],
-            }
-            for path in merged["order"]
-        ],
+        "files": _loaded_files(sources, merged),
         "folders": folders,
         "options": [option for option in options if configuration.top_level(option) in BLOCKS],
         "effective": effective,

@@ -9,7 +9,6 @@ import posixpath
 from typing import Any, Iterable, Literal, NamedTuple, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
-    AskedBuffers,
     Bridged,
     Buffers,
     Change,
@@ -67,19 +66,11 @@ def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
     measuring = bool(metrics.path) and not made
     choices = _choose(facts, policy, settings, driver, place, measuring, closing)
     made += _differing(settings, choices.settings)
-    values = {item["key"]: item["to"] for item in made}
-    disabled = choices.disabled
-    if disabled is not None and placement.appends(facts["config"], place, release):
-        # The lists of all files are put together: the fragment holds ours only.
-        if made and (
-            rule_selection.KEY in values or placement.holds(facts["config"], place, rule_selection.KEY)
-        ):
-            values[rule_selection.KEY] = disabled.entries
+    values = _values(made, choices.rules.disabled, facts, place, release)
     placement.refuse_overridden(values, facts["config"], place, release)
     needs = host_needs.around(facts, policy, driver, metrics.path, choices.step)
     made += needs.changes + _of_what_runs(facts)
     restart = any(item["kind"] not in changes.WITHOUT_RESTART for item in made)
-    syscalls = choices.syscalls
     return {
         "release": str(release),
         "driver": driver,
@@ -100,11 +91,27 @@ def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
         "restart_required": restart,
         "verdict": choices.verdict,
         "step": choices.step.shown(),
-        "syscalls": syscalls,
+        "syscalls": choices.syscalls,
         "syscalls_before": _before(settings),
-        "coverage": syscalls["coverage"] if syscalls else None,
+        "coverage": choices.syscalls["coverage"] if choices.syscalls else None,
         "needs": choices.needs,
     }
+
+
+def _values(
+    made: list[Change],
+    disabled: rule_selection.Disabled | None,
+    facts: Facts,
+    place: placement.Target,
+    release: Release,
+) -> dict[str, Any]:
+    """Falco's keys that change, and their values."""
+    values = {item["key"]: item["to"] for item in made}
+    ours = rule_selection.KEY in values or placement.holds(facts["config"], place, rule_selection.KEY)
+    if disabled is not None and made and ours and placement.appends(facts["config"], place, release):
+        # The lists of all files are put together: the fragment holds ours only.
+        values[rule_selection.KEY] = disabled.entries
+    return values
 
 
 def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host_needs.Metrics) -> list[str]:
@@ -116,7 +123,7 @@ def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host
         for path in facts["config"]["merge_keys"]
     ]
     found = [release.warning, choices.tight, choices.offer, *metrics.warnings]
-    named = (choices.disabled.notes if choices.disabled else []) + choices.unloaded.notes
+    named = (choices.rules.disabled.notes if choices.rules.disabled else []) + choices.rules.unloaded.notes
     return (
         [text for text in found if text]
         + placement.findings(settings)
@@ -256,6 +263,15 @@ def _driver(facts: Facts, policy: Policy, release: Release) -> str:
 # --- What is chosen for Falco
 
 
+class _Rules(NamedTuple):
+    """What policy disables. settings: Falco's keys for it. needs: as in _Choices."""
+
+    settings: list[Setting]
+    disabled: rule_selection.Disabled | None
+    unloaded: plugin_selection.Unloaded
+    needs: Literal["syscalls"] | None
+
+
 class _Choices(NamedTuple):
     verdict: Verdict
     step: Step
@@ -266,8 +282,7 @@ class _Choices(NamedTuple):
     settings: tuple[Setting, ...]
     syscalls: dict[str, Any] | None
     needs: Literal["syscalls"] | None
-    disabled: rule_selection.Disabled | None
-    unloaded: plugin_selection.Unloaded
+    rules: _Rules
 
 
 def _choose(
@@ -288,36 +303,26 @@ def _choose(
     first = steps.choose(case, measuring)
     more = first.name is not None
     if closing:
-        first = Step(buffers={**current, "why": "kept: no step follows in this run"})
+        first = _kept(current, "no step follows in this run")
     chosen, tight = _rings(case, place, first)
     asked, first = first, steps.within_budget(case, first, chosen)
     case, first, second, needs = _both(case, settings, first)
     if asked.name and not first.name and asked.buffers:
         # What was asked for is not taken: the buffers stay as they are.
-        kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
-        chosen, tight = _rings(case, place, Step(buffers=kept))
+        chosen, tight = _rings(case, place, _kept(current, "nothing larger fits the budget"))
     if closing and "syscalls" not in second.undoes:
         more = more or second.name is not None
         second = Step(syscalls=second.syscalls)
-    if first.name and not second.name:
-        second = second._replace(blocked=None, next_step=None)
     taken = steps.joined(first, second)
     if not needs:
         taken = steps.taking_back(case, taken)
     if "buffers" in taken.undoes:
         chosen, tight = _rings(case, place, taken)
-    why = "; ".join(chosen["reasons"])
-    keys = settings.release.buffer_keys(driver)
-    wanted = [Setting(key, chosen["buf_size_preset"], why) for key in keys["buf_size_preset"]]
-    wanted += [Setting(key, chosen["cpus_for_each_buffer"], why) for key in keys["cpus_for_each_buffer"]]
+    wanted = _of_rings(chosen, settings, driver)
     verdict = steps.merged(case.verdict, second)
     if not needs and not (closing and more):
         verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls)
-    disabled, unknown = _disabled(case, settings, place)
-    if disabled is not None:
-        wanted += _disabling(settings, disabled, facts, place)
-    unloaded, missing = _unloaded(case, place, disabled)
-    wanted += _unloading(unloaded, policy, facts, place)
+    rules = _rules(case, settings, place)
     return _Choices(
         verdict,
         taken,
@@ -325,12 +330,37 @@ def _choose(
         chosen,
         tight,
         second.offer,
-        (*(taken.settings if taken.name else second.settings), *wanted),
+        (*(taken.settings if taken.name else second.settings), *wanted, *rules.settings),
         second.syscalls,
-        needs or unknown or missing or (None if closing else _unweighed(case)),
-        disabled,
-        unloaded,
+        needs or rules.needs or (None if closing else _unweighed(case)),
+        rules,
     )
+
+
+def _kept(current: Buffers, why: str) -> Step:
+    """A step that leaves the buffers as they are."""
+    return Step(buffers={**current, "why": "kept: " + why})
+
+
+def _rules(case: Case, settings: Settings, place: placement.Target) -> _Rules:
+    disabled, unknown = _disabled(case, settings, place)
+    wanted = [] if disabled is None else _disabling(settings, disabled, case.facts, place)
+    unloaded, missing = _unloaded(case, place, disabled)
+    wanted += _unloading(unloaded, case.policy, case.facts, place)
+    return _Rules(wanted, disabled, unloaded, unknown or missing)
+
+
+def _of_rings(chosen: ChosenBuffers, settings: Settings, driver: str) -> list[Setting]:
+    """The keys of this release and driver that the chosen rings are written with."""
+    why, names = "; ".join(chosen["reasons"]), settings.release.buffer_keys(driver)
+    return [
+        Setting(key, value, why)
+        for name, value in (
+            ("buf_size_preset", chosen["buf_size_preset"]),
+            ("cpus_for_each_buffer", chosen["cpus_for_each_buffer"]),
+        )
+        for key in names[name]
+    ]
 
 
 def _both(case: Case, settings: Settings, first: Step) -> tuple[Case, Step, Step, Literal["syscalls"] | None]:
@@ -343,6 +373,8 @@ def _both(case: Case, settings: Settings, first: Step) -> tuple[Case, Step, Step
         first = steps.not_alone(first)
         merged = case._replace(verdict=steps.merged(case.verdict, first))
         second, needs = _syscalls(merged, settings, first)
+    if first.name and not second.name:
+        second = second._replace(blocked=None, next_step=None)
     return merged, first, second, needs
 
 
