@@ -12,7 +12,7 @@ from __future__ import annotations
 import posixpath
 import re
 from functools import lru_cache
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict
 
 import yaml
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted, _yaml
@@ -284,11 +284,6 @@ def expand(value: Any, environment: dict[str, str]) -> Any:
     return _Expansion(environment).of(value)
 
 
-def _expanded(raw: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
-    """expand(), or the value itself where there is no variable, as on most hosts."""
-    return cast("dict[str, Any]", expand(raw, environment)) if _untrusted.may_hold(raw, "${") else raw
-
-
 class _Expansion:
     """Replaces variables. left: characters that their values may still take: a variable of 4 kB, named often,
     makes gigabytes of one file."""
@@ -495,7 +490,8 @@ def merge(
         for option in later:
             origin[set_option(raw, option)] = "-o"
     return {
-        "effective": _expanded(raw, environment),
+        # Without a variable there is nothing to expand, and most hosts have none.
+        "effective": expand(raw, environment) if _untrusted.may_hold(raw, "${") else raw,
         "raw": raw,
         "order": order,
         "origin": origin,

@@ -235,7 +235,11 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         "options": [option for option in options if configuration.top_level(option) in BLOCKS],
         "effective": effective,
         # Only where a variable makes them differ: writing a block must not freeze what a variable holds.
-        "raw": _where_they_differ(merged, effective),
+        "raw": {
+            key: configuration.copied(merged["raw"][key])
+            for key in effective
+            if merged["raw"][key] != whole[key]
+        },
         "origin": {key: value for key, value in merged["origin"].items() if key in BLOCKS},
         "duplicates": [
             [path, key[:MOST_OF_A_KEY], line] for path, key, line in merged["duplicates"][:MOST_KEYS]
@@ -247,12 +251,6 @@ def _config(sources: dict[str, Any], texts: dict[str, str], merged: Merged, rele
         "watch": Settings(whole, release).value("watch_config_files"),
         "stale": None,
     }
-
-
-def _where_they_differ(merged: Merged, blocks: Iterable[str]) -> dict[str, Any]:
-    """The blocks as they are without variables expanded, where that makes a difference."""
-    raw, effective = merged["raw"], merged["effective"]
-    return {key: configuration.copied(raw[key]) for key in blocks if raw[key] != effective[key]}
 
 
 def _added_fields(effective: dict[str, Any], arguments: list[str]) -> list[str]:
