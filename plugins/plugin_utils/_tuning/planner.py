@@ -57,9 +57,7 @@ def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
     release = _release(facts)
     if facts["host"]["unfinished"]:
         return _recovery(facts, release)
-    _refuse_without_syscalls(facts)
-    _refuse_unreadable(facts)
-    _refuse_stopped(facts)
+    _refuse(facts)
     driver = _driver(facts, policy, release)
     settings = Settings(facts["config"]["effective"], release)
     place = placement.target(facts["config"], policy, release)
@@ -68,14 +66,7 @@ def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
     measuring = bool(metrics.path) and not made
     choices = _choose(facts, policy, settings, driver, place, measuring, closing)
     made += _differing(settings, choices.settings)
-    values = {item["key"]: item["to"] for item in made}
-    disabled = choices.disabled
-    if disabled is not None and placement.appends(facts["config"], place, release):
-        # The lists of all files are put together: the fragment holds ours only.
-        if made and (
-            rule_selection.KEY in values or placement.holds(facts["config"], place, rule_selection.KEY)
-        ):
-            values[rule_selection.KEY] = disabled.entries
+    values = _values(made, choices, facts, place, release)
     placement.refuse_overridden(values, facts["config"], place, release)
     needs = host_needs.around(facts, policy, driver, metrics.path, choices.step)
     made += needs.changes + _of_what_runs(facts)
@@ -106,6 +97,21 @@ def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
         "coverage": syscalls["coverage"] if syscalls else None,
         "needs": choices.needs,
     }
+
+
+def _values(
+    made: list[Change], choices: _Choices, facts: Facts, place: placement.Target, release: Release
+) -> dict[str, Any]:
+    """The keys of Falco's configuration that change, and their values."""
+    values = {item["key"]: item["to"] for item in made}
+    disabled = choices.disabled
+    if disabled is not None and placement.appends(facts["config"], place, release):
+        # The lists of all files are put together: the fragment holds ours only.
+        if made and (
+            rule_selection.KEY in values or placement.holds(facts["config"], place, rule_selection.KEY)
+        ):
+            values[rule_selection.KEY] = disabled.entries
+    return values
 
 
 def _warnings(facts: Facts, settings: Settings, choices: _Choices, metrics: host_needs.Metrics) -> list[str]:
@@ -202,6 +208,12 @@ def _recovery(facts: Facts, release: Release) -> Plan:
     }
 
 
+def _refuse(facts: Facts) -> None:
+    _refuse_without_syscalls(facts)
+    _refuse_unreadable(facts)
+    _refuse_stopped(facts)
+
+
 def _refuse_without_syscalls(facts: Facts) -> None:
     kind, decided_by = facts["driver"]["kind"], facts["driver"]["decided_by"]
     if kind in drivers.WITHOUT_SYSCALLS:
@@ -295,27 +307,8 @@ def _choose(
     """
     current = buffers.in_force(settings, driver)
     case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
-    first = steps.choose(case, measuring)
-    more = first.name is not None
-    if closing:
-        first = Step(buffers={**current, "why": "kept: no step follows in this run"})
-    chosen, tight = _rings(case, place, first)
-    asked, first = first, steps.within_budget(case, first, chosen)
-    case, first, second, needs = _both(case, settings, first)
-    if asked.name and not first.name and asked.buffers:
-        # What was asked for is not taken: the buffers stay as they are.
-        kept: AskedBuffers = {**current, "why": "kept: nothing larger fits the budget"}
-        chosen, tight = _rings(case, place, Step(buffers=kept))
-    if closing and "syscalls" not in second.undoes:
-        more = more or second.name is not None
-        second = Step(syscalls=second.syscalls)
-    if first.name and not second.name:
-        second = second._replace(blocked=None, next_step=None)
-    taken = steps.joined(first, second)
-    if not needs:
-        taken = steps.taking_back(case, taken)
-    if "buffers" in taken.undoes:
-        chosen, tight = _rings(case, place, taken)
+    case, taken, second, needs, more = _steps(case, settings, place, measuring, closing)
+    chosen, tight = _rings(case, place, taken)
     why = "; ".join(chosen["reasons"])
     keys = settings.release.buffer_keys(driver)
     wanted = [Setting(key, chosen["buf_size_preset"], why) for key in keys["buf_size_preset"]]
@@ -341,6 +334,34 @@ def _choose(
         disabled,
         unloaded,
     )
+
+
+def _steps(
+    case: Case, settings: Settings, place: placement.Target, measuring: bool, closing: bool
+) -> tuple[Case, Step, Step, Literal["syscalls"] | None, bool]:
+    """(the case with the first step in its verdict, the step that is taken, what there is to say of the
+    system calls, what the plan lacks, whether a step would follow)."""
+    first = steps.choose(case, measuring)
+    more = first.name is not None
+    if closing:
+        first = Step(buffers={**case.current, "why": "kept: no step follows in this run"})
+    asked, first = first, steps.within_budget(case, first, _rings(case, place, first)[0])
+    case, first, second, needs = _both(case, settings, first)
+    if asked.name and not first.name and asked.buffers:
+        # What was asked for is not taken.
+        kept: AskedBuffers = {**case.current, "why": "kept: nothing larger fits the budget"}
+        first = first._replace(buffers=kept)
+    if closing and "syscalls" not in second.undoes:
+        more = more or second.name is not None
+        second = Step(syscalls=second.syscalls)
+    if first.name and not second.name:
+        second = second._replace(blocked=None, next_step=None)
+    taken = steps.joined(first, second)
+    if not taken.buffers:
+        taken = taken._replace(buffers=first.buffers)
+    if not needs:
+        taken = steps.taking_back(case, taken)
+    return case, taken, second, needs, more
 
 
 def _both(case: Case, settings: Settings, first: Step) -> tuple[Case, Step, Step, Literal["syscalls"] | None]:
