@@ -83,7 +83,9 @@ def edit_seed(seed: int, base: Path, cache: dict, kind: str | None = None, given
         host.conductor.watchers.clear()
         done = sorted((editor for editor in editors if editor.done), key=lambda editor: editor.order)
         for position, editor in enumerate(done):
-            his_own = editor.how == "delete" and found[editor.path] is None  # and nobody else ever saw it
+            # What somebody makes at a free place and deletes again leaves that place as it was.
+            made = any(earlier.path == editor.path and earlier.how == "create" for earlier in done[:position])
+            his_own = editor.how == "delete" and (made or found[editor.path] is None)
             if not his_own and not any(later.path == editor.path for later in done[position + 1:]):
                 alone = not any(other.path == editor.path for other in done if other is not editor)
                 problem = lost(host, editor, answer or {}, alone)
