@@ -34,8 +34,9 @@ def killed_in(host, phase, victim, before_kill=int, **policy):
     process = direct.change(host, **policy)
     reached = PHASES[PHASES.index(phase):]
     wait_for(lambda: (direct.journal(host) or {}).get("phase") in reached, what=f"phase {phase}")
-    watchdogs = direct.children(process.pid)
-    workers = [worker for watchdog in watchdogs for worker in direct.children(watchdog)]
+    # The journal is written before they are there; a module that is killed alone leaves it to the next run.
+    watchdogs = wait_for(lambda: direct.children(process.pid), what="the watchdog")
+    workers = wait_for(lambda: [worker for watchdog in watchdogs for worker in direct.children(watchdog)], what="the worker")
     victims = {"controller": [process.pid], "worker": workers, "everyone": [process.pid, *watchdogs, *workers]}[victim]
     before_kill()
     for pid in victims:
