@@ -95,7 +95,8 @@ def test_a_second_run_changes_nothing_and_asks_each_host_once(run, fleet, hosts)
     again = play(TUNE, fleet.inventory, "-e", "falco_tune_rounds=3", "-e", "falco_tune_syscalls=keep")
     assert again.status == 0 and again.changed == set(), again.output
     for name, host in hosts.items():
-        assert starts_of(host) == starts[name] and again.trips(name) == 1
+        # The thread of one is the bottleneck: its rules are asked for, too, so that the heavy ones can be named.
+        assert starts_of(host) == starts[name] and again.trips(name) == (2 if name == "in-vain" else 1)
         assert len([event for event in again.of(name) if event["action"].startswith("falcotune.fleet.falco_")
                     and event["action"].rpartition(".")[2] in ("falco_facts", "falco_config")]) == 1
 
