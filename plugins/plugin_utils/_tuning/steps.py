@@ -140,7 +140,10 @@ def merged(verdict: Verdict, step: Step) -> Verdict:
     if step.blocked:
         found["reasons"] = [*verdict["reasons"], step.blocked]
     if step.next_step:
-        found["next_step"], found["advice"] = step.next_step, verdicts.STEPS[step.next_step]
+        found["next_step"] = step.next_step
+        # Where a quota binds, to raise it stays the advice, whatever else was tried.
+        if (verdict["next_step"], step.next_step) != ("quota", "overloaded"):
+            found["advice"] = verdicts.STEPS[step.next_step]
     return found
 
 

@@ -684,3 +684,11 @@ def test_one_hot_ring_is_split_where_it_cannot_be_larger():
     same = again(start, made, COOL, events=100000, drops=4900)
     same.pair["cpus"] = pair["cpus"]
     assert plan(same)["changes"] == []
+
+
+@pytest.mark.parametrize(("was", "told"), [("quota", "raise or remove CPUQuota= of falco.service"),
+                                           ("syscalls", "too busy for Falco as it is")])
+def test_where_a_quota_binds_to_raise_it_stays_the_advice(was, told):
+    verdict = {"next_step": was, "advice": "raise or remove CPUQuota= of falco.service", "reasons": []}
+    made = steps.merged(verdict, steps.Step(blocked="it had no effect", next_step="overloaded"))
+    assert made["next_step"] == "overloaded" and told in made["advice"] and made["reasons"] == ["it had no effect"]
