@@ -208,10 +208,10 @@ def _prediction_lines(found: dict[str, Any], width: int) -> list[str]:
     worst = found["by_class"][0]
     if len(found["by_class"]) > 1:
         text += "; least good for %s with %s and Falco %s against %s: p90 %s" % (
-            several(worst["cpus"] or 0, "CPU"),
-            worst["driver"],
-            worst["release"],
-            worst["against"],
+            "unknown CPUs" if worst["cpus"] is None else several(worst["cpus"], "CPU"),
+            worst["driver"] or "an unknown driver",
+            worst["release"] or "of an unknown release",
+            worst["against"] or "an unknown bottleneck",
             number_text(worst["p90_error"]),
         )
     return wrapped(text, width, "")

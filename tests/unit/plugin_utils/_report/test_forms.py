@@ -349,3 +349,12 @@ def test_nothing_of_a_host_moves_the_terminal(names):
 
 def test_nothing_of_a_hostile_report_moves_the_terminal():
     assert all(line.isprintable() for line in terminal.to_terminal(HOSTILE).split("\n"))
+
+
+def test_what_is_unknown_of_a_class_of_hosts_is_said_and_no_number_is_made_up():
+    errors = {"hosts": 1, "median_error": 2.0, "p90_error": 2.0}
+    unknown = {**errors, "driver": None, "cpus": None, "release": None, "against": None}
+    known = {**errors, "driver": "kmod", "cpus": 1, "release": "0.44.1", "against": "buffer"}
+    told = [" ".join(terminal._prediction_lines({**errors, "hosts": 2, "by_class": [one, unknown]}, 200)) for one in (unknown, known)]
+    assert "for unknown CPUs with an unknown driver and Falco of an unknown release against an unknown bottleneck: p90 2" in told[0]
+    assert "for 1 CPU with kmod and Falco 0.44.1 against buffer: p90 2" in told[1]
