@@ -22,6 +22,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     answers,
     buffers,
     capacity,
+    requests,
     verdicts,
 )
 
@@ -57,7 +58,7 @@ def describe(
     """
     verdict = plan["verdict"]
     state = verdict["state"] if verdict else None
-    waits = plan["restart_required"] and not policy["restart_ok"]
+    waits = requests.waits(plan, policy)
     loses = None
     if verdict and state in ("dropping", "overloaded") and not changes:
         advice = [verdict["advice"], *answers.rules_that_cost(facts, verdict)]

@@ -214,13 +214,13 @@ def holding(
             if filled > there and room.fits(preset, group):
                 larger.append((filled - there, total, preset, group))
     enough = [item for item in larger if item[0] >= wanted]
-    if enough:
-        dummy, dummy2, preset, group = min(enough, key=lambda item: (item[1], item[2]))
-    elif larger:
-        dummy, dummy2, preset, group = min(larger, key=lambda item: (-item[0], item[1]))
-    else:
+    if not larger:
         return None
-    return {"buf_size_preset": preset, "cpus_for_each_buffer": group}
+    if enough:
+        found = min(enough, key=lambda item: (item[1], item[2]))
+    else:
+        found = min(larger, key=lambda item: (-item[0], item[1]))
+    return {"buf_size_preset": found[2], "cpus_for_each_buffer": found[3]}
 
 
 class _Choice(NamedTuple):

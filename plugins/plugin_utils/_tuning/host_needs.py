@@ -130,9 +130,8 @@ def _interval(settings: Settings, policy: Policy, driver: Driver) -> _Rhythm:
     now, raw = policies.duration_ms(settings.value("metrics.interval")), settings.value("metrics.interval")
     wanted = policies.duration_ms(policy["metrics_interval"])
     alerts = now > wanted and bool(settings.value("metrics.output_rule"))
-    keep = bool(settings.value("metrics.enabled")) and (alerts or 0 < now < wanted)
-    in_force = bool(settings.value("metrics.enabled")) and now == wanted
-    if wanted < SAFE_INTERVAL and driver["kind"] != "kmod" and not keep and not in_force:
+    keep = bool(settings.value("metrics.enabled")) and (alerts or 0 < now <= wanted)
+    if wanted < SAFE_INTERVAL and driver["kind"] != "kmod" and not keep:
         raise PlanError(
             "falco_tune_metrics_interval is %s, but Falco runs %s (%s): expected 10s or longer. The timer of "
             "a shorter interval can interrupt the loading of Falco's BPF programs, and Falco then does not "

@@ -377,8 +377,7 @@ def _buffers(case: Case) -> Step:
         return Step(blocked=again, next_step="syscalls")
     why = "%s: %s" % (_named(case, rings), case.why)
     # Where rings grow, the next look is to tell one hot CPU from many: only a restart switches that on.
-    settings = (per_cpu_counters(),) if case.release.has(PER_CPU) else ()
-    step = Step(name="buffers", why=case.why, buffers={**rings, "why": why}, settings=settings)
+    step = Step(name="buffers", why=case.why, buffers={**rings, "why": why}, settings=(per_cpu_counters(),))
     return _to_rings(case, step, rings)
 
 
