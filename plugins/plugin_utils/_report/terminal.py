@@ -213,10 +213,11 @@ def _prediction_lines(found: dict[str, Any], width: int) -> list[str]:
     )
     worst = found["by_class"][0]
     if len(found["by_class"]) > 1:
-        text += "; least good for %s with %s and Falco %s against %s: p90 %s" % (
+        text += "; least good for %s with %s, Falco %s and %s against %s: p90 %s" % (
             "unknown CPUs" if worst["cpus"] is None else several(worst["cpus"], "CPU"),
             worst["driver"] or "an unknown driver",
             worst["release"] or "of an unknown release",
+            "rules " + worst["ruleset"] if worst["ruleset"] else "unknown rules",
             worst["against"] or "an unknown bottleneck",
             number_text(worst["p90_error"]),
         )

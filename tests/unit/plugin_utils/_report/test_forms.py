@@ -353,8 +353,9 @@ def test_nothing_of_a_hostile_report_moves_the_terminal():
 
 def test_what_is_unknown_of_a_class_of_hosts_is_said_and_no_number_is_made_up():
     errors = {"hosts": 1, "median_error": 2.0, "p90_error": 2.0}
-    unknown = {**errors, "driver": None, "cpus": None, "release": None, "against": None}
-    known = {**errors, "driver": "kmod", "cpus": 1, "release": "0.44.1", "against": "buffer"}
+    unknown = {**errors, "driver": None, "cpus": None, "release": None, "ruleset": None, "against": None}
+    known = {**errors, "driver": "kmod", "cpus": 1, "release": "0.44.1", "ruleset": "1c15d5d54363", "against": "buffer"}
     told = [" ".join(terminal._prediction_lines({**errors, "hosts": 2, "by_class": [one, unknown]}, 200)) for one in (unknown, known)]
-    assert "for unknown CPUs with an unknown driver and Falco of an unknown release against an unknown bottleneck: p90 2" in told[0]
-    assert "for 1 CPU with kmod and Falco 0.44.1 against buffer: p90 2" in told[1]
+    assert ("for unknown CPUs with an unknown driver, Falco of an unknown release and unknown rules against an unknown bottleneck: p90 2"
+            in told[0])
+    assert "for 1 CPU with kmod, Falco 0.44.1 and rules 1c15d5d54363 against buffer: p90 2" in told[1]

@@ -713,4 +713,5 @@ def test_one_hot_ring_is_split_where_it_cannot_be_larger():
 def test_where_a_quota_binds_to_raise_it_stays_what_is_next(was, told):
     verdict = {"next_step": was, "advice": "raise or remove CPUQuota= of falco.service", "reasons": []}
     made = steps.merged(verdict, steps.Step(blocked="it had no effect", next_step="overloaded"))
-    assert made["next_step"] == ("quota" if was == "quota" else "overloaded") and told in made["advice"] and made["reasons"] == ["it had no effect"]
+    assert made["next_step"] == ("quota" if was == "quota" else "overloaded") and told in made["advice"]
+    assert made["reasons"] == ["it had no effect"]
