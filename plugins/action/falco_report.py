@@ -141,6 +141,7 @@ class ActionModule(ActionBase):
         series = past.ask("series", [host["name"] for host in model["hosts"]])
         for host in model["hosts"] if series else []:
             host["history"] = series.get(host["name"]) or []
+        model["fleet"]["way"] = past.ask("way") or []
         public = models.public(model)
         paths = self._write(given, directory, public) if writes else {}
         if writes:

@@ -975,6 +975,9 @@ class Fleet(TypedDict):
     restart_required: list[str]
     predictions: Predictions
     since_last: SinceLast
+    # [[Unix time, hosts, measured, losing events, percent of all events lost], …] of the last audits, this
+    # one included, oldest first.
+    way: list[list[float | None]]
     breaches: list[Breach]
 
 

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Fleet
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
 
 # "falc" in the file's header. A database of another program is never written to.
@@ -47,6 +48,12 @@ STEPS = (
         "CREATE TABLE outcomes (host INTEGER PRIMARY KEY, at INTEGER NOT NULL, twins TEXT NOT NULL,"
         " outcomes TEXT NOT NULL)",
         "CREATE INDEX outcomes_twins ON outcomes (twins)",
+    ),
+    # The fleet's numbers of each audit, for its way over many.
+    (
+        "ALTER TABLE audits ADD COLUMN measured INTEGER",
+        "ALTER TABLE audits ADD COLUMN losing INTEGER",
+        "ALTER TABLE audits ADD COLUMN drops_percent REAL",
     ),
 )
 VERSION = len(STEPS)
@@ -170,8 +177,8 @@ class Audits:
         at, hosts = shape.unix(model["made_at"]), model["hosts"]
         with self._written() as run:
             audit = self._insert(
-                "INSERT INTO audits (at, kind, collection, seconds, hosts, headline)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO audits (at, kind, collection, seconds, hosts, headline, measured, losing,"
+                " drops_percent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     at,
                     model["kind"],
@@ -179,6 +186,7 @@ class Audits:
                     model["seconds"],
                     len(hosts),
                     model["fleet"]["headline"],
+                    *_fleet(model["fleet"]),
                 ),
             )
             names = [self._name(host["name"]) for host in hosts]
@@ -267,6 +275,16 @@ class Audits:
             rows = self._counters([number for _name, number in known if number is not None])
         found = ((name, rows[number]) for name, number in known if number in rows)
         return {name: (row[0], row[1], json.loads(row[2])) for name, row in found}
+
+    def way(self, limit: int = shape.MAX_HISTORY) -> list[list[Any]]:
+        """[[unix, hosts, measured, losing, drops_percent], …] of the newest so many audits, oldest first."""
+        with self._told():
+            rows = self._execute(
+                "SELECT at, hosts, measured, losing, drops_percent FROM audits WHERE measured IS NOT NULL"
+                " ORDER BY at DESC, id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [list(row) for row in rows][::-1]
 
     def outcomes(self, twins: str, name: str, since: float, most: int) -> list[Any]:
         """What steps came to on other hosts than this one: the newest so many lists of outcomes.
@@ -433,6 +451,12 @@ def _result(host: models.Host) -> tuple[Any, ...]:
         _whole(_untrusted.dictionary(host["buffers"]).get("buf_size_preset")),
         digest(host["plan"]),
     )
+
+
+def _fleet(fleet: Fleet) -> tuple[int, int, float | None]:
+    """(hosts measured, hosts that lose events, percent of all events lost)."""
+    losing = fleet["states"]["dropping"] + fleet["states"]["overloaded"]
+    return fleet["percentiles"]["measured"], losing, fleet["drops_percent"]
 
 
 def _snapshot(host: models.Host) -> tuple[Any, ...]:

@@ -48,6 +48,7 @@ SCRIPTS = (
     "chart.js",
     "table.js",
     "history.js",
+    "way.js",
     "syscalls.js",
     "trials.js",
     "rules.js",

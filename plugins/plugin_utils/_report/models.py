@@ -257,6 +257,7 @@ def _fleet(
         ),
         "predictions": _predictions(hosts),
         "since_last": _since_last(hosts, previous),
+        "way": [],
         "headline": "",
         "breaches": [],
     }

@@ -198,6 +198,17 @@ def test_what_steps_came_to_is_found_for_hosts_like_it(kept):
     assert kept.outcomes(alike, "c", 0, 9) == []
 
 
+def test_the_way_of_the_fleet_is_one_row_an_audit_oldest_first(kept):
+    assert kept.way() == []
+    window = {"seconds": 61.5, "basis": "counters", "events": 1000}
+    for number, (drops, state) in enumerate(((500, "overloaded"), (100, "dropping"), (0, "healthy"))):
+        kept.add(audit(result("a", state, drops / 10.0, window={**window, "drops": drops}), result("b", window={**window, "drops": 0}),
+                       {"name": "c", "status": "unreachable"}, at=NOW + number * DAY))
+    kept.add(audit({"name": "a", "status": "unreachable"}, at=NOW - DAY))
+    assert kept.way() == [[NOW - DAY, 1, 0, 0, None], [NOW, 3, 2, 1, 25.0], [NOW + DAY, 3, 2, 1, 5.0], [NOW + 2 * DAY, 3, 2, 0, 0.0]]
+    assert kept.way(2) == kept.way()[-2:]
+
+
 def test_series_and_snapshots_of_chosen_hosts(kept):
     kept.add(audit(*(result(name, snapshot={"n": 1}) for name in "abc")))
     assert list(kept.series(["c", "a", "x"])) == ["c", "a", "x"]
@@ -304,7 +315,8 @@ def at_version(path, version):
             for statement in step:
                 connection.execute(statement)
         if version:
-            connection.execute("INSERT INTO audits VALUES (1, ?, 'audit', 'falcotune.fleet 0.0.1', 1.5, 1, 'x')", (NOW - DAY,))
+            connection.execute("INSERT INTO audits (id, at, kind, collection, seconds, hosts, headline)"
+                               " VALUES (1, ?, 'audit', 'falcotune.fleet 0.0.1', 1.5, 1, 'x')", (NOW - DAY,))
             connection.execute("INSERT INTO hosts VALUES (1, 'a')")
             connection.execute("INSERT INTO results (host, at, audit, status, state, drops_percent, rate_per_cpu_guide, seconds)"
                                " VALUES (1, ?, 1, 'ok', 'dropping', 7.5, 900.5, 60.0)", (NOW - DAY,))
