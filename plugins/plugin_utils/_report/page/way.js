@@ -55,8 +55,8 @@ function losingPanel(picture, rows, across, width, roof) {
 function wayWords(rows) {
   const [then, now] = [rows[0], rows[rows.length - 1]];
   const said = ([, , measured, losing, drops]) => whole(losing) + " of " + several(measured, "measured host", "measured hosts")
-    + (isNumber(drops) ? " and " + percent(drops) + " of all events" : "");
-  return several(rows.length, "audit", "audits") + " since " + when(then[0]) + ": " + said(then) + " then, " + said(now) + " now.";
+    + (isNumber(drops) ? " lost " + percent(drops) + " of all events" : " lost events");
+  return several(rows.length, "audit", "audits") + " since " + when(then[0]) + ". Then " + said(then) + "; now " + said(now) + ".";
 }
 
 function wayTable(rows) {
