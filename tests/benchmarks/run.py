@@ -12,7 +12,7 @@ log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pa
 profile     CPU speed of a program of nothing but system calls while they are counted / without, medians of pairs (root)
 blind       seconds without events on one host, the collection's change / a bare write and restart, medians of pairs
 rollout     300 local hosts of which 100 need a change and 3 fail: batches, budget, resume, wall time / what batches must wait
-monitored   10 000 hosts in a real Prometheus / ansible-inventory without it: seconds and peak memory
+monitored   10 000 hosts in a real Prometheus: seconds, peak memory and round trips of an audit's first stage, and of the inventory plugin
 page        the HTML report of 10 000 hosts in a headless Chromium: size, time until it can be used, what a click costs
 """
 
