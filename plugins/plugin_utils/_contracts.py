@@ -524,7 +524,7 @@ class Answer(TypedDict):
     step was to leave lost. against: the bottleneck that it was taken against.
     """
 
-    kind: Literal["solved", "improved", "accepted", "too_busy"]
+    kind: Literal["solved", "improved", "accepted", "too_busy", "unsolved"]
     factor: float | None
     text: str
     tried: list[str]

@@ -24,6 +24,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
 )
 
 WORST = 10
+# Answers of hosts that lose events with nothing left to try, and what is said of those that are not shown.
+UNCURED = {
+    "too_busy": "%d more hosts are too busy for Falco",
+    "unsolved": "%d more hosts lose events that tuning does not cure",
+}
 Host = models.Host
 
 
@@ -104,18 +109,19 @@ def _monitoring_lines(found: dict[str, Any] | None, width: int) -> list[str]:
 
 
 def _answer_lines(hosts: Sequence[Host], width: int) -> list[str]:
-    """The hosts where nothing is left to try: what came of it, and what the busiest would take."""
+    """The hosts where nothing is left to try: what came of it, and what those that lose events would take."""
     found = [(host["name"], host["verdict"]["answer"]) for host in hosts if host["verdict"]]
     lines = []
     for kind in ("solved", "improved", "accepted"):
         names = [name for name, answer in found if answer and answer["kind"] == kind]
         if names:
             lines.extend(wrapped("%s (%d): %s" % (kind.capitalize(), len(names), some(names)), width, ""))
-    busy = [(name, answer) for name, answer in found if answer and answer["kind"] == "too_busy"]
-    for name, answer in sorted(busy, key=lambda item: (-(item[1]["factor"] or 0.0), item[0]))[:WORST]:
-        lines.extend(wrapped("%s: %s" % (name, visible(answer["text"])), width, ""))
-    if len(busy) > WORST:
-        lines.append("%d more hosts are too busy for Falco" % (len(busy) - WORST))
+    for kind, rest in UNCURED.items():
+        names = [(name, answer) for name, answer in found if answer and answer["kind"] == kind]
+        for name, answer in sorted(names, key=lambda item: (-(item[1]["factor"] or 0.0), item[0]))[:WORST]:
+            lines.extend(wrapped("%s: %s" % (name, visible(answer["text"])), width, ""))
+        if len(names) > WORST:
+            lines.append(rest % (len(names) - WORST))
     return lines
 
 

@@ -282,6 +282,15 @@ def taken_back(case: Case, name: StepName) -> str | None:
     return None
 
 
+def unmeasured(name: StepName, present: Mapping[str, Any], case: Case) -> Attempt | None:
+    """The last attempt of a step, where it is in force and nothing had been measured before it."""
+    tried = _real(case, name)
+    last = tried[-1] if tried else None
+    if last is None or last.get("rolled_back") or last["before"] or not last.get("replaced"):
+        return None
+    return last if all(present.get(key) == value for key, value in last["to"].items()) else None
+
+
 class Vain(NamedTuple):
     """A step in force that had no effect. replaced: the values before it."""
 

@@ -28,6 +28,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
     changes,
     drift,
+    effects,
     host_needs,
     placement,
     plugin_selection,
@@ -521,7 +522,16 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
         return restore.step(case, made, current), None
     if fixed:
         return Step(settings=steps.wanted_syscalls(made, current), syscalls=made), None
-    return steps.fewer_syscalls(case, first, made, current), None
+    return steps.fewer_syscalls(case, first, made, current, _share(case, current)), None
+
+
+def _share(case: Case, current: dict[str, Any]) -> float | None:
+    """Of a selection that was reduced before anything was measured, its events in those without it."""
+    known, last = cast(LoadedRules, case.facts["syscalls"]), effects.unmeasured("syscalls", current, case)
+    if last is None:
+        return None
+    larger = {**current, **last.get("replaced", {})}
+    return syscall_set.share(known["rules"], case.release, case.policy, current, larger, known["profile"])
 
 
 def _syscall_set(case: Case, current: dict[str, Any], back: bool) -> dict[str, Any]:

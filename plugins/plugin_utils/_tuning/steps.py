@@ -139,11 +139,10 @@ def merged(verdict: Verdict, step: Step) -> Verdict:
     found = verdict.copy()
     if step.blocked:
         found["reasons"] = [*verdict["reasons"], step.blocked]
-    if step.next_step:
+    # Where a quota binds, to raise it stays what is next, whatever else was tried.
+    if step.next_step and (verdict["next_step"], step.next_step) != ("quota", "overloaded"):
         found["next_step"] = step.next_step
-        # Where a quota binds, to raise it stays the advice, whatever else was tried.
-        if (verdict["next_step"], step.next_step) != ("quota", "overloaded"):
-            found["advice"] = verdicts.STEPS[step.next_step]
+        found["advice"] = verdicts.STEPS[step.next_step]
     return found
 
 
@@ -800,15 +799,19 @@ def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     )
 
 
-def fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
+def fewer_syscalls(
+    case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any], share: float | None = None
+) -> Step:
     """The step to fewer system calls, or back from one that had no effect.
 
     Of a host that is not measured yet only the step itself: what blocks it is said once it is.
 
     first: the step that the same restart carries, if it has a name. made: what syscall_set.choose() proposes.
-    current: {'custom_set', 'repair', 'all'} in force.
+    current: {'custom_set', 'repair', 'all'} in force. share: of a selection that was reduced before anything
+    was measured, its events in those without it.
     """
-    step = _fewer_syscalls(case, first, made, current)
+    useless = _saves_nothing(case, current, share)
+    step = _back(case, current, useless) if useless else _fewer_syscalls(case, first, made, current)
     if case.verdict["drops_percent"] is not None:
         return step
     return step._replace(next_step=None) if step.name == "syscalls" and step.settings else Step()
@@ -936,6 +939,22 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
     if case.policy["syscalls"] != "exclude":
         reasons.append("falco_tune_syscalls: exclude would let rules go blind for it")
     return Step(blocked="; ".join(reasons), syscalls=made)
+
+
+def _saves_nothing(case: Case, current: Mapping[str, Any], share: float | None) -> str | None:
+    """Why a selection that was reduced before anything was measured goes, or None: next to nothing more would
+    be lost without it."""
+    last, found = effects.unmeasured("syscalls", current, case), case.verdict["capacity"]
+    if last is None or not share or found is None:
+        return None
+    now, then = (capacity.lost_after(found, ratio) for ratio in (1.0, 1.0 / share))
+    if _saves(case, then, now):
+        return None
+    return (
+        "%s of %s, made before anything was measured, saves %.3g %% of the events: %.3g %% would be lost "
+        "without it, and %.3g %% are with it"
+        % (effects.told(last), effects.day(last["at"]), 100 * (1 - share), then, now)
+    )
 
 
 def _taken_back(case: Case) -> list[dict[str, Any]]:
