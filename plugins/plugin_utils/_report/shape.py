@@ -345,6 +345,8 @@ ROLLOUT = table(
     down=listed(table(name=key, reason=text), MAX_HOSTS),
 )
 
+# Of the window before the last change, whose other parts the planner reads.
+BEFORE: dict[str, Check] = {"drops_percent": number, "rate_per_cpu": number, "seconds": number}
 HOST = table(
     name=key,
     status=word(*STATUSES, instead="failed"),
@@ -406,11 +408,7 @@ HOST = table(
     drift=listed(
         table(kind=word(*DRIFTS, instead="running"), what=key, found=anything, expected=anything, advice=key)
     ),
-    change=table(
-        at=number,
-        evidence=lambda value: anything(dictionary(value)),
-        before=table(drops_percent=number, rate_per_cpu=number, seconds=number),
-    ),
+    change=table(at=number, evidence=lambda value: anything(dictionary(value)), before=table(**BEFORE)),
     syscalls=SYSCALLS,
     sight=table(
         basis=word("rules", "record", "default", "unknown", instead="unknown"),

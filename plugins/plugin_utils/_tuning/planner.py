@@ -45,9 +45,6 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals i
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Setting, Step
 
-# Seconds. A process younger than this, of a unit that systemd has restarted, keeps exiting.
-YOUNG_SECONDS = 20
-
 
 def make(
     facts: Facts, given: Policy | None, closing: bool = False, like_it: tuple[list[StepOutcome], ...] = ()
@@ -251,11 +248,10 @@ def _refuse_stopped(facts: Facts) -> None:
             "Falco. If it runs as another unit, name that in falco_tune_unit"
             % (service["unit"], service["state"])
         )
-    if falco["restarts"] and falco["age"] is not None and falco["age"] < YOUNG_SECONDS:
+    loop = verdicts.exiting(facts, 1)
+    if loop:
         raise PlanError(
-            "Falco keeps exiting: systemd restarted %s %d times, the last time %d s ago; look at its log "
-            "(journalctl -u %s) and at a dry run first"
-            % (service["unit"], falco["restarts"], falco["age"], service["unit"])
+            "%s; look at its log (journalctl -u %s) and at a dry run first" % (loop, service["unit"])
         )
     if not facts["cpus"]["online"]:
         raise PlanError(

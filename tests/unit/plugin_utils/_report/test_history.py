@@ -46,8 +46,7 @@ def path(tmp_path):
 @pytest.fixture
 def dsn(server):
     """An empty database."""
-    with pytest.importorskip("psycopg").connect(server.dsn) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS falcotune CASCADE")
+    server.empty()
     return server.dsn
 
 
