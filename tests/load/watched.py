@@ -62,6 +62,7 @@ class Load:
     preset: int = 4
     heavy: int = 0
     also: str | None = None
+    sessions: bool = False  # each worker in a session of its own
 
 
 class Watched:
@@ -115,17 +116,18 @@ class Watched:
 
 @contextlib.contextmanager
 def loaded(load: Load, seconds: float):
-    """The load, in this process's session: with autogroup the kernel would give each session a share of its own."""
-    if not load.workers:
-        yield
-        return
-    words = [load.workers, seconds, load.rate, *load.burst]
-    running = subprocess.Popen([sys.executable, "-S", "-E", str(LOAD), *map(str, words)], stdin=subprocess.DEVNULL)
+    """The load, in this process's session or one for each worker: with autogroup the kernel gives each session a share of its own."""
+    apart = load.workers if load.sessions else 0
+    running = [subprocess.Popen([sys.executable, "-S", "-E", str(LOAD), *map(str, (workers, seconds, load.rate, *load.burst))],
+                                stdin=subprocess.DEVNULL, start_new_session=load.sessions)
+               for workers in [1] * apart or [load.workers] if workers]
     try:
         yield
     finally:
-        running.kill()
-        running.wait()
+        for process in running:
+            process.kill()
+        for process in running:
+            process.wait()
 
 
 def judged(binary: str, folder: Path, load: Load, warm_up: float = 5.0, seconds: float = 12.0):
