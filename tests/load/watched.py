@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -68,7 +69,7 @@ class Load:
 class Watched:
     """A Falco with a configuration of its own."""
 
-    def __init__(self, binary: str, folder: Path, preset: int, heavy: int) -> None:
+    def __init__(self, binary: str, folder: Path, preset: int, heavy: int, nice: int = 0) -> None:
         self.folder, self.preset = folder, preset
         (folder / "rules.yaml").write_text(rules(heavy))
         self.text = yaml.safe_dump(configuration(folder, preset), sort_keys=False)
@@ -76,6 +77,7 @@ class Watched:
         self.log = open(folder / "falco.log", "w", encoding="utf-8")
         self.child = subprocess.Popen([binary, "-c", str(folder / "falco.yaml")], stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=self.log)
+        os.setpriority(os.PRIO_PROCESS, self.child.pid, nice)  # before it has another thread
         self.process = processes.Process("", self.child.pid)
         self.start = self.process.stat()[0]
         self.wait_for_events()
@@ -103,6 +105,25 @@ class Watched:
         message = Host(version=None, cpus=os.cpu_count(), pair=pair, age=age, arguments=["falco"], files={MAIN: self.text}).message()
         message["falco"].update(version="0.44.1", reason=None, cpu=cpu, nice=self.process.stat()[2])
         return assembly.assemble(message)
+
+    def measured(self, seconds: float) -> dict:
+        """What it counted between two snapshots so far apart, and the seconds of its reading thread on a CPU and waiting for one."""
+        first, threads = self.next_snapshot(), self.process.threads()
+        time.sleep(seconds)
+        last, since = self.next_snapshot(), threads
+        on, waiting = processes.busiest(self.process.threads(), since)
+        span = (last["evt.time"] - first["evt.time"]) / 1e9
+        return {"seconds": round(span, 3), "n_evts": last["scap.n_evts"] - first["scap.n_evts"],
+                "n_drops": last["scap.n_drops"] - first["scap.n_drops"], "on": round(on / 1e9, 3), "waiting": round(waiting / 1e9, 3)}
+
+    def next_snapshot(self) -> dict:
+        """The next snapshot that it writes."""
+        there, deadline = self.metrics(), time.monotonic() + OPENS
+        while self.metrics() == there:
+            assert time.monotonic() < deadline, (self.folder / "falco.log").read_text()
+            os.close(os.open("/dev/null", os.O_RDONLY))
+            time.sleep(0.02)
+        return json.loads((self.folder / "metrics.jsonl").read_text().splitlines()[-1])["output_fields"]
 
     def stop(self) -> None:
         self.child.send_signal(signal.SIGTERM)
