@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import snapshots
 from hosts import Fleet
 from playbooks import TUNE, Run, play
@@ -38,6 +39,7 @@ class Seen(NamedTuple):
 class Step(NamedTuple):
     """A step that the host's record holds. predicted, lost: percent after it; None where that is not known."""
 
+    name: str
     text: str
     predicted: float | None
     lost: float | None
@@ -53,20 +55,36 @@ class Row(NamedTuple):
     after: float
 
 
+def weighed() -> bool:
+    """Whether what runs here is in a cgroup with a CPU weight, where autogroup has no effect (sched(7))."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _number, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            return path != "/"
+    control = Path("/sys/fs/cgroup/cgroup.subtree_control")
+    return control.exists() and "cpu" in control.read_text().split() and path != "/"
+
+
 @contextlib.contextmanager
 def autogroup(on: bool):
-    """Whether the kernel shares the CPUs out by sessions. False is yielded where the kernel does not let us choose."""
-    try:
-        was = AUTOGROUP.read_text()
-        AUTOGROUP.write_text("%d\n" % on)
-    except OSError:
-        # A kernel without autogroup is one that has it off.
-        yield not (on or AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1")
+    """With the kernel sharing the CPUs out by sessions, or by nice values alone. Skips where it cannot be had."""
+    if weighed():
+        if on:
+            pytest.skip("the cgroup of this shell has a CPU weight, so autogroup has no effect in it")
+        yield
+        return
+    there = AUTOGROUP.read_text() if AUTOGROUP.exists() else "0"
+    if there.strip() == str(int(on)):
+        yield
         return
     try:
-        yield True
+        AUTOGROUP.write_text("%d\n" % on)
+    except OSError as error:
+        pytest.skip("autogroup cannot be switched here: %s" % error)
+    try:
+        yield
     finally:
-        AUTOGROUP.write_text(was)
+        AUTOGROUP.write_text(there)
 
 
 @contextlib.contextmanager
@@ -86,7 +104,7 @@ def prompt():
 
 
 class Looped:
-    """One host under its load. measured: the interval at which metrics are on from the start; None: they are off."""
+    """One host under its load."""
 
     def __init__(self, fleet: Fleet, load: Load) -> None:
         self.fleet, self.load, self.host, self.runs = fleet, load, fleet.hosts[0], []
@@ -124,23 +142,32 @@ class Looped:
             assert time.monotonic() < deadline, pair
             time.sleep(1)
 
+    def rings(self) -> tuple[int, str]:
+        """(bytes of each ring, where that was read) by the last proof."""
+        proofs = [event["result"]["evidence"] for run in self.runs for event in run.of(self.host.name) if event["result"].get("evidence")]
+        found = [proof["buffers"] for proof in proofs if proof.get("buffers")][-1]
+        return found["bytes_each"], found["source"]
+
     def plans(self) -> list[dict[str, Any]]:
         """The plans of all runs and rounds, in order."""
         found = (event["result"].get("ansible_facts") or {} for run in self.runs for event in run.of(self.host.name))
         return [facts["falco_plan"] for facts in found if "falco_plan" in facts]
 
-    def row(self, name: str, before: float, after: float) -> Row:
+    def ended(self, rows: list[Row], name: str, before: float, after: Seen) -> Row:
+        """The row of this host, which is a row of the table as well."""
         verdicts = [said(plan["verdict"]) for plan in self.plans() if plan["verdict"]]
         told = [text for place, text in enumerate(verdicts) if not place or verdicts[place - 1] != text]
         blind = sum(run.result_of(self.host.name)["blind_seconds"] or 0.0 for run in self.runs if run.changed)
-        return Row(name, before, told, list(self.steps(after)), self.restarts, blind, after)
+        rows.append(Row(name, before, told, list(self.steps(after.lost)), self.restarts, blind, after.lost))
+        print(rows[-1])
+        return rows[-1]
 
     def steps(self, after: float):
         attempts = self.record()["attempts"]
         for place, item in enumerate(attempts):
             following = [one for one in attempts[place + 1:] if one["at"] != item["at"]]
             now = (following[0]["before"] or {}).get("drops_percent") if following else after
-            yield Step("%s %s" % (item["step"], ", ".join("%s %s" % pair for pair in sorted(item["to"].items()))),
+            yield Step(item["step"], "%s %s" % (item["step"], ", ".join("%s %s" % pair for pair in sorted(item["to"].items()))),
                        item.get("predicted"), now)
 
 
@@ -151,16 +178,18 @@ def said(verdict: dict[str, Any]) -> str:
 def metrics(interval: str | None) -> dict[str, Any]:
     if not interval:
         return {}
-    return {"metrics": {**configuration(Path(), 4)["metrics"], "interval": interval, "output_file": "{root}/" + METRICS}}
+    return {"metrics": {**configuration(Path(), 4)["metrics"], "interval": interval, "libbpf_stats_enabled": True,
+                        "output_file": "{root}/" + METRICS}}
 
 
 @contextlib.contextmanager
-def looped(binary: str, folder: Path, load: Load, measured: str | None):
+def looped(binary: str, folder: Path, load: Load, measured: str | None, **policy: Any):
+    """measured: the interval at which metrics are on from the start; None: they are off. policy: instead of POLICY's."""
     engine = {"kind": "modern_ebpf", "modern_ebpf": {"buf_size_preset": load.preset, "cpus_for_each_buffer": 2}}
     fleet = Fleet(folder / "hosts")
     try:
         fleet.start({"defaults": {"cpus": os.cpu_count(), "memory": "16G", "binary": binary, "restart_seconds": 3,
-                                  "cgroup_cpu": False, "hostvars": POLICY},
+                                  "cgroup_cpu": False, "hostvars": {**POLICY, **policy}},
                      "hosts": {"real": {"config": {"engine": engine, **metrics(measured)},
                                         "files": {"etc/falco/falco_rules.local.yaml": rules(load.heavy)}}}})
         time.sleep(6)  # it opens its driver before the load can starve it
