@@ -5,7 +5,8 @@
 
     FALCO_BIN=/usr/bin/falco .venv/bin/python tests/load/record.py tests/conformance/fixtures/0.44.1/loads.json
 
-Each run has a Falco of its own. A run with few rules comes first in its group; the others differ from it in one thing.
+Names of runs after the file record those anew. Each run has a Falco of its own; the first run of a load tells what the others are
+predicted from. The seconds are a multiple of the bursts' period: each run has as many.
 """
 
 from __future__ import annotations
@@ -57,12 +58,13 @@ def recorded(binary: str, load: Load, nice: int) -> dict:
 
 
 def main() -> None:
-    found = {}
+    path, names = Path(sys.argv[1]), sys.argv[2:] or RUNS
+    found = json.loads(path.read_text()) if sys.argv[2:] else {}
     with autogroup(False):
-        for name, (load, nice) in RUNS.items():
-            found[name] = recorded(os.environ["FALCO_BIN"], load, nice)
+        for name in names:
+            found[name] = recorded(os.environ["FALCO_BIN"], *RUNS[name])
             print(name, found[name], flush=True)
-    Path(sys.argv[1]).write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps({name: found[name] for name in RUNS}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

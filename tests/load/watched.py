@@ -108,11 +108,11 @@ class Watched:
 
     def measured(self, seconds: float) -> dict:
         """What it counted between two snapshots so far apart, and the seconds of its reading thread on a CPU and waiting for one."""
-        first, threads = self.next_snapshot(), self.process.threads()
-        time.sleep(seconds)
-        last, since = self.next_snapshot(), threads
-        on, waiting = processes.busiest(self.process.threads(), since)
-        span = (last["evt.time"] - first["evt.time"]) / 1e9
+        first, threads, span = self.next_snapshot(), self.process.threads(), 0.0
+        while span < seconds - 0.5:  # they are a second apart
+            last = self.next_snapshot()
+            span = (last["evt.time"] - first["evt.time"]) / 1e9
+        on, waiting = processes.busiest(self.process.threads(), threads)
         return {"seconds": round(span, 3), "n_evts": last["scap.n_evts"] - first["scap.n_evts"],
                 "n_drops": last["scap.n_drops"] - first["scap.n_drops"], "on": round(on / 1e9, 3), "waiting": round(waiting / 1e9, 3)}
 
