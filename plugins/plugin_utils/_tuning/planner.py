@@ -321,7 +321,9 @@ def _choose(
     if closing and "syscalls" not in second.undoes:
         more = more or second.name is not None
         second = Step(syscalls=second.syscalls)
-    taken = steps.joined(first, second)
+    taken, rules = steps.joined(first, second), _rules(case, settings, place)
+    if rules.settings and not taken.name and not closing:
+        taken = steps.beside_rules(case)._replace(settings=second.settings)
     if not needs:
         taken = steps.taking_back(case, taken)
     if taken.name:
@@ -332,7 +334,6 @@ def _choose(
     verdict = steps.merged(case.verdict, second)
     if not needs and not (closing and more):
         verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls)
-    rules = _rules(case, settings, place)
     return _Choices(
         verdict,
         taken,

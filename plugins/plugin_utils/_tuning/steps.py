@@ -198,6 +198,19 @@ def _against_losses(case: Case) -> Step:
     return first
 
 
+def beside_rules(case: Case) -> Step:
+    """Priority for a saturated thread that waits for a CPU as well: alone it leaves the host saturated, and a
+    restart that takes rules or plugins away carries it."""
+    if case.verdict["state"] not in LOSING or "starved" not in case.verdict["also"]:
+        return Step()
+    waiting = capacity.use(case.facts).waiting or 0.0
+    why = "Falco waits for a CPU for %.3g %% of the time, and is restarted for its rules anyhow" % waiting
+    reasons = [*case.verdict["reasons"], why]
+    step = _priority(case._replace(verdict={**case.verdict, "reasons": reasons}))
+    # What is lost then depends on the rules, whose cost is an estimate.
+    return step._replace(predicted=None) if step.name else Step()
+
+
 # --- CPU priority and quota
 
 
