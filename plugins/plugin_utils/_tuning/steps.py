@@ -967,12 +967,12 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
 
 def _saves_nothing(case: Case, current: Mapping[str, Any], share: float | None) -> str | None:
     """Why a selection that was reduced before anything was measured goes, or None: next to nothing more would
-    be lost without it."""
+    be lost without it. Its restart is paid, and to take it back is another one: whatever it saves, stays."""
     last, found = effects.unmeasured("syscalls", current, case), case.verdict["capacity"]
     if last is None or not share or found is None:
         return None
     now, then = (capacity.lost_after(found, ratio) for ratio in (1.0, 1.0 / share))
-    if _saves(case, then, now):
+    if then - now >= verdicts.LEAST_PART:
         return None
     return (
         "%s of %s, made before anything was measured, saves %.3g %% of the events: %.3g %% would be lost "
