@@ -35,6 +35,8 @@ WORDS = {
     "unsolved": "not solved by tuning",
 }
 KINDS = tuple(WORDS)
+# What tells which step is next, so that nothing can be said before.
+AWAITED = ("measure", "observe")
 
 # A rule is heavy that costs at least this share of what the heaviest one costs.
 LEAST_OF_HEAVIEST = 0.1
@@ -60,7 +62,7 @@ def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | 
     attempts = record["attempts"] if record else []
     before = _lost_first(attempts)
     kind = _kind(case, step, before)
-    if kind == "unsolved" and syscalls and syscalls["unproved"]:
+    if kind == "unsolved" and (verdict["next_step"] in AWAITED or syscalls and syscalls["unproved"]):
         kind = None  # exclusions are the next step, once a second profile proves them
     if kind is None:
         return None

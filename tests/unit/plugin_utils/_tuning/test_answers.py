@@ -140,6 +140,15 @@ def test_what_no_step_within_policy_cures_is_not_solved_and_says_why(changes, dr
         assert "because: " in found["text"] and because in found["text"] and advice in found["text"].split("; advice: ")[1]
 
 
+def test_a_host_that_is_yet_to_be_measured_has_no_answer():
+    alerts = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
+              "bytes_read": 1}
+    paper = Host(age=1000.0, cpu={"on": 300.0, "waiting": 20.0, "throttled": None}, pair=alerts)
+    made = planner.make(paper.facts(), {})
+    assert made["verdict"]["state"] == "dropping" and made["verdict"]["next_step"] == "measure" and made["restart_required"]
+    assert made["verdict"]["answer"] is None and answer(paper, metrics=False) is None
+
+
 def test_exclusions_that_wait_for_their_proof_are_no_answer():
     calls = {"openat": 5000, "connect": 200}
     profile = {"means": "tracefs", "seconds": 5.0, "reason": None, "notes": [], "counts": calls, "callers": made_by_two(calls)}
