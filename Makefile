@@ -94,7 +94,7 @@ parity: setup ## what a real Falco loses under a narrowed selection was named be
 	@$(call pytest,tests/parity,-s)
 
 .PHONY: load
-load: setup ## verdicts on a real Falco under loads whose bottleneck is known; FALCO_BIN=/usr/bin/falco, as root
+load: setup ## verdicts and whole tunes of a real Falco under loads whose bottleneck is known; FALCO_BIN=/usr/bin/falco, as root
 	@$(call pytest,tests/load,-s)
 
 .PHONY: integration

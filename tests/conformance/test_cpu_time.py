@@ -16,7 +16,7 @@ from subject import recorded as recorded_in
 sys.path.insert(0, os.path.dirname(subject.SIMULATOR))
 
 from falcosim.accounting import Accounting, quota_of  # noqa: E402
-from falcosim.cputime import Cpu, nice_of_weight, waiting_share  # noqa: E402
+from falcosim.cputime import Cpu, looking, nice_of_weight, waiting_share  # noqa: E402
 from falcosim.profile import Profile  # noqa: E402
 from falcosim.rings import Rings  # noqa: E402
 
@@ -136,7 +136,14 @@ def test_what_page_faults_take_costs_no_time(model):
     rings.advance(10.0)
     assert rings.page_faults == pytest.approx(0.25 * rings.events, rel=0.01)
     assert rings.drops == 0
-    assert rings.cpu.on == pytest.approx(10 * (15000 / 600000 + 0.005), rel=0.02)
+    assert rings.cpu.on == pytest.approx(10 * (15000 / 600000 + looking(15000) * (1 - 15000 / 600000)), rel=0.02)
+
+
+def test_a_thread_that_keeps_up_looks_for_events_as_often_as_they_come_and_no_oftener_than_it_sleeps():
+    assert looking(0) == 0.005 and looking(10) == pytest.approx(0.0059, abs=0.0001)
+    assert looking(5000) == looking(50000) == pytest.approx(0.026, abs=0.001)
+    shares = [looking(rate) for rate in range(0, 4000, 20)]
+    assert shares == sorted(shares)
 
 
 @pytest.mark.parametrize("text,cpus", [("20000 100000\n", 0.2), ("250000 100000\n", 2.5), ("max 100000\n", None), ("", None)])

@@ -43,7 +43,8 @@ DEFAULTS = {
     "btf": None,  # None: as that kernel has it
     "bpf_stats_enabled": 0,
     "cgroup_cpu": True,  # the slice of Falco's unit has the cpu controller; "auto": once a unit asks for it; False: it can't have it
-    "autogroup": False,  # the kernel groups by session where no cpu controller does: Nice= has no effect then
+    # The kernel groups by session where no cpu controller does: Nice= has no effect then. With a binary it is the machine's own.
+    "autogroup": False,
     "cap_sys_nice": True,  # False, as in a container: Nice= below 0 is shown and never takes effect
     "restart_seconds": 15,  # RestartSec and TimeoutSec of the packaged unit
     "stop_timeout_seconds": 30,
@@ -459,7 +460,11 @@ class Host:
             ("Cached", available // 3), ("SwapTotal", 0), ("SwapFree", 0))))
         self.write("proc/sys/kernel/osrelease", release + "\n")
         self.write("proc/sys/kernel/bpf_stats_enabled", f"{spec['bpf_stats_enabled']}\n")
-        self.write("proc/sys/kernel/sched_autogroup_enabled", f"{int(spec['autogroup'])}\n")
+        autogroup = "proc/sys/kernel/sched_autogroup_enabled"
+        if spec["binary"] and Path("/", autogroup).exists():  # the machine's own kernel schedules it
+            (self.root / autogroup).symlink_to(f"/{autogroup}")
+        else:
+            self.write(autogroup, f"{int(spec['autogroup'])}\n")
         self.cgroups()
         # Start times in /proc/PID/stat count from the machine's own boot.
         boot = [line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime ")]

@@ -12,4 +12,4 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="falcotune-")
 _PLACE = Path(_FOLDER.name) / "ansible_collections" / "falcotune"
 _PLACE.mkdir(parents=True)
 (_PLACE / "fleet").symlink_to(ROOT)
-sys.path[:0] = [_FOLDER.name, str(Path(__file__).resolve().parent)]
+sys.path[:0] = [_FOLDER.name, str(Path(__file__).resolve().parent), str(ROOT / "tests/fleet")]

@@ -5,7 +5,7 @@
 
 load.py WORKERS SECONDS [RATE] [BURST EVERY]
 
-WORKERS processes (at most 32) open and close for SECONDS (at most 300), then end; they end with their parent, too. RATE: rounds
+WORKERS processes (at most 32) open and close for SECONDS (at most 900), then end; they end with their parent, too. RATE: rounds
 a second of each worker, as many as it can otherwise. BURST EVERY: seconds of work in each so many seconds.
 """
 
@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 
-MOST_WORKERS, MOST_SECONDS = 32, 300.0
+MOST_WORKERS, MOST_SECONDS = 32, 900.0
 ROUNDS = 50  # between two looks at the clock
 
 

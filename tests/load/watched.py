@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -62,12 +63,13 @@ class Load:
     preset: int = 4
     heavy: int = 0
     also: str | None = None
+    sessions: bool = False  # each worker in a session of its own
 
 
 class Watched:
     """A Falco with a configuration of its own."""
 
-    def __init__(self, binary: str, folder: Path, preset: int, heavy: int) -> None:
+    def __init__(self, binary: str, folder: Path, preset: int, heavy: int, nice: int = 0) -> None:
         self.folder, self.preset = folder, preset
         (folder / "rules.yaml").write_text(rules(heavy))
         self.text = yaml.safe_dump(configuration(folder, preset), sort_keys=False)
@@ -75,6 +77,7 @@ class Watched:
         self.log = open(folder / "falco.log", "w", encoding="utf-8")
         self.child = subprocess.Popen([binary, "-c", str(folder / "falco.yaml")], stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=self.log)
+        os.setpriority(os.PRIO_PROCESS, self.child.pid, nice)  # before it has another thread
         self.process = processes.Process("", self.child.pid)
         self.start = self.process.stat()[0]
         self.wait_for_events()
@@ -103,6 +106,25 @@ class Watched:
         message["falco"].update(version="0.44.1", reason=None, cpu=cpu, nice=self.process.stat()[2])
         return assembly.assemble(message)
 
+    def measured(self, seconds: float) -> dict:
+        """What it counted between two snapshots so far apart, and the seconds of its reading thread on a CPU and waiting for one."""
+        first, threads, span = self.next_snapshot(), self.process.threads(), 0.0
+        while span < seconds - 0.5:  # they are a second apart
+            last = self.next_snapshot()
+            span = (last["evt.time"] - first["evt.time"]) / 1e9
+        on, waiting = processes.busiest(self.process.threads(), threads)
+        return {"seconds": round(span, 3), "n_evts": last["scap.n_evts"] - first["scap.n_evts"],
+                "n_drops": last["scap.n_drops"] - first["scap.n_drops"], "on": round(on / 1e9, 3), "waiting": round(waiting / 1e9, 3)}
+
+    def next_snapshot(self) -> dict:
+        """The next snapshot that it writes."""
+        there, deadline = self.metrics(), time.monotonic() + OPENS
+        while self.metrics() == there:
+            assert time.monotonic() < deadline, (self.folder / "falco.log").read_text()
+            os.close(os.open("/dev/null", os.O_RDONLY))
+            time.sleep(0.02)
+        return json.loads((self.folder / "metrics.jsonl").read_text().splitlines()[-1])["output_fields"]
+
     def stop(self) -> None:
         self.child.send_signal(signal.SIGTERM)
         try:
@@ -115,17 +137,18 @@ class Watched:
 
 @contextlib.contextmanager
 def loaded(load: Load, seconds: float):
-    """The load, in this process's session: with autogroup the kernel would give each session a share of its own."""
-    if not load.workers:
-        yield
-        return
-    words = [load.workers, seconds, load.rate, *load.burst]
-    running = subprocess.Popen([sys.executable, "-S", "-E", str(LOAD), *map(str, words)], stdin=subprocess.DEVNULL)
+    """The load, in this process's session or one for each worker: with autogroup the kernel gives each session a share of its own."""
+    apart = load.workers if load.sessions else 0
+    running = [subprocess.Popen([sys.executable, "-S", "-E", str(LOAD), *map(str, (workers, seconds, load.rate, *load.burst))],
+                                stdin=subprocess.DEVNULL, start_new_session=load.sessions)
+               for workers in [1] * apart or [load.workers] if workers]
     try:
         yield
     finally:
-        running.kill()
-        running.wait()
+        for process in running:
+            process.kill()
+        for process in running:
+            process.wait()
 
 
 def judged(binary: str, folder: Path, load: Load, warm_up: float = 5.0, seconds: float = 12.0):

@@ -24,6 +24,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
     drift,
     sight,
+    twins,
     verdicts,
     windows,
 )
@@ -66,6 +67,7 @@ EMPTY: Entry = {
     "previous": None,
     "history": [],
     "snapshot": None,
+    "twin": None,
 }
 
 
@@ -130,6 +132,7 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
         "rules": _rules(facts),
         "history": [],
         "snapshot": windows.remembered(_snapshot(facts, snapshot)) if snapshot else None,
+        "twin": _twin(facts, made),
     }
 
 
@@ -281,6 +284,12 @@ def _snapshot(facts: Facts, snapshot: Snapshot) -> Snapshot:
     if not total or not falco["age"]:
         return snapshot
     return {**snapshot, "cpu": {**total, "start_ticks": falco["start_ticks"], "age": falco["age"]}}
+
+
+def _twin(facts: Facts, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """What the plans of hosts like this one can learn from it, or None."""
+    alike, outcomes = twins.key(facts), plan.get("outcomes")
+    return {"twins": alike, "outcomes": outcomes} if alike and outcomes else None
 
 
 def _verdict(facts: Facts, plan: dict[str, Any], policy: Policy) -> Any:

@@ -21,6 +21,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import comp
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     answers,
     capacity,
+    twins,
     verdicts,
     windows,
 )
@@ -43,6 +44,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import 
 )
 
 SCHEMA_VERSION = 1
+# Parts of a host that no report shows: what the next audit and the plans of hosts like it need.
+OF_HISTORY = ("snapshot", "twin")
 # Worst first.
 LEVELS = ("error", "warning", "note")
 STATES = ("blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy")
@@ -143,6 +146,7 @@ WINDOW.update(
     source=text,
     basis=text,
     voided=text,
+    ruleset=text,
     enter_events=maybe_flag,
     cpus=count,
     events=count,
@@ -421,6 +425,7 @@ HOST = table(
     previous=PREVIOUS,
     history=_history,
     snapshot=lambda value: anything(value) if isinstance(value, dict) else None,
+    twin=table(twins=key, outcomes=twins.CHECK),
 )
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, trials
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, shape, trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
     columns,
     fitted,
@@ -74,6 +74,7 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
         changed = ("better", "worse", "new", "gone")
         counted = ", ".join("%d %s" % (len(last[name]), name) for name in changed)
         lines.extend(wrapped("Since %s: %s" % (visible(last["at"]), counted), width, ""))
+    lines.extend(_way_lines(fleet["way"], width))
     lines.extend(_worst_lines(hosts, width))
     lines.append("")
     lines.extend(_answer_lines(hosts, width))
@@ -213,14 +214,28 @@ def _prediction_lines(found: dict[str, Any], width: int) -> list[str]:
     )
     worst = found["by_class"][0]
     if len(found["by_class"]) > 1:
-        text += "; least good for %s with %s and Falco %s against %s: p90 %s" % (
+        text += "; least good for %s with %s, Falco %s and %s against %s: p90 %s" % (
             "unknown CPUs" if worst["cpus"] is None else several(worst["cpus"], "CPU"),
             worst["driver"] or "an unknown driver",
             worst["release"] or "of an unknown release",
+            "rules " + worst["ruleset"] if worst["ruleset"] else "unknown rules",
             worst["against"] or "an unknown bottleneck",
             number_text(worst["p90_error"]),
         )
     return wrapped(text, width, "")
+
+
+def _way_lines(way: Sequence[list[Any]], width: int) -> list[str]:
+    """What became of the fleet over the audits that the history has."""
+    if len(way) < 2:
+        return []
+    told = [
+        "%d of %s, %s %% of their events"
+        % (losing, several(measured, "measured host"), number_text(lost, "-"))
+        for _at, _hosts, measured, losing, lost in (way[0], way[-1])
+    ]
+    since = (several(len(way), "audit"), shape.iso(way[0][0]))
+    return wrapped("Lost events in %s since %s: %s; now %s" % (*since, *told), width, "")
 
 
 def _worst_lines(hosts: Sequence[Host], width: int) -> list[str]:

@@ -18,6 +18,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     LoadedRules,
     Plan,
     Policy,
+    StepOutcome,
     Verdict,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
@@ -37,6 +38,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     rule_selection,
     steps,
     syscall_set,
+    twins,
     verdicts,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
@@ -44,25 +46,33 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects im
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Setting, Step
 
 
-def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
+def make(
+    facts: Facts, given: Policy | None, closing: bool = False, like_it: tuple[list[StepOutcome], ...] = ()
+) -> Plan:
     """The plan for one host. Raises PlanError or PolicyError; both before anything is touched.
 
     closing: the host was changed and is only judged: what had no effect is taken back, and no step follows.
+    like_it: what steps came to on hosts like this one, a list for each (twins.outcomes()).
     """
     policy = policies.complete(given)
     release = _release(facts)
     if facts["host"]["unfinished"]:
         return _recovery(facts, release)
-    _refuse_without_syscalls(facts)
-    _refuse_unreadable(facts)
-    _refuse_stopped(facts)
+    _refuse(facts)
     driver = _driver(facts, policy, release)
     settings = Settings(facts["config"]["effective"], release)
+    now = buffers.in_force(settings, driver)
+    case = Case(facts, policy, release, verdicts.judge(facts, policy), driver, now, like_it)
+    return _plan(case, settings, closing)
+
+
+def _plan(case: Case, settings: Settings, closing: bool) -> Plan:
+    """The plan for one host that can have one."""
+    facts, policy, release, driver = case.facts, case.policy, case.release, case.driver
     place = placement.target(facts["config"], policy, release)
     metrics = host_needs.metrics(settings, policy, facts)
     made = _differing(settings, metrics.settings)
-    measuring = bool(metrics.path) and not made
-    choices = _choose(facts, policy, settings, driver, place, measuring, closing)
+    choices = _choose(case, settings, place, bool(metrics.path) and not made, closing)
     made += _differing(settings, choices.settings)
     values = _values(made, choices.rules.disabled, facts, place, release)
     placement.refuse_overridden(values, facts["config"], place, release)
@@ -92,6 +102,7 @@ def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
         "syscalls": choices.syscalls,
         "syscalls_before": _before(settings),
         "coverage": choices.syscalls["coverage"] if choices.syscalls else None,
+        "outcomes": twins.outcomes(case),
         "needs": choices.needs,
     }
 
@@ -193,8 +204,15 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "syscalls": None,
         "syscalls_before": None,
         "coverage": None,
+        "outcomes": [],
         "needs": None,
     }
+
+
+def _refuse(facts: Facts) -> None:
+    _refuse_without_syscalls(facts)
+    _refuse_unreadable(facts)
+    _refuse_stopped(facts)
 
 
 def _refuse_without_syscalls(facts: Facts) -> None:
@@ -283,20 +301,13 @@ class _Choices(NamedTuple):
 
 
 def _choose(
-    facts: Facts,
-    policy: Policy,
-    settings: Settings,
-    driver: str,
-    place: placement.Target,
-    measuring: bool,
-    closing: bool,
+    case: Case, settings: Settings, place: placement.Target, measuring: bool, closing: bool
 ) -> _Choices:
     """Buffers, the step that evidence asks for, and system calls.
 
     measuring: as for steps.choose(). closing: as for make().
     """
-    current = buffers.in_force(settings, driver)
-    case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
+    current, driver = case.current, case.driver
     first = steps.choose(case, measuring)
     more = first.name is not None
     if closing:
@@ -310,16 +321,19 @@ def _choose(
     if closing and "syscalls" not in second.undoes:
         more = more or second.name is not None
         second = Step(syscalls=second.syscalls)
-    taken = steps.joined(first, second)
+    taken, rules = steps.joined(first, second), _rules(case, settings, place)
+    if rules.settings and not taken.name and not closing:
+        taken = steps.beside_rules(case)._replace(settings=second.settings)
     if not needs:
         taken = steps.taking_back(case, taken)
+    if taken.name:
+        taken = taken._replace(expected=taken.expected + twins.errors(case, taken.name))
     if "buffers" in taken.undoes:
         chosen, tight = _rings(case, place, taken)
     wanted = _of_rings(chosen, settings, driver)
     verdict = steps.merged(case.verdict, second)
     if not needs and not (closing and more):
         verdict["answer"] = answers.answer(case._replace(verdict=verdict), taken, second.syscalls)
-    rules = _rules(case, settings, place)
     return _Choices(
         verdict,
         taken,

@@ -36,6 +36,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     capacity,
     effects,
     policies,
+    twins,
     verdicts,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
@@ -171,7 +172,13 @@ def choose(case: Case, measuring: bool) -> Step:
 def _against(case: Case, bottleneck: str) -> Step:
     choosers = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers, "consumer": _long_bursts}
     chooser = choosers.get(bottleneck)
-    return chooser(case) if chooser else Step()
+    step = chooser(case) if chooser else Step()
+    if not step.name:
+        return step
+    vain = twins.in_vain(case, step.name, step.to)
+    if vain:
+        return Step(blocked=vain, next_step="overloaded" if step.name == "priority" else "syscalls")
+    return step
 
 
 def _against_losses(case: Case) -> Step:
@@ -189,6 +196,19 @@ def _against_losses(case: Case) -> Step:
         if step.name:
             return step._replace(blocked=first.blocked)
     return first
+
+
+def beside_rules(case: Case) -> Step:
+    """Priority for a saturated thread that waits for a CPU as well: alone it leaves the host saturated, and a
+    restart that takes rules or plugins away carries it."""
+    if case.verdict["state"] not in LOSING or "starved" not in case.verdict["also"]:
+        return Step()
+    waiting = capacity.use(case.facts).waiting or 0.0
+    why = "Falco waits for a CPU for %.3g %% of the time, and is restarted for its rules anyhow" % waiting
+    reasons = [*case.verdict["reasons"], why]
+    step = _priority(case._replace(verdict={**case.verdict, "reasons": reasons}))
+    # What is lost then depends on the rules, whose cost is an estimate.
+    return step._replace(predicted=None) if step.name else Step()
 
 
 # --- CPU priority and quota
@@ -374,7 +394,8 @@ def _buffers(case: Case) -> Step:
     again = effects.failed_before("buffers", case.current, case)
     if again:
         return Step(blocked=again, next_step="syscalls")
-    why = "%s: %s" % (_named(case, rings), case.why)
+    like = "" if rings["buf_size_preset"] != twins.preset(case) else ", as on hosts like it"
+    why = "%s%s: %s" % (_named(case, rings), like, case.why)
     # Where rings grow, the next look is to tell one hot CPU from many: only a restart switches that on.
     step = Step(name="buffers", why=case.why, buffers={**rings, "why": why}, settings=(per_cpu_counters(),))
     return _to_rings(case, step, rings)
@@ -417,12 +438,12 @@ def _larger(case: Case) -> Buffers | None:
     """The rings that the evidence asks for, or None where there are no larger ones.
 
     What a burst loses is known: the rings that hold it, as far as the budget goes. It is not known: two
-    presets, within the guide's range.
+    presets, within the guide's range. Larger ones that helped its twins come first.
     """
     now, top = case.current["buf_size_preset"], guide_top(case.driver, case.policy)
-    burst, group = _burst(case), case.current["cpus_for_each_buffer"]
+    burst, group, helped = _burst(case), case.current["cpus_for_each_buffer"], twins.preset(case) or 0
     if burst is None:
-        preset = min(top, now + PRESETS_A_STEP)
+        preset = min(top, max(now + PRESETS_A_STEP, helped))
         return {"buf_size_preset": preset, "cpus_for_each_buffer": group} if preset > now else None
     hot, groups = _hot(case), [group]
     if hot and group is not None and case.policy["cpus_for_each_buffer"] == "auto":
@@ -432,7 +453,10 @@ def _larger(case: Case) -> Buffers | None:
         groups += sorted({min(item["cpus_for_each_buffer"], online) for item in classes} - {0, group})
     wanted = burst * MARGIN * buffers.BYTES_PER_EVENT
     asked = policies.buffer_policy(case.policy)
-    return buffers.holding(machine(case), asked, case.current, wanted, groups, hot)
+    rings = buffers.holding(machine(case), asked, case.current, wanted, groups, hot)
+    if rings is None or rings["buf_size_preset"] >= helped:
+        return rings
+    return {**rings, "buf_size_preset": helped}
 
 
 def _no_larger(case: Case) -> str:
@@ -824,7 +848,7 @@ def _fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapp
     if to in _taken_back(case):
         reason = "system calls were reduced to the same set before, which had no effect and was taken back"
         return Step(blocked=reason, next_step="overloaded", syscalls=made)
-    useless = _out_of_reach(case, first, made)
+    useless = _out_of_reach(case, first, made) or twins.in_vain(case, "syscalls", to)
     if useless:
         return Step(blocked=useless, next_step="overloaded", syscalls=made)
     last: dict[str, Any] = next(
@@ -943,12 +967,12 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
 
 def _saves_nothing(case: Case, current: Mapping[str, Any], share: float | None) -> str | None:
     """Why a selection that was reduced before anything was measured goes, or None: next to nothing more would
-    be lost without it."""
+    be lost without it. Its restart is paid, and to take it back is another one: whatever it saves, stays."""
     last, found = effects.unmeasured("syscalls", current, case), case.verdict["capacity"]
     if last is None or not share or found is None:
         return None
     now, then = (capacity.lost_after(found, ratio) for ratio in (1.0, 1.0 / share))
-    if _saves(case, then, now):
+    if then - now >= verdicts.LEAST_PART:
         return None
     return (
         "%s of %s, made before anything was measured, saves %.3g %% of the events: %.3g %% would be lost "

@@ -42,6 +42,7 @@ The keys of a window; every one of them is always there:
                         losses or where only two snapshots are known
     losing_cpus         the CPUs whose events were lost (_contracts.LosingCpus); None where
                         metrics.kernel_event_counters_per_cpu_enabled is off
+    ruleset             the same for Falcos that loaded rules files of the same content; None where unknown
     snapshot            the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts
                         alone
 """
@@ -90,6 +91,7 @@ EMPTY: Window = {
     "since_start": None,
     "losing": None,
     "losing_cpus": None,
+    "ruleset": None,
     "snapshot": None,
 }
 USERSPACE = (
@@ -150,6 +152,7 @@ def window(pair: Any, release: Release | None = None, cpus: int | None = None) -
         "age": _real(pair.get("age")),
         "enter_events": release.enter_events if release is not None else None,
         "since_start": _since_start(last),
+        "ruleset": _short(last.get("falco.rules")),
         "snapshot": last or None,
     }
     try:

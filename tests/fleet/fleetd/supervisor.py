@@ -75,7 +75,7 @@ class Supervisor:
                 os.setsid()
                 signal.pthread_sigmask(signal.SIG_SETMASK, [])
                 os.umask(int(values.get("UMask") or "0022", 8))
-                if nice:
+                if nice or os.getpriority(os.PRIO_PROCESS, 0) < 0:  # a unit inherits no priority of who starts it
                     try:
                         os.setpriority(os.PRIO_PROCESS, 0, nice)
                     except OSError:

@@ -5,9 +5,14 @@
 
 import math
 
-STALL_PERIOD = 0.4   # a starved thread waits in one piece of this, as run queues make it
+# A starved thread waits in one piece of this: ten neighbours on two CPUs with slices of 3 ms. A real one lost as much with rings of 64 MiB
+# as with 8 MiB, which bridge 0.13 s (conformance/fixtures, loads.json: crowd).
+STALL_PERIOD = 0.02
 QUOTA_PERIOD = 0.1   # the kernel's default for CPU quotas
 IDLE = 0.005         # of a CPU, for nothing (FINDINGS: 0.5 % of a core idle)
+# Seconds of CPU time for a look into empty rings (loads.json: steady), and between two looks: twice as long each time, until there is
+# an event (libscap sleeps for 0.5 to 30 ms).
+LOOK, NAP = 12e-6, 0.00056
 STARTING = 0.9       # of a CPU while it starts: 1.5 s of CPU in 1.7 s (first snapshots of drops/raw)
 STEP = 1.25          # between the kernel's weights of neighbouring nice values
 
@@ -32,6 +37,14 @@ def waiting_share(starved, nice):
         if nice >= below:
             return starved * more * (less / more) ** ((nice - above) / float(below - above))
     return starved * RECORDED[-1][1]
+
+
+def looking(rate):
+    """Share of a CPU that a thread which keeps up spends on looking for events that come at a rate."""
+    if rate <= 0:
+        return IDLE
+    often = min(rate, 1 / NAP)
+    return IDLE + LOOK * often * math.log2(1 + 1 / (often * NAP))
 
 
 def overlap(start, end, period, width):

@@ -130,8 +130,8 @@ class Rings:
         arrived = self._rate((start + end) / 2) * span
         faults = min(profile.page_faults * span, arrived) if self.kind != "modern_ebpf" else 0.0
         stored = arrived - faults
-        idle = cputime.IDLE * span
         total = sum(count * (waiting + stored * share) for count, share, waiting in self.groups)
+        idle = cputime.looking(stored / span) * max(0.0, span - total / self.consumer)
         ran = self.cpu.run(start, end, total / self.consumer + idle)
         budget = max(0.0, ran - idle) * self.consumer
         left = 0.0 if total <= budget else 1 - budget / total

@@ -200,3 +200,19 @@ def test_looks_at_a_real_falco(name, process, reader, look, own, counted, bottle
         assert model["factor"] < 0.3 and capacity.lost_after(model, alone=True) == 0 and verdict["next_step"] == "priority"
     else:
         assert model["factor_alone"] > 4 and verdict["next_step"] == "syscalls" and "buffer" not in verdict["also"][:1]
+
+
+def test_a_load_that_began_after_falco_did_leaves_no_idle_time_for_bursts():
+    """A real 0.44.1 beside ten neighbours in sessions of their own, 55 s old, its load some 45 s: its life has idle time, the window has
+    none. Larger rings were tried for the bursts that were seen there, lost as much (59.7 %), and were taken back."""
+    facts = Host(age=55.0, cpus=2, cpu={"on": 9.4, "waiting": 43.0, "throttled": None}, pair=measured(events=21781051, drops=13025403,
+                                                                                                     seconds=36.5)).facts()
+    assert "buffer" in verdicts.judge(facts, policies.complete({"min_observation": 20}))["also"]
+    facts["falco"]["cpu"].update(on=15.2, waiting=84.4, seconds=1.0)
+    facts["falco"]["cpu"]["reader"].update(on=15.2, waiting=84.4)
+    verdict = verdicts.judge(facts, policies.complete({"min_observation": 20}))
+    assert (verdict["bottleneck"], verdict["also"]) == ("starved", []) and verdict["capacity"]["idle"] < 1
+    # What the life cannot hold is not believed of the look: 43 s of waiting in 55 s are 24.5 s at least in the window.
+    facts["falco"]["cpu"].update(waiting=1.0)
+    facts["falco"]["cpu"]["reader"].update(waiting=1.0)
+    assert capacity.use(facts).waiting == pytest.approx(67.1, abs=0.1)

@@ -150,3 +150,18 @@ def test_a_host_that_gets_no_change_is_told_of_its_heavy_rules_by_the_rollout():
     known = facts(busy)
     found = hosts.describe(known, planner.make(known, policy), policy, [], None)["loses"]
     assert found.startswith("dropping, bottleneck consumer: ") and "; rules: Every event: no evt.type restricts it" in found
+
+
+@pytest.mark.parametrize("waiting, given, step", [
+    (840.0, {"disabled_rules": ["Opens*"]}, "priority"),
+    (840.0, {}, None),  # alone it would leave the host saturated
+    (10.0, {"disabled_rules": ["Opens*"]}, None),
+    (840.0, {"disabled_rules": ["Opens*"], "priority": False}, None),
+])
+def test_the_restart_that_takes_rules_away_carries_priority_for_a_thread_that_waits(waiting, given, step):
+    """Sixty heavy rules beside ten neighbours on a real 0.44.1: 15 % on a CPU, 85 % waiting, 99 % lost; priority came a restart later."""
+    busy = Host(age=1000.0, cpus=2, cpu={"on": 150.0, "waiting": waiting, "throttled": None}, pair=measured(events=600000, drops=594000))
+    made = plan(busy, syscalls="keep", **given)
+    assert made["verdict"]["bottleneck"] == "consumer", made["verdict"]
+    assert (made["step"] and made["step"]["name"]) == step and bool(given) == bool(change(made, "rules"))
+    assert (made["unit_dropin"] or {}) == ({"Nice": -10} if step else {})

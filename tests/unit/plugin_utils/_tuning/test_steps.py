@@ -570,13 +570,13 @@ def test_the_restart_that_switches_metrics_on_carries_a_lossless_selection_for_a
         assert change(unknown, "metrics.enabled") and unknown["step"] is None
 
 
-@pytest.mark.parametrize("drops, kept", [(282000, False), (90000, True)])
+@pytest.mark.parametrize("drops, kept", [(299700, False), (282000, True), (90000, True)])
 def test_a_selection_that_was_reduced_before_anything_was_measured_stays_only_if_it_saves_events(drops, kept):
     start = Host(age=1000.0, cpu=BUSY)
     made = fewer(start)
     assert made["step"]["name"] == "syscalls"
     same = again(start, made, {"on": 1000.0, "waiting": 0.0, "throttled": None}, events=300000, drops=drops)
-    # Of 94 % lost it saves next to nothing, of 30 % much.
+    # Of 99.9 % lost it saves next to nothing, of 94 % something, of 30 % much.
     then = fewer(same, syscalls="lossless")
     back = change(then, "base_syscalls.repair")
     if kept:
@@ -713,4 +713,5 @@ def test_one_hot_ring_is_split_where_it_cannot_be_larger():
 def test_where_a_quota_binds_to_raise_it_stays_what_is_next(was, told):
     verdict = {"next_step": was, "advice": "raise or remove CPUQuota= of falco.service", "reasons": []}
     made = steps.merged(verdict, steps.Step(blocked="it had no effect", next_step="overloaded"))
-    assert made["next_step"] == ("quota" if was == "quota" else "overloaded") and told in made["advice"] and made["reasons"] == ["it had no effect"]
+    assert made["next_step"] == ("quota" if was == "quota" else "overloaded") and told in made["advice"]
+    assert made["reasons"] == ["it had no effect"]
