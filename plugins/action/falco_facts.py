@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import histories
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.host_answers import (
     HostAction,
     TooMuch,
@@ -34,6 +35,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     requests,
     rounds,
     sight,
+    twins,
     verdicts,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import dictionary
@@ -75,7 +77,7 @@ class ActionModule(HostAction):
 
     def run(self, tmp=None, task_vars=None):
         result = dict(super().run(tmp, task_vars), began=time.time())
-        self._task_vars, self._invocation = task_vars, None
+        self._task_vars, self._invocation, self._warnings = task_vars, None, []
         try:
             checked = ARGUMENTS.check(self._task.args)
             policy = None if checked["policy"] is None else policies.complete(checked["policy"])
@@ -103,7 +105,9 @@ class ActionModule(HostAction):
             if result.get("failed"):
                 return result
         if facts["falco"].get("warning"):
-            result["warnings"] = [*result.get("warnings", []), facts["falco"]["warning"]]
+            self._warnings.append(facts["falco"]["warning"])
+        if self._warnings:
+            result["warnings"] = [*result.get("warnings", []), *self._warnings]
         return _reported(result, policy) if checked["entry"] and policy is not None else result
 
     def _arguments(self, checked, policy):
@@ -152,11 +156,31 @@ class ActionModule(HostAction):
         """The plan; facts get their syscalls where it depends on them. Raises PlanError."""
         with bounded():
             made = planner.make(facts, policy, closing)
-        if made["needs"] != "syscalls":
-            return made
-        facts["syscalls"] = self._gather_rules(facts, policy, arguments)
-        with bounded():
-            return planner.make(facts, policy, closing)
+        if made["needs"] == "syscalls":
+            facts["syscalls"] = self._gather_rules(facts, policy, arguments)
+            with bounded():
+                made = planner.make(facts, policy, closing)
+        like_it = self._like_it(facts, policy) if made["step"] else ()
+        if like_it:
+            with bounded():
+                made = planner.make(facts, policy, closing, like_it)
+        return made
+
+    def _like_it(self, facts, policy):
+        """What steps came to on hosts like this one, by the history that policy names, a list for each."""
+        alike = twins.key(facts)
+        if not policy["history"] or alike is None:
+            return ()
+        name, since = str(self._task_vars["inventory_hostname"]), time.time() - twins.LASTS
+        try:
+            found = histories.named(policy["history"])
+            if found is None:
+                return ()
+            with found:
+                return tuple(map(twins.CHECK, found.outcomes(alike, name, since, twins.MOST_TWINS)))
+        except (histories.HistoryError, ValueError) as error:
+            self._warnings.append("falco_tune_history is of no use: %s" % error)
+            return ()
 
     # -- what a rollout is planned with
 

@@ -107,8 +107,8 @@ def _asked(options, names, given, hostvars):
         naming = prometheus_api.naming(options, _aliases(names, hostvars))
         found = monitored.judge(answers, naming, limits)
         strangers = set(found.hosts) - set(names)
-    day = int(time.time() // 86400)
-    chosen = visits.choose(names, found.hosts, given["visit"], options["sample_percent"], day)
+    hour = int(time.time() // 3600)
+    chosen = visits.choose(names, found.hosts, given["visit"], options["sample_percent"], hour)
     warnings = [
         "%s: %s: %s" % (server.where, what, some(who))
         for what, who in (

@@ -13,7 +13,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import collector
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._action import collector, histories
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._action.arguments import (
     ArgumentError,
     Arguments,
@@ -141,6 +141,7 @@ class ActionModule(ActionBase):
         series = past.ask("series", [host["name"] for host in model["hosts"]])
         for host in model["hosts"] if series else []:
             host["history"] = series.get(host["name"]) or []
+        model["fleet"]["way"] = past.ask("way") or []
         public = models.public(model)
         paths = self._write(given, directory, public) if writes else {}
         if writes:
@@ -334,7 +335,8 @@ class _Past:
         if given["history_dsn"]:
             self._connect(given, writes)
         else:
-            self.history = _file(given, directory, writes)
+            path = given["history"] or os.path.join(directory, "history.sqlite")
+            self.history = histories.in_file(path, given["retention_days"], writes)
 
     def __enter__(self):
         return self
@@ -366,15 +368,6 @@ class _Past:
             self.history.close()
             self.history = None
             return None
-
-
-def _file(given, directory, writes):
-    """The history in a file; None where there is none and nothing is written."""
-    path = os.path.abspath(os.path.expanduser(given["history"] or os.path.join(directory, "history.sqlite")))
-    _check_directory(os.path.dirname(path), "falco_audit_history")
-    for name in (path, path + "-wal", path + "-shm", path + "-journal"):
-        _check_file(name)
-    return history.History(path, given["retention_days"]) if writes or os.path.exists(path) else None
 
 
 def _entry(name, gathered, facts, policy, older):
@@ -449,50 +442,7 @@ def _make(directory):
         raise Wrong(
             "the report cannot be written to %s: %s; set falco_audit_report_dir" % (directory, error.strerror)
         ) from None
-    _check_directory(directory, "falco_audit_report_dir")
-
-
-def _check_directory(directory, variable):
-    """Raises Wrong where others could put files of theirs in the place of ours. One that is missing is not
-    checked.
-    """
-    try:
-        found = os.stat(directory)
-    except OSError:
-        return
-    mode = stat.S_IMODE(found.st_mode)
-    # In /tmp and the like nobody can rename or remove the files of others.
-    if found.st_uid == 0 and mode & stat.S_ISVTX:
-        return
-    others = mode & stat.S_IWOTH or mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
-    if found.st_uid != os.geteuid():
-        problem = "belongs to uid %d, and this is uid %d" % (found.st_uid, os.geteuid())
-    elif others:
-        problem = "can be written by others (mode %04o)" % mode
-    else:
-        return
-    raise Wrong(
-        "%s %s: nothing was written; expected a directory that only you can write to. Remove it, change its "
-        "owner or mode, or set %s" % (directory, problem, variable)
-    )
-
-
-def _check_file(path):
-    """Raises Wrong for a file of SQLite's that would lead somewhere else, or that somebody else made."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        problem = "is a link or not a regular file"
-    elif found.st_uid != os.geteuid():
-        problem = "belongs to uid %d, and this is uid %d" % (found.st_uid, os.geteuid())
-    else:
-        return
-    raise Wrong(
-        "%s %s: nothing was written; expected a file of yours. Remove it, or set falco_audit_history to "
-        "another file" % (path, problem)
-    )
+    histories.check_directory(directory, "falco_audit_report_dir")
 
 
 def _replace(path, text, mode):

@@ -244,6 +244,13 @@ metrics:
         - C(null) where C(metrics.kernel_event_counters_per_cpu_enabled) is off.
       type: dict
       returned: always
+    ruleset:
+      description:
+        - Twelve hexadecimal digits, the same for Falcos that loaded rules files of the same content.
+        - C(null) where Falco names no rules files in its metrics.
+      type: str
+      returned: always
+      sample: 1c15d5d54363
     snapshot:
       description: The last snapshot, with Falco's own names.
       type: dict

@@ -273,6 +273,7 @@ class Window(TypedDict):
     since_start: SinceStart | None
     losing: Losing | None
     losing_cpus: LosingCpus | None
+    ruleset: str | None
     snapshot: dict[str, Any] | None
 
 
@@ -422,6 +423,25 @@ class Before(TypedDict):
     losing_percent: float | None
 
 
+class StepOutcome(TypedDict):
+    """What a step came to on one host: _tuning/twins.py.
+
+    against: the bottleneck before it. to: a digest of the values that it set. preset: of the ring buffers,
+    where it set that. demand, rate_per_cpu: the load before it. error: how far what was lost since is from
+    what was predicted, percentage points.
+    """
+
+    at: float
+    step: StepName
+    against: str
+    to: str
+    preset: int | None
+    demand: float | None
+    rate_per_cpu: float | None
+    worked: bool
+    error: float | None
+
+
 class Record(TypedDict):
     """What the host remembers of its last proven state (module_utils/_change/records.summary())."""
 
@@ -524,7 +544,7 @@ class Answer(TypedDict):
     step was to leave lost. against: the bottleneck that it was taken against.
     """
 
-    kind: Literal["solved", "improved", "accepted", "too_busy"]
+    kind: Literal["solved", "improved", "accepted", "too_busy", "unsolved"]
     factor: float | None
     text: str
     tried: list[str]
@@ -665,6 +685,7 @@ class Plan(TypedDict):
     syscalls: dict[str, Any] | None  # _tuning/syscall_set.choose()
     syscalls_before: dict[str, Any] | None  # {'repair', 'custom_set'} in force
     coverage: dict[str, Any] | None  # its part about rules
+    outcomes: list[StepOutcome]  # of the steps that were taken on this host before
     # What the host must still be asked for, so that the plan is complete.
     needs: Literal["syscalls"] | None
 
@@ -820,6 +841,13 @@ class ReportChange(TypedDict):
     before: dict[str, Any] | None
 
 
+class Twin(TypedDict):
+    """What a host tells its twins. twins: the same text for all of them."""
+
+    twins: str
+    outcomes: list[StepOutcome]
+
+
 class Previous(TypedDict):
     at: str | None
     state: State | None
@@ -858,6 +886,7 @@ class ReportHost(TypedDict):
     previous: Previous | None
     history: list[list[int | float | str | None]]
     snapshot: dict[str, Any] | None
+    twin: Twin | None
 
 
 class ReportPolicy(TypedDict):
@@ -910,11 +939,13 @@ class PredictionErrors(TypedDict):
 
 
 class PredictionClass(PredictionErrors):
-    """Hosts that are alike. against: the bottleneck that their last step was taken against."""
+    """Hosts that are alike. ruleset: of the content of their rules files. against: the bottleneck that their
+    last step was taken against."""
 
     driver: str | None
     cpus: int | None
     release: str | None
+    ruleset: str | None
     against: str | None
 
 
@@ -944,6 +975,9 @@ class Fleet(TypedDict):
     restart_required: list[str]
     predictions: Predictions
     since_last: SinceLast
+    # [[Unix time, hosts, measured, losing events, percent of all events lost], …] of the last audits, this
+    # one included, oldest first.
+    way: list[list[float | None]]
     breaches: list[Breach]
 
 

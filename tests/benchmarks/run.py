@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What tuning costs, as ratios and counts: `make bench`, or `run.py plans converged` for some of it.
 
-plans       facts and plans of 10 000 synthetic hosts, hosts a second and peak memory
+plans       facts and plans of 10 000 synthetic hosts, hosts a second and peak memory; --matrix: on every ansible-core, too
 reports     results of 10 000 synthetic hosts → all report forms and the history, seconds and peak memory
 trips       round trips to a host, counted where modules are sent: converged and changed
 converged   wall time of a converged tune over 50 local hosts / a play with one ping task, medians of pairs
@@ -12,7 +12,7 @@ log_size    two snapshots from a log of 1 GiB / from one of 1 MiB, medians of pa
 profile     CPU speed of a program of nothing but system calls while they are counted / without, medians of pairs (root)
 blind       seconds without events on one host, the collection's change / a bare write and restart, medians of pairs
 rollout     300 local hosts of which 100 need a change and 3 fail: batches, budget, resume, wall time / what batches must wait
-monitored   10 000 hosts in a real Prometheus / ansible-inventory without it: seconds and peak memory
+monitored   10 000 hosts in a real Prometheus: seconds, peak memory and round trips of an audit's first stage, and of the inventory plugin
 page        the HTML report of 10 000 hosts in a headless Chromium: size, time until it can be used, what a click costs
 """
 
@@ -65,8 +65,10 @@ def calm(hosts: int) -> dict:
             "hosts": {f"host-{number:03}": {} for number in range(hosts)}}
 
 
-def plans(_folder: Path, args: argparse.Namespace) -> None:
+def plans(folder: Path, args: argparse.Namespace) -> None:
     for line in synthetic.measure(args.synthetic):
+        print(line, flush=True)
+    for line in synthetic.across(folder, args.synthetic, args.matrix, args.pairs) if args.matrix else ():
         print(line, flush=True)
 
 
@@ -170,6 +172,8 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--reads", type=int, default=200)
     parser.add_argument("--synthetic", type=int, default=10000)
+    parser.add_argument("--matrix", type=Path, metavar="FOLDER",
+                        help="plans: also a rollout's plan on each ansible-core of this folder, which make matrix fills: build/matrix")
     args = parser.parse_args()
     unknown = set(args.parts) - set(parts)
     if unknown:

@@ -275,3 +275,29 @@ def test_ten_thousand_hosts(page, made):
     page.click("#rows a")
     assert page.wait("document.querySelector('#host h1')?.innerText") == expected[0]
     assert large.path.stat().st_size < 15e6
+
+
+def test_the_way_of_the_fleet_is_a_picture_a_sentence_and_a_table(page, made, fleet):
+    page.open(fleet.url)
+    assert page.js("document.getElementById('way').hidden"), "there is one audit only"
+    from conftest import audits
+    way = [[1795000000 + 86400 * number, 300, 290, 290 - 29 * number, 40.0 / (number + 1)] for number in range(9)]
+    way.append([1795900000, 300, 0, 0, None])
+
+    def model():
+        found = audits.audit_model(30)
+        found["fleet"]["way"] = way
+        return found
+
+    page.open(made("way", model).url)
+    assert page.js("document.querySelectorAll('#way .history path[fill-rule]').length") == len(way)
+    assert page.js("document.querySelectorAll('#way .history circle').length") == len(way)
+    words = page.text("#way-words")
+    assert words.startswith("10 audits since ") and "Then 290 of 290 measured hosts lost 40" in words
+    assert words.endswith("now 0 of 0 measured hosts lost events.")
+    assert page.js("document.querySelectorAll('#way-table tbody tr').length") == len(way)
+    # It comes back after a visit to a host, and keeps to the width of the page.
+    page.click("#rows tr:nth-child(1) a")
+    page.js("history.back()")
+    page.wait("!document.getElementById('fleet').hidden")
+    assert page.js("document.querySelector('#way svg').getBoundingClientRect().width <= document.documentElement.clientWidth")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import shape
 from conftest import named
 
 
@@ -100,7 +101,7 @@ def test_the_json_of_a_host_is_the_model_s(page, fleet):
     page.click("#host .raw summary")
     found = json.loads(page.wait("document.querySelector('#host pre').textContent"))
     history = found.pop("history")
-    assert found == {key: value for key, value in host.items() if key not in ("history", "snapshot")}
+    assert found == {key: value for key, value in host.items() if key not in ("history", *shape.OF_HISTORY)}
     for row, given in zip(history, host["history"], strict=True):
         assert row[:2] == given[:2] and row[2:] == [value if value is None else pytest.approx(value, rel=1e-3) for value in given[2:]]
 

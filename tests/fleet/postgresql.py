@@ -58,6 +58,13 @@ class PostgreSQL:
                 raise RuntimeError("PostgreSQL does not start: see " + log.name)
             time.sleep(0.1)
 
+    def empty(self) -> None:
+        """Forget every audit."""
+        import psycopg
+
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS falcotune CASCADE")
+
     def halt(self) -> None:
         """As by systemctl stop: sessions are ended."""
         if self.process is not None:

@@ -5,11 +5,26 @@
 is seen. Nothing here looks at a time."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from prometheus import Prometheus
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks" / "run.py"
+
+
+@pytest.mark.skipif(not Prometheus.there(), reason="there is no prometheus or promtool: install Debian's package prometheus")
+def test_monitored_runs():
+    done = subprocess.run([sys.executable, str(BENCHMARKS), "monitored", "--synthetic", "300", "--pairs", "1"], check=False,
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    visited, ratio = re.search(r"round trips: (\d+) of 300, .* of a quiet fleet of 294 hosts \d+, 1/(\d+)", done.stdout).groups()
+    assert 7 <= int(visited) <= 9 and int(ratio) >= 100
+    assert "groups of 300 hosts" in done.stdout
 
 
 def test_trips_converged_and_audit_run():

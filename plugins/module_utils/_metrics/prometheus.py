@@ -94,6 +94,8 @@ def _info(found, name, labels):
             found["scap.engine_name"] = labels.get("engine_name")
     elif name == "version":
         found["falco.version"] = labels.get("version")
+    elif name == "sha256_rules_files":
+        found["falco.sha256_rules_file.%s" % labels.get("file_name")] = labels.get("sha256")
 
 
 def _sample(found, prefix, name, labels, number):

@@ -9,6 +9,7 @@ Nothing here computes rates: the controller does (plugin_utils/_tuning/windows.p
 import re
 import time
 
+from ansible_collections.falcotune.fleet.plugins.module_utils._host import host
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics import journalctl, prometheus, tail
 from ansible_collections.falcotune.fleet.plugins.module_utils._metrics.falco_lines import (
     NEEDLE,
@@ -53,12 +54,14 @@ _BESIDE = re.compile(
     r"^(?:sample|evt\.time|scap\.engine_name|falco\.(?:start_ts|reload_ts|version|host_num_cpus|n_threads"
     r"|cpu_usage_perc|(?:container_)?memory_(?:rss|pss|vsz|used)(?:_mb|_kb|_bytes)?))\Z"
 )
+# One for each rules file that Falco has loaded.
+_RULES_FILE = "falco.sha256_rules_file."
 _HIDDEN_ZERO = ("scap.n_drops",)  # Falco leaves these out while they are 0 (metrics.include_empty_values)
 
 
 def reduced(snapshot):
     """The fields that a window needs, 500 to 1000 bytes of JSON; scap.run_time_ns is the sum over Falco's
-    kernel programs.
+    kernel programs, and falco.rules tells rules files apart that differ in content.
     """
     found = {
         name: value
@@ -71,6 +74,9 @@ def reduced(snapshot):
     times = [value for name, value in snapshot.items() if name.endswith(".run_time_ns") and counter(value)]
     if times:
         found["scap.run_time_ns"] = sum(times)
+    rules = sorted(str(value) for name, value in snapshot.items() if name.startswith(_RULES_FILE))
+    if rules:
+        found["falco.rules"] = host.digest(" ".join(rules).encode("utf-8"))[:12]
     return found
 
 

@@ -10,6 +10,7 @@ lost. Why it loses them, what would help, and whether the host differs from its 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import fitte
 STATES: tuple[MonitoredState, ...] = ("dropping", "blind", "stale", "healthy", "unknown")
 # Two samples make a difference; a counter that stands still in two may move in the third.
 FEWEST_SAMPLES = 3
+HOURS_OF_A_WEEK = 24 * 7
 # increase() extrapolates each counter alone, by at most half an interval at each end of the window.
 TOLERANCE = 1.5
 # A name that is no option of ssh. No names of the control node: each host's Prometheus agent may call its
@@ -70,7 +72,8 @@ class Found(NamedTuple):
 
 def judge(given: Mapping[str, list[Sample]], naming: Naming, limits: Limits) -> Found:
     """The state of every host that Prometheus knows. given: the samples of each of queries.queries()."""
-    asked = {name: _by_target(samples) for name, samples in given.items()}
+    shared: dict[Target, Target] = {}
+    asked = {name: _by_target(samples, shared) for name, samples in given.items()}
     targets: dict[str, list[Target]] = {}
     nameless = set()
     for target in {target for known in asked.values() for target in known} - (
@@ -91,20 +94,29 @@ def absent(remember: str) -> Monitored:
     return _result("unknown", NOT_SERIES % remember, {})
 
 
-def sampled(name: str, percent: float, day: int) -> bool:
-    """Whether it is a host's turn to be looked at, whatever Prometheus says of it. Each host has one turn in
-    100 / percent days, and no day has many more turns than another."""
-    if percent <= 0:
-        return False
-    days = max(1, round(100 / percent))
-    return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) % days == day % days
+def sampled(names: Iterable[str], percent: float, hour: int) -> set[str]:
+    """The hosts to look at in this hour, whatever Prometheus says of them.
+
+    percent: of the hosts that are taken at most, rounded down; of any fleet at least one host is taken.
+    hour: since the epoch. Runs in different hours take different hosts, so hourly runs are through a fleet
+    in days. Runs in the same hour of each day are through it, too, after as many runs: the number of turns
+    has no factor in common with the hours of a day and of a week. The order is that of a hash, so that
+    neighbours in an inventory are not looked at together, and a new host moves few others.
+    """
+    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    turns = -(-len(order) // max(1, int(len(order) * percent / 100))) or 1
+    while math.gcd(turns, HOURS_OF_A_WEEK) > 1:
+        turns += 1
+    first, end = (len(order) * number // turns for number in (hour % turns, hour % turns + 1))
+    return set(order[first : max(end, first + 1)])
 
 
-def _by_target(samples: Iterable[Sample]) -> dict[Target, list[Sample]]:
+def _by_target(samples: Iterable[Sample], shared: dict[Target, Target]) -> dict[Target, list[Sample]]:
+    """shared: the targets of all answers, so that each is in memory once. 50 000 take 20 MB an answer."""
     found: dict[Target, list[Sample]] = {}
     for sample in samples:
         labels = frozenset(item for item in sample.labels.items() if item[0] not in queries.OF_FALCO)
-        found.setdefault(labels, []).append(sample)
+        found.setdefault(shared.setdefault(labels, labels), []).append(sample)
     return found
 
 

@@ -26,20 +26,21 @@ class Visits(NamedTuple):
 
 
 def choose(
-    names: Iterable[str], found: Mapping[str, Monitored], wanted: Iterable[str], percent: float, day: int
+    names: Iterable[str], found: Mapping[str, Monitored], wanted: Iterable[str], percent: float, hour: int
 ) -> Visits:
-    """The hosts to visit on this day.
+    """The hosts to visit in this hour.
 
     names: of the fleet. found: what Prometheus knows, of judge(). wanted: hosts that are visited in any case.
-    percent: of all hosts that are in the sample.
+    percent: of all hosts that are in the sample at most; 0 is no sample.
     """
     order, asked = list(names), set(wanted)
     healthy = [name for name in order if name in found and found[name]["state"] == "healthy"]
-    chosen = {name for name in healthy if name in asked or monitored.sampled(name, percent, day)}
-    if len(healthy) == len(order) and order and not chosen:
-        # A small fleet has days without a sample. A report needs a host that it can be made on, and each day
-        # another one.
-        chosen = {sorted(healthy)[day % len(healthy)]}
+    if percent > 0:
+        asked |= monitored.sampled(order, percent, hour)
+    chosen = asked.intersection(healthy)
+    if len(healthy) == len(order) and not chosen:
+        # A report needs a host that it can be made on.
+        chosen = monitored.sampled(order, 0, hour)
     left = {name: found[name] for name in healthy if name not in chosen}
     return Visits(
         [name for name in order if name not in left], [name for name in healthy if name in chosen], left

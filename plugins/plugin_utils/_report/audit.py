@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
@@ -24,6 +24,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
     drift,
     sight,
+    twins,
     verdicts,
     windows,
 )
@@ -37,6 +38,8 @@ NOT_VISITED = (
 )
 # The source of a window of windows.between().
 BETWEEN = "between audits"
+# Of names in a snapshot.
+_STARTS = ("scap.n_drops_buffer_", "scap.", "falco.")
 Entry = dict[str, Any]
 Snapshot = dict[str, Any]
 
@@ -64,6 +67,7 @@ EMPTY: Entry = {
     "previous": None,
     "history": [],
     "snapshot": None,
+    "twin": None,
 }
 
 
@@ -127,7 +131,8 @@ def entry(name: str, facts: Facts, plan: object, policy: Policy, older: object =
         "sight": sight.in_force(facts),
         "rules": _rules(facts),
         "history": [],
-        "snapshot": _snapshot(facts, snapshot),
+        "snapshot": windows.remembered(_snapshot(facts, snapshot)) if snapshot else None,
+        "twin": _twin(facts, made),
     }
 
 
@@ -140,25 +145,92 @@ def waits(facts: Facts, plan: object, policy: Policy) -> bool:
 
 
 def slim(found: Entry) -> Entry:
-    """The entry without what is unknown and what the model leaves out, as shape.host() takes it."""
+    """The entry without what is unknown, what the model leaves out and what is said twice, for whole()."""
     kept = {name: part for name, part in found.items() if part is not None and part != []}
     if "window" in kept:
-        kept["window"] = {key: value for key, value in kept["window"].items() if key in shape.WINDOW}
-    return {
-        name: _known(part) if name in ("window", "verdict", "sight") else part for name, part in kept.items()
-    }
+        kept["window"] = _named(kept["window"], shape.WINDOW)
+    if "change" in kept:
+        kept["change"] = {**kept["change"], "before": _named(kept["change"]["before"], shape.BEFORE)}
+    if "plan" in kept and "verdict" in kept:
+        kept["plan"] = {**kept["plan"], "changes": _numbered(kept["plan"]["changes"], kept["verdict"])}
+    if "snapshot" in kept:
+        kept["snapshot"] = _packed(kept["snapshot"])
+    tables = ("window", "verdict", "plan", "change", "sight")
+    return {name: _known(part) if name in tables else part for name, part in kept.items()}
+
+
+def _packed(snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """The snapshot with each of the long beginnings of its names once."""
+    found: dict[str, Any] = {}
+    for name, value in snapshot.items():
+        start = next((start for start in _STARTS if name.startswith(start)), None)
+        if start is None:
+            found[name] = value
+        else:
+            found.setdefault(start, {})[name[len(start) :]] = value
+    return found
+
+
+def _unpacked(snapshot: object) -> dict[str, Any] | None:
+    """The snapshot that _packed() was given."""
+    found: dict[str, Any] = {}
+    for name, value in _untrusted.dictionary(snapshot).items():
+        if name in _STARTS and isinstance(value, dict):
+            found.update(("%s%s" % (name, end), item) for end, item in value.items())
+        else:
+            found[name] = value
+    return found or None
+
+
+def _numbered(changes: list[Any], verdict: Mapping[str, Any]) -> list[Any]:
+    """The changes with a number in place of a reason that is told before: of the verdict, or of a change."""
+    told: list[Any] = list(verdict["reasons"])
+    found = []
+    for item in changes:
+        why = item.get("why")
+        if why in told:
+            item = {**item, "why": told.index(why)}
+        else:
+            told.append(why)
+        found.append(item)
+    return found
+
+
+def _told(changes: object, verdict: object) -> list[Any]:
+    """The changes that _numbered() was given; a number of no reason is None."""
+    told = _untrusted.sequence(_untrusted.dictionary(verdict).get("reasons"))
+    found = []
+    for item in map(_untrusted.dictionary, _untrusted.sequence(changes)):
+        why = item.get("why")
+        if _untrusted.is_whole(why):
+            item = {**item, "why": told[why] if 0 <= why < len(told) else None}
+        else:
+            told.append(why)
+        found.append(item)
+    return found
+
+
+def _named(part: object, names: Iterable[str]) -> dict[str, Any]:
+    """The items of a table that have one of these names."""
+    found = _untrusted.dictionary(part)
+    return {name: found[name] for name in names if name in found}
 
 
 def _known(part: Any) -> Any:
     """A table of the model without what is unknown in it."""
     if not isinstance(part, dict):
         return part
-    return {name: _known(value) for name, value in part.items() if value is not None}
+    known = {name: _known(value) for name, value in part.items()}
+    return {name: value for name, value in known.items() if value is not None and value not in ([], {})}
 
 
 def whole(name: str, found: Mapping[str, Any]) -> Entry:
     """The entry of a host from what slim() left of it."""
-    return {**EMPTY, "drift": [], "history": [], **found, "name": name}
+    plan = found.get("plan")
+    if isinstance(plan, dict):
+        found = {**found, "plan": {**plan, "changes": _told(plan.get("changes"), found.get("verdict"))}}
+    snapshot = _unpacked(found.get("snapshot"))
+    return {**EMPTY, "drift": [], "history": [], **found, "name": name, "snapshot": snapshot}
 
 
 def _current(facts: Facts, release: Release | None) -> Buffers | None:
@@ -172,9 +244,9 @@ def _current(facts: Facts, release: Release | None) -> Buffers | None:
 def _with_older(facts: Facts, older: Snapshot, release: Release | None, policy: Policy) -> Facts:
     """The facts with a window and CPU times between two audits, where one Falco run spans both."""
     found = cast(Facts, {**facts, "falco": {**facts["falco"]}})
-    now = _snapshot(found, found["metrics"]["snapshot"])
-    if now is None:
+    if not found["metrics"]["snapshot"]:
         return found
+    now = _snapshot(found, found["metrics"]["snapshot"])
     seconds = found["metrics"]["seconds"] or 0
     if seconds < policy["min_observation"]:
         window = windows.between(older, now, release, facts["cpus"]["online"])
@@ -205,15 +277,19 @@ def _cpu_between(was: object, now: object) -> dict[str, Any] | None:
     return found
 
 
-def _snapshot(facts: Facts, snapshot: Snapshot | None) -> Snapshot | None:
-    """What the next audit needs of this one, or None."""
-    if not snapshot:
-        return None
+def _snapshot(facts: Facts, snapshot: Snapshot) -> Snapshot:
+    """The counters of this audit, with the CPU time that Falco had used."""
     falco = facts["falco"]
     total = falco["cpu"]["total"]
     if not total or not falco["age"]:
         return snapshot
     return {**snapshot, "cpu": {**total, "start_ticks": falco["start_ticks"], "age": falco["age"]}}
+
+
+def _twin(facts: Facts, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """What the plans of hosts like this one can learn from it, or None."""
+    alike, outcomes = twins.key(facts), plan.get("outcomes")
+    return {"twins": alike, "outcomes": outcomes} if alike and outcomes else None
 
 
 def _verdict(facts: Facts, plan: dict[str, Any], policy: Policy) -> Any:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _untrusted
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import Fleet
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, shape
 
 # "falc" in the file's header. A database of another program is never written to.
@@ -42,6 +43,18 @@ STEPS = (
         "CREATE TABLE snapshots (host INTEGER PRIMARY KEY, at INTEGER NOT NULL, release TEXT, cpus INTEGER,"
         " snapshot TEXT NOT NULL)",
     ),
+    # What steps came to on a host, for the plans of hosts like it.
+    (
+        "CREATE TABLE outcomes (host INTEGER PRIMARY KEY, at INTEGER NOT NULL, twins TEXT NOT NULL,"
+        " outcomes TEXT NOT NULL)",
+        "CREATE INDEX outcomes_twins ON outcomes (twins)",
+    ),
+    # The fleet's numbers of each audit, for its way over many.
+    (
+        "ALTER TABLE audits ADD COLUMN measured INTEGER",
+        "ALTER TABLE audits ADD COLUMN losing INTEGER",
+        "ALTER TABLE audits ADD COLUMN drops_percent REAL",
+    ),
 )
 VERSION = len(STEPS)
 # Columns of results after host, at and audit.
@@ -62,6 +75,12 @@ SNAPSHOTS = (
     5,
     "(host) DO UPDATE SET (at, release, cpus, snapshot) ="
     " (excluded.at, excluded.release, excluded.cpus, excluded.snapshot) WHERE excluded.at >= snapshots.at",
+)
+OUTCOMES = (
+    "outcomes",
+    4,
+    "(host) DO UPDATE SET (at, twins, outcomes) = (excluded.at, excluded.twins, excluded.outcomes)"
+    " WHERE excluded.at >= outcomes.at",
 )
 DAY = 86400
 # execute() of a transaction.
@@ -104,8 +123,10 @@ class Audits:
         raise NotImplementedError
 
     def _put(self, table: tuple[str, int, str], rows: Iterable[Sequence[Any]]) -> None:
-        """Inserts the rows. table: one of HOSTS, RESULTS, SNAPSHOTS. Of rows with the same first value the
-        last one counts."""
+        """Inserts the rows. table: one of HOSTS, RESULTS, SNAPSHOTS, OUTCOMES.
+
+        Of rows with the same first value the last one counts.
+        """
         raise NotImplementedError
 
     def _insert(self, statement: str, values: Sequence[Any]) -> int:
@@ -156,8 +177,8 @@ class Audits:
         at, hosts = shape.unix(model["made_at"]), model["hosts"]
         with self._written() as run:
             audit = self._insert(
-                "INSERT INTO audits (at, kind, collection, seconds, hosts, headline)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO audits (at, kind, collection, seconds, hosts, headline, measured, losing,"
+                " drops_percent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     at,
                     model["kind"],
@@ -165,6 +186,7 @@ class Audits:
                     model["seconds"],
                     len(hosts),
                     model["fleet"]["headline"],
+                    *_fleet(model["fleet"]),
                 ),
             )
             names = [self._name(host["name"]) for host in hosts]
@@ -175,6 +197,9 @@ class Audits:
             self._put(
                 SNAPSHOTS,
                 ((n, at, *_snapshot(host)) for n, host in zip(numbers, hosts) if host.get("snapshot")),
+            )
+            self._put(
+                OUTCOMES, ((n, at, *_outcomes(host)) for n, host in zip(numbers, hosts) if host.get("twin"))
             )
             self._prune(run, numbers)
         return audit
@@ -251,6 +276,29 @@ class Audits:
         found = ((name, rows[number]) for name, number in known if number in rows)
         return {name: (row[0], row[1], json.loads(row[2])) for name, row in found}
 
+    def way(self, limit: int = shape.MAX_HISTORY) -> list[list[Any]]:
+        """[[unix, hosts, measured, losing, drops_percent], …] of the newest so many audits, oldest first."""
+        with self._told():
+            rows = self._execute(
+                "SELECT at, hosts, measured, losing, drops_percent FROM audits WHERE measured IS NOT NULL"
+                " ORDER BY at DESC, id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [list(row) for row in rows][::-1]
+
+    def outcomes(self, twins: str, name: str, since: float, most: int) -> list[Any]:
+        """What steps came to on other hosts than this one: the newest so many lists of outcomes.
+
+        twins: of _tuning/twins.key(). since: Unix time of the oldest audit that counts.
+        """
+        with self._told():
+            rows = self._execute(
+                "SELECT outcomes FROM outcomes JOIN hosts ON hosts.id = outcomes.host"
+                " WHERE twins = ? AND name <> ? AND outcomes.at >= ? ORDER BY outcomes.at DESC, name LIMIT ?",
+                (twins, self._name(name), int(since), most),
+            ).fetchall()
+        return [json.loads(row[0]) for row in rows]
+
     def _numbers(self, hosts: Iterable[str] | None) -> list[tuple[str, int | None]]:
         """[(name, number or None)] of these hosts, or of all."""
         known = dict(self._execute("SELECT name, id FROM hosts ORDER BY name").fetchall())
@@ -265,7 +313,8 @@ class Audits:
             run("DELETE FROM results WHERE host IN (SELECT id FROM hosts) AND at < ?", (oldest,))
             run("DELETE FROM audits WHERE at < ?", (oldest,))
             run("DELETE FROM hosts WHERE NOT EXISTS (SELECT 1 FROM results WHERE host = hosts.id)")
-            run("DELETE FROM snapshots WHERE host NOT IN (SELECT id FROM hosts)")
+            for table in ("snapshots", "outcomes"):
+                run("DELETE FROM %s WHERE host NOT IN (SELECT id FROM hosts)" % table)
         # No host can have more results than there are audits, so this is rarely needed.
         if run("SELECT count(*) FROM audits").fetchone()[0] > self.per_host:
             for host in hosts:
@@ -404,9 +453,21 @@ def _result(host: models.Host) -> tuple[Any, ...]:
     )
 
 
+def _fleet(fleet: Fleet) -> tuple[int, int, float | None]:
+    """(hosts measured, hosts that lose events, percent of all events lost)."""
+    losing = fleet["states"]["dropping"] + fleet["states"]["overloaded"]
+    return fleet["percentiles"]["measured"], losing, fleet["drops_percent"]
+
+
 def _snapshot(host: models.Host) -> tuple[Any, ...]:
     """What is kept of a host for the next audit, after host and time."""
     return host["release"], _whole(host["cpus"]), json.dumps(host["snapshot"], separators=(",", ":"))
+
+
+def _outcomes(host: models.Host) -> tuple[str, str]:
+    """What is kept of a host for hosts like it, after host and time."""
+    twin = host["twin"]
+    return twin["twins"], json.dumps(twin["outcomes"], separators=(",", ":"))
 
 
 def _whole(value: int | None) -> int | None:

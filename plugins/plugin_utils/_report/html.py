@@ -48,6 +48,7 @@ SCRIPTS = (
     "chart.js",
     "table.js",
     "history.js",
+    "way.js",
     "syscalls.js",
     "trials.js",
     "rules.js",
@@ -171,7 +172,8 @@ def _slim(host: Host, whole: bool, named: bool) -> Host:
     """The host as the page keeps it. whole: with its whole history; named: with names of its system calls."""
     if not named and isinstance(host.get("syscalls"), dict):
         host = {**host, "syscalls": {**host["syscalls"], "selected": None, "frontier": None}}
-    found: Host = plain({key: value for key, value in host.items() if key not in ("snapshot", "history")})
+    left = (*shape.OF_HISTORY, "history")
+    found: Host = plain({key: value for key, value in host.items() if key not in left})
     history = [
         row
         for row in host.get("history") or []

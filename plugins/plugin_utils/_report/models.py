@@ -62,6 +62,8 @@ PERCENTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999), ("max",
 # percentage point and a fifth of the earlier value.
 TOLERANCE_POINTS = 0.5
 TOLERANCE_SHARE = 0.2
+# What hosts have in common whose predictions are told together.
+ALIKE = ("driver", "cpus", "release", "ruleset", "against")
 # Classes of hosts whose predictions a report shows apart.
 MOST_CLASSES = 20
 # Between these groups the state decides, within one the drops do: healthy and acceptable are both fine, and
@@ -102,7 +104,7 @@ def assemble(
                missing). None or {} for the first audit
     rollout:   "rollout" of the model, in a report of kind rollout
 
-    Snapshots stay in the model, for the history database; public() removes them.
+    Snapshots and outcomes stay in the model, for the history database; public() removes them.
     """
     checked: ReportPolicy = {
         "accepted_drops_percent": float(policy["accepted_drops_percent"]),
@@ -134,8 +136,10 @@ def assemble(
 
 
 def public(model: Model) -> Model:
-    """The model without snapshots, which only the history database keeps. Hosts share their parts with it."""
-    hosts = [{name: part for name, part in host.items() if name != "snapshot"} for host in model["hosts"]]
+    """The model without what only the history database keeps. Hosts share their parts with it."""
+    hosts = [
+        {name: part for name, part in host.items() if name not in shape.OF_HISTORY} for host in model["hosts"]
+    ]
     return {**model, "hosts": hosts}
 
 
@@ -253,6 +257,7 @@ def _fleet(
         ),
         "predictions": _predictions(hosts),
         "since_last": _since_last(hosts, previous),
+        "way": [],
         "headline": "",
         "breaches": [],
     }
@@ -290,11 +295,12 @@ def _predictions(hosts: Sequence[Host]) -> Predictions:
     for host in hosts:
         answer, lost = host["verdict"]["answer"] if host["verdict"] else None, drops_of(host)
         if answer and answer["predicted"] is not None and lost is not None:
-            alike = (host["driver"], host["cpus"], host["release"], answer["against"])
+            ruleset = _untrusted.dictionary(host["window"]).get("ruleset")
+            alike = (host["driver"], host["cpus"], host["release"], ruleset, answer["against"])
             classes.setdefault(alike, []).append(abs(lost - answer["predicted"]))
     by_class: list[PredictionClass] = [
-        {"driver": driver, "cpus": cpus, "release": release, "against": against, **_errors(errors)}
-        for (driver, cpus, release, against), errors in classes.items()
+        {**dict(zip(ALIKE, alike)), **_errors(errors)}  # type: ignore[typeddict-item]
+        for alike, errors in classes.items()
     ]
     by_class.sort(key=lambda item: (-(item["p90_error"] or 0.0), -item["hosts"], str(item["driver"])))
     whole = [error for errors in classes.values() for error in errors]

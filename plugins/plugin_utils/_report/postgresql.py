@@ -27,11 +27,12 @@ DIALECT = (
     ("REAL", "DOUBLE PRECISION"),
     (" WITHOUT ROWID", ""),
 )
-# Types of the columns of history.HOSTS, RESULTS and SNAPSHOTS.
+# Types of the columns of history.HOSTS, RESULTS, SNAPSHOTS and OUTCOMES.
 TYPES = {
     "hosts (name)": ("text",),
     "results": (*["bigint"] * 3, *["text"] * 3, *["float8"] * 5, *["text"] * 2, "bigint", "text"),
     "snapshots": ("bigint", "bigint", "text", "bigint", "text"),
+    "outcomes": ("bigint", "bigint", "text", "text"),
 }
 # A server that is gone is noticed within about half a minute. What the DSN says comes first.
 CONNECTION = {

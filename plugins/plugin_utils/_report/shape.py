@@ -21,6 +21,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._trial import comp
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     answers,
     capacity,
+    twins,
     verdicts,
     windows,
 )
@@ -43,6 +44,8 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._untrusted import 
 )
 
 SCHEMA_VERSION = 1
+# Parts of a host that no report shows: what the next audit and the plans of hosts like it need.
+OF_HISTORY = ("snapshot", "twin")
 # Worst first.
 LEVELS = ("error", "warning", "note")
 STATES = ("blind", "dropping", "overloaded", "unmeasured", "no_syscalls", "acceptable", "healthy")
@@ -143,6 +146,7 @@ WINDOW.update(
     source=text,
     basis=text,
     voided=text,
+    ruleset=text,
     enter_events=maybe_flag,
     cpus=count,
     events=count,
@@ -341,6 +345,8 @@ ROLLOUT = table(
     down=listed(table(name=key, reason=text), MAX_HOSTS),
 )
 
+# Of the window before the last change, whose other parts the planner reads.
+BEFORE: dict[str, Check] = {"drops_percent": number, "rate_per_cpu": number, "seconds": number}
 HOST = table(
     name=key,
     status=word(*STATUSES, instead="failed"),
@@ -402,11 +408,7 @@ HOST = table(
     drift=listed(
         table(kind=word(*DRIFTS, instead="running"), what=key, found=anything, expected=anything, advice=key)
     ),
-    change=table(
-        at=number,
-        evidence=lambda value: anything(dictionary(value)),
-        before=table(drops_percent=number, rate_per_cpu=number, seconds=number),
-    ),
+    change=table(at=number, evidence=lambda value: anything(dictionary(value)), before=table(**BEFORE)),
     syscalls=SYSCALLS,
     sight=table(
         basis=word("rules", "record", "default", "unknown", instead="unknown"),
@@ -423,6 +425,7 @@ HOST = table(
     previous=PREVIOUS,
     history=_history,
     snapshot=lambda value: anything(value) if isinstance(value, dict) else None,
+    twin=table(twins=key, outcomes=twins.CHECK),
 )
 
 

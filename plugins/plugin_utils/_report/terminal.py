@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, trials
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import models, rollouts, shape, trials
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
     columns,
     fitted,
@@ -24,6 +24,11 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import (
 )
 
 WORST = 10
+# Answers of hosts that lose events with nothing left to try, and what is said of those that are not shown.
+UNCURED = {
+    "too_busy": "%d more hosts are too busy for Falco",
+    "unsolved": "%d more hosts lose events that tuning does not cure",
+}
 Host = models.Host
 
 
@@ -69,6 +74,7 @@ def _fleet_lines(model: models.Model, width: int) -> list[str]:
         changed = ("better", "worse", "new", "gone")
         counted = ", ".join("%d %s" % (len(last[name]), name) for name in changed)
         lines.extend(wrapped("Since %s: %s" % (visible(last["at"]), counted), width, ""))
+    lines.extend(_way_lines(fleet["way"], width))
     lines.extend(_worst_lines(hosts, width))
     lines.append("")
     lines.extend(_answer_lines(hosts, width))
@@ -104,18 +110,19 @@ def _monitoring_lines(found: dict[str, Any] | None, width: int) -> list[str]:
 
 
 def _answer_lines(hosts: Sequence[Host], width: int) -> list[str]:
-    """The hosts where nothing is left to try: what came of it, and what the busiest would take."""
+    """The hosts where nothing is left to try: what came of it, and what those that lose events would take."""
     found = [(host["name"], host["verdict"]["answer"]) for host in hosts if host["verdict"]]
     lines = []
     for kind in ("solved", "improved", "accepted"):
         names = [name for name, answer in found if answer and answer["kind"] == kind]
         if names:
             lines.extend(wrapped("%s (%d): %s" % (kind.capitalize(), len(names), some(names)), width, ""))
-    busy = [(name, answer) for name, answer in found if answer and answer["kind"] == "too_busy"]
-    for name, answer in sorted(busy, key=lambda item: (-(item[1]["factor"] or 0.0), item[0]))[:WORST]:
-        lines.extend(wrapped("%s: %s" % (name, visible(answer["text"])), width, ""))
-    if len(busy) > WORST:
-        lines.append("%d more hosts are too busy for Falco" % (len(busy) - WORST))
+    for kind, rest in UNCURED.items():
+        names = [(name, answer) for name, answer in found if answer and answer["kind"] == kind]
+        for name, answer in sorted(names, key=lambda item: (-(item[1]["factor"] or 0.0), item[0]))[:WORST]:
+            lines.extend(wrapped("%s: %s" % (name, visible(answer["text"])), width, ""))
+        if len(names) > WORST:
+            lines.append(rest % (len(names) - WORST))
     return lines
 
 
@@ -207,14 +214,28 @@ def _prediction_lines(found: dict[str, Any], width: int) -> list[str]:
     )
     worst = found["by_class"][0]
     if len(found["by_class"]) > 1:
-        text += "; least good for %s with %s and Falco %s against %s: p90 %s" % (
+        text += "; least good for %s with %s, Falco %s and %s against %s: p90 %s" % (
             "unknown CPUs" if worst["cpus"] is None else several(worst["cpus"], "CPU"),
             worst["driver"] or "an unknown driver",
             worst["release"] or "of an unknown release",
+            "rules " + worst["ruleset"] if worst["ruleset"] else "unknown rules",
             worst["against"] or "an unknown bottleneck",
             number_text(worst["p90_error"]),
         )
     return wrapped(text, width, "")
+
+
+def _way_lines(way: Sequence[list[Any]], width: int) -> list[str]:
+    """What became of the fleet over the audits that the history has."""
+    if len(way) < 2:
+        return []
+    told = [
+        "%d of %s, %s %% of their events"
+        % (losing, several(measured, "measured host"), number_text(lost, "-"))
+        for _at, _hosts, measured, losing, lost in (way[0], way[-1])
+    ]
+    since = (several(len(way), "audit"), shape.iso(way[0][0]))
+    return wrapped("Lost events in %s since %s: %s; now %s" % (*since, *told), width, "")
 
 
 def _worst_lines(hosts: Sequence[Host], width: int) -> list[str]:

@@ -1,9 +1,12 @@
 # Copyright (c) 2026 falcotune contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What came of tuning a host once nothing is left to try: solved, improved, accepted or too busy. Pure.
+"""What came of tuning a host once nothing is left to try: solved, improved, accepted, too busy or unsolved.
+Pure.
 
-Too busy names the factor that is missing and what it would take.
+Too busy names the factor that is missing and what it would take. Unsolved is a loss that no step within
+policy cures, and that has nothing to do with how busy the host is: page faults, a quota that somebody set, a
+full outputs queue.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from typing import Any, Literal, NamedTuple, Sequence
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import (
     Answer,
     Attempt,
-    Capacity,
     Facts,
     Verdict,
 )
@@ -25,9 +27,16 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps impo
 
 # Rules and system calls that one answer names.
 MOST_NAMES = 10
-KINDS = ("solved", "improved", "accepted", "too_busy")
-WORDS = {"solved": "solved", "improved": "improved", "accepted": "accepted", "too_busy": "too busy for Falco"}
-
+WORDS = {
+    "solved": "solved",
+    "improved": "improved",
+    "accepted": "accepted",
+    "too_busy": "too busy for Falco",
+    "unsolved": "not solved by tuning",
+}
+KINDS = tuple(WORDS)
+# What tells which step is next, so that nothing can be said before.
+AWAITED = ("measure", "observe")
 
 # A rule is heavy that costs at least this share of what the heaviest one costs.
 LEAST_OF_HEAVIEST = 0.1
@@ -53,6 +62,8 @@ def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | 
     attempts = record["attempts"] if record else []
     before = _lost_first(attempts)
     kind = _kind(case, step, before)
+    if kind == "unsolved" and (verdict["next_step"] in AWAITED or syscalls and syscalls["unproved"]):
+        kind = None  # exclusions are the next step, once a second profile proves them
     if kind is None:
         return None
     found = verdict["capacity"]
@@ -68,7 +79,7 @@ def answer(case: Case, step: Step, syscalls: dict[str, Any] | None) -> Answer | 
         "predicted": _predicted(attempts),
         "against": _against(attempts),
     }
-    made["text"] = _text(made, before, verdict["drops_percent"], found)
+    made["text"] = _text(made, before, verdict)
     return made
 
 
@@ -92,7 +103,7 @@ def _lost_first(attempts: list[Attempt]) -> float | None:
 
 def _kind(
     case: Case, step: Step, before: float | None
-) -> Literal["solved", "improved", "accepted", "too_busy"] | None:
+) -> Literal["solved", "improved", "accepted", "too_busy", "unsolved"] | None:
     verdict, lost = case.verdict, case.verdict["drops_percent"] or 0.0
     if verdict["state"] == "healthy":
         return "solved" if before is not None else None
@@ -106,7 +117,7 @@ def _kind(
     if verdict["next_step"] == "overloaded":
         return "too_busy"
     less = before is not None and before - lost >= case.policy["tolerance_percent"] / 100.0 * before
-    return "improved" if less else None
+    return "improved" if less else "unsolved"
 
 
 def _predicted(attempts: list[Attempt]) -> float | None:
@@ -194,8 +205,8 @@ def _gave_up(attempts: list[Attempt], syscalls: dict[str, Any] | None) -> list[s
     return [str(entry)[1:] for entry in entries if str(entry).startswith("!")][:MOST_NAMES]
 
 
-def _text(made: Answer, before: float | None, lost: float | None, found: Capacity | None) -> str:
-    parts = [WORDS[made["kind"]]]
+def _text(made: Answer, before: float | None, verdict: Verdict) -> str:
+    parts, lost = [WORDS[made["kind"]]], verdict["drops_percent"]
     if made["factor"] and made["factor"] > 1:
         parts[0] += (
             ": the load needs %.3g times a whole CPU, and one thread reads all events" % made["factor"]
@@ -207,6 +218,8 @@ def _text(made: Answer, before: float | None, lost: float | None, found: Capacit
         parts.append("tried: " + ", ".join(made["tried"]))
     if made["takes"]:
         parts.append("it would take: " + "; or ".join(made["takes"]))
+    elif made["kind"] == "unsolved":
+        parts += ["because: " + verdict["reasons"][-1], "advice: " + verdict["advice"]]
     if made["gave_up"]:
         parts.append("given up: " + ", ".join(made["gave_up"]))
     return "; ".join(parts)

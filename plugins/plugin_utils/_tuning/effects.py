@@ -27,6 +27,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Facts,
     Policy,
     StepName,
+    StepOutcome,
     Verdict,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.releases import Release
@@ -41,7 +42,7 @@ class Case(NamedTuple):
     """What is known of one host when its step is chosen.
 
     verdict: as judge() made it, or steps.merged() with an earlier step. current: the buffer settings in
-    force.
+    force. twins: what steps came to on hosts like this one, a list for each of them.
     """
 
     facts: Facts
@@ -50,6 +51,7 @@ class Case(NamedTuple):
     verdict: Verdict
     driver: str
     current: Buffers
+    twins: tuple[list[StepOutcome], ...] = ()
 
     @property
     def why(self) -> str:
@@ -105,6 +107,15 @@ def _ratio(now: Before | None, was: Before | None) -> float | None:
     if now["rate_per_cpu"] and was["rate_per_cpu"]:
         return now["rate_per_cpu"] / was["rate_per_cpu"]
     return None
+
+
+def alike(now: Before | None, demand: float | None, rate_per_cpu: float | None) -> bool:
+    """Whether the load on another host was within COMPARABLE of what it is here. An unknown load counts as
+    the same."""
+    for here, there in ((now and now["demand"], demand), (now and now["rate_per_cpu"], rate_per_cpu)):
+        if here and there:
+            return 1 / COMPARABLE <= here / there <= COMPARABLE
+    return True
 
 
 def busier(case: Case, was: Before | None) -> bool:
@@ -216,6 +227,22 @@ def _had_its_effect(case: Case, attempt: Attempt, was: Before) -> bool:
     return growth <= COMPARABLE and _less_lost(case, was, look.measured, growth)
 
 
+def came_to(case: Case, attempt: Attempt) -> tuple[bool, float] | None:
+    """(whether less was lost after a step, percent that was lost then); None where that can't be told."""
+    was, now = attempt["before"], measured(case.verdict)
+    if not was or not was["drops_percent"]:
+        return None
+    look = _next_look(case, attempt)
+    if look is None and _since(case, attempt)[-1]["at"] == attempt["at"] and now is not None:
+        look = Look(now, calls(case.facts), _since(case, attempt))
+    if look is None:
+        return None
+    growth = _growth(attempt, look)
+    if growth > COMPARABLE:
+        return None
+    return _less_lost(case, was, look.measured, growth), look.measured["drops_percent"] or 0.0
+
+
 def _at(lost: float, growth: float) -> float:
     """Percent that is lost of a load that is `growth` times as large, where as much is taken in."""
     return 100.0 * max(0.0, 1.0 - (1.0 - lost / 100.0) / growth)
@@ -280,6 +307,15 @@ def taken_back(case: Case, name: StepName) -> str | None:
                 day(back["at"]),
             )
     return None
+
+
+def unmeasured(name: StepName, present: Mapping[str, Any], case: Case) -> Attempt | None:
+    """The last attempt of a step, where it is in force and nothing had been measured before it."""
+    tried = _real(case, name)
+    last = tried[-1] if tried else None
+    if last is None or last.get("rolled_back") or last["before"] or not last.get("replaced"):
+        return None
+    return last if all(present.get(key) == value for key, value in last["to"].items()) else None
 
 
 class Vain(NamedTuple):

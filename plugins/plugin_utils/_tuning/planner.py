@@ -18,6 +18,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     LoadedRules,
     Plan,
     Policy,
+    StepOutcome,
     Verdict,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import drivers, releases, selections
@@ -28,6 +29,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     buffers,
     changes,
     drift,
+    effects,
     host_needs,
     placement,
     plugin_selection,
@@ -36,35 +38,41 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     rule_selection,
     steps,
     syscall_set,
+    twins,
     verdicts,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.refusals import PlanError
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import Setting, Step
 
-# Seconds. A process younger than this, of a unit that systemd has restarted, keeps exiting.
-YOUNG_SECONDS = 20
 
-
-def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
+def make(
+    facts: Facts, given: Policy | None, closing: bool = False, like_it: tuple[list[StepOutcome], ...] = ()
+) -> Plan:
     """The plan for one host. Raises PlanError or PolicyError; both before anything is touched.
 
     closing: the host was changed and is only judged: what had no effect is taken back, and no step follows.
+    like_it: what steps came to on hosts like this one, a list for each (twins.outcomes()).
     """
     policy = policies.complete(given)
     release = _release(facts)
     if facts["host"]["unfinished"]:
         return _recovery(facts, release)
-    _refuse_without_syscalls(facts)
-    _refuse_unreadable(facts)
-    _refuse_stopped(facts)
+    _refuse(facts)
     driver = _driver(facts, policy, release)
     settings = Settings(facts["config"]["effective"], release)
+    now = buffers.in_force(settings, driver)
+    case = Case(facts, policy, release, verdicts.judge(facts, policy), driver, now, like_it)
+    return _plan(case, settings, closing)
+
+
+def _plan(case: Case, settings: Settings, closing: bool) -> Plan:
+    """The plan for one host that can have one."""
+    facts, policy, release, driver = case.facts, case.policy, case.release, case.driver
     place = placement.target(facts["config"], policy, release)
     metrics = host_needs.metrics(settings, policy, facts)
     made = _differing(settings, metrics.settings)
-    measuring = bool(metrics.path) and not made
-    choices = _choose(facts, policy, settings, driver, place, measuring, closing)
+    choices = _choose(case, settings, place, bool(metrics.path) and not made, closing)
     made += _differing(settings, choices.settings)
     values = _values(made, choices.rules.disabled, facts, place, release)
     placement.refuse_overridden(values, facts["config"], place, release)
@@ -94,6 +102,7 @@ def make(facts: Facts, given: Policy | None, closing: bool = False) -> Plan:
         "syscalls": choices.syscalls,
         "syscalls_before": _before(settings),
         "coverage": choices.syscalls["coverage"] if choices.syscalls else None,
+        "outcomes": twins.outcomes(case),
         "needs": choices.needs,
     }
 
@@ -195,8 +204,15 @@ def _recovery(facts: Facts, release: Release) -> Plan:
         "syscalls": None,
         "syscalls_before": None,
         "coverage": None,
+        "outcomes": [],
         "needs": None,
     }
+
+
+def _refuse(facts: Facts) -> None:
+    _refuse_without_syscalls(facts)
+    _refuse_unreadable(facts)
+    _refuse_stopped(facts)
 
 
 def _refuse_without_syscalls(facts: Facts) -> None:
@@ -232,11 +248,10 @@ def _refuse_stopped(facts: Facts) -> None:
             "Falco. If it runs as another unit, name that in falco_tune_unit"
             % (service["unit"], service["state"])
         )
-    if falco["restarts"] and falco["age"] is not None and falco["age"] < YOUNG_SECONDS:
+    loop = verdicts.exiting(facts, 1)
+    if loop:
         raise PlanError(
-            "Falco keeps exiting: systemd restarted %s %d times, the last time %d s ago; look at its log "
-            "(journalctl -u %s) and at a dry run first"
-            % (service["unit"], falco["restarts"], falco["age"], service["unit"])
+            "%s; look at its log (journalctl -u %s) and at a dry run first" % (loop, service["unit"])
         )
     if not facts["cpus"]["online"]:
         raise PlanError(
@@ -286,20 +301,13 @@ class _Choices(NamedTuple):
 
 
 def _choose(
-    facts: Facts,
-    policy: Policy,
-    settings: Settings,
-    driver: str,
-    place: placement.Target,
-    measuring: bool,
-    closing: bool,
+    case: Case, settings: Settings, place: placement.Target, measuring: bool, closing: bool
 ) -> _Choices:
     """Buffers, the step that evidence asks for, and system calls.
 
     measuring: as for steps.choose(). closing: as for make().
     """
-    current = buffers.in_force(settings, driver)
-    case = Case(facts, policy, settings.release, verdicts.judge(facts, policy), driver, current)
+    current, driver = case.current, case.driver
     first = steps.choose(case, measuring)
     more = first.name is not None
     if closing:
@@ -318,6 +326,8 @@ def _choose(
         taken = steps.beside_rules(case)._replace(settings=second.settings)
     if not needs:
         taken = steps.taking_back(case, taken)
+    if taken.name:
+        taken = taken._replace(expected=taken.expected + twins.errors(case, taken.name))
     if "buffers" in taken.undoes:
         chosen, tight = _rings(case, place, taken)
     wanted = _of_rings(chosen, settings, driver)
@@ -522,7 +532,16 @@ def _syscalls(case: Case, settings: Settings, first: Step) -> tuple[Step, Litera
         return restore.step(case, made, current), None
     if fixed:
         return Step(settings=steps.wanted_syscalls(made, current), syscalls=made), None
-    return steps.fewer_syscalls(case, first, made, current), None
+    return steps.fewer_syscalls(case, first, made, current, _share(case, current)), None
+
+
+def _share(case: Case, current: dict[str, Any]) -> float | None:
+    """Of a selection that was reduced before anything was measured, its events in those without it."""
+    known, last = cast(LoadedRules, case.facts["syscalls"]), effects.unmeasured("syscalls", current, case)
+    if last is None:
+        return None
+    larger = {**current, **last.get("replaced", {})}
+    return syscall_set.share(known["rules"], case.release, case.policy, current, larger, known["profile"])
 
 
 def _syscall_set(case: Case, current: dict[str, Any], back: bool) -> dict[str, Any]:

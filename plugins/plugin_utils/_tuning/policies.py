@@ -28,11 +28,12 @@ class PolicyError(ValueError):
 
 class Option:
     """One policy key: its default and a check that returns the value to use or raises ValueError with what it
-    wants."""
+    wants. secret: the value may hold a password by mistake, so no message shows it."""
 
-    def __init__(self, default: Any, check: Callable[[Any], Any]) -> None:
+    def __init__(self, default: Any, check: Callable[[Any], Any], secret: bool = False) -> None:
         self.default = default
         self.check = check
+        self.secret = secret
 
 
 def _bool(value: Any) -> bool:
@@ -269,6 +270,15 @@ def _size(value: Any) -> str:
     return str(value)
 
 
+def _history(value: Any) -> str:
+    """Where the history is. It becomes a fact that is logged, so it holds no password."""
+    if not isinstance(value, str) or "\n" in value or "\0" in value:
+        raise ValueError("the path of an SQLite file, or a connection string of libpq")
+    if re.search(r"password\s*=|://[^/@]*:[^/@]*@", value):
+        raise ValueError("a connection string without its password, which belongs in ~/.pgpass or PGPASSWORD")
+    return value
+
+
 OPTIONS = {
     # Where things are.
     "host_root": Option("", _path),
@@ -306,6 +316,7 @@ OPTIONS = {
     "tolerance_percent": Option(20.0, _number(1, 100)),
     "quiet_days": Option(7.0, _number(0, 3650)),
     "rounds": Option(1, _integer(1, 10)),
+    "history": Option("", _history, secret=True),
     "priority": Option(True, _bool),
     "nice_ceiling": Option(-10, _integer(-20, 0)),
     "cpu_weight_ceiling": Option(1000, _integer(1, 10000)),
@@ -391,7 +402,8 @@ def complete(given: Mapping[str, Any] | None, prefix: str = "falco_tune_") -> Po
         try:
             policy[name] = OPTIONS[name].check(value)
         except ValueError as error:
-            raise PolicyError("%s%s is %r: expected %s" % (prefix, name, value, error)) from None
+            found = "of no use" if OPTIONS[name].secret else repr(value)
+            raise PolicyError("%s%s is %s: expected %s" % (prefix, name, found, error)) from None
     _check_together(policy, prefix)
     return policy
 

@@ -36,6 +36,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import (
     capacity,
     effects,
     policies,
+    twins,
     verdicts,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
@@ -139,11 +140,10 @@ def merged(verdict: Verdict, step: Step) -> Verdict:
     found = verdict.copy()
     if step.blocked:
         found["reasons"] = [*verdict["reasons"], step.blocked]
-    if step.next_step:
+    # Where a quota binds, to raise it stays what is next, whatever else was tried.
+    if step.next_step and (verdict["next_step"], step.next_step) != ("quota", "overloaded"):
         found["next_step"] = step.next_step
-        # Where a quota binds, to raise it stays the advice, whatever else was tried.
-        if (verdict["next_step"], step.next_step) != ("quota", "overloaded"):
-            found["advice"] = verdicts.STEPS[step.next_step]
+        found["advice"] = verdicts.STEPS[step.next_step]
     return found
 
 
@@ -172,7 +172,13 @@ def choose(case: Case, measuring: bool) -> Step:
 def _against(case: Case, bottleneck: str) -> Step:
     choosers = {"starved": _priority, "cpu_quota": _quota, "buffer": _buffers, "consumer": _long_bursts}
     chooser = choosers.get(bottleneck)
-    return chooser(case) if chooser else Step()
+    step = chooser(case) if chooser else Step()
+    if not step.name:
+        return step
+    vain = twins.in_vain(case, step.name, step.to)
+    if vain:
+        return Step(blocked=vain, next_step="overloaded" if step.name == "priority" else "syscalls")
+    return step
 
 
 def _against_losses(case: Case) -> Step:
@@ -388,7 +394,8 @@ def _buffers(case: Case) -> Step:
     again = effects.failed_before("buffers", case.current, case)
     if again:
         return Step(blocked=again, next_step="syscalls")
-    why = "%s: %s" % (_named(case, rings), case.why)
+    like = "" if rings["buf_size_preset"] != twins.preset(case) else ", as on hosts like it"
+    why = "%s%s: %s" % (_named(case, rings), like, case.why)
     # Where rings grow, the next look is to tell one hot CPU from many: only a restart switches that on.
     step = Step(name="buffers", why=case.why, buffers={**rings, "why": why}, settings=(per_cpu_counters(),))
     return _to_rings(case, step, rings)
@@ -431,12 +438,12 @@ def _larger(case: Case) -> Buffers | None:
     """The rings that the evidence asks for, or None where there are no larger ones.
 
     What a burst loses is known: the rings that hold it, as far as the budget goes. It is not known: two
-    presets, within the guide's range.
+    presets, within the guide's range. Larger ones that helped its twins come first.
     """
     now, top = case.current["buf_size_preset"], guide_top(case.driver, case.policy)
-    burst, group = _burst(case), case.current["cpus_for_each_buffer"]
+    burst, group, helped = _burst(case), case.current["cpus_for_each_buffer"], twins.preset(case) or 0
     if burst is None:
-        preset = min(top, now + PRESETS_A_STEP)
+        preset = min(top, max(now + PRESETS_A_STEP, helped))
         return {"buf_size_preset": preset, "cpus_for_each_buffer": group} if preset > now else None
     hot, groups = _hot(case), [group]
     if hot and group is not None and case.policy["cpus_for_each_buffer"] == "auto":
@@ -446,7 +453,10 @@ def _larger(case: Case) -> Buffers | None:
         groups += sorted({min(item["cpus_for_each_buffer"], online) for item in classes} - {0, group})
     wanted = burst * MARGIN * buffers.BYTES_PER_EVENT
     asked = policies.buffer_policy(case.policy)
-    return buffers.holding(machine(case), asked, case.current, wanted, groups, hot)
+    rings = buffers.holding(machine(case), asked, case.current, wanted, groups, hot)
+    if rings is None or rings["buf_size_preset"] >= helped:
+        return rings
+    return {**rings, "buf_size_preset": helped}
 
 
 def _no_larger(case: Case) -> str:
@@ -813,15 +823,19 @@ def proved(case: Case, profile: Mapping[str, float]) -> frozenset[str]:
     )
 
 
-def fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any]) -> Step:
+def fewer_syscalls(
+    case: Case, first: Step, made: dict[str, Any], current: Mapping[str, Any], share: float | None = None
+) -> Step:
     """The step to fewer system calls, or back from one that had no effect.
 
     Of a host that is not measured yet only the step itself: what blocks it is said once it is.
 
     first: the step that the same restart carries, if it has a name. made: what syscall_set.choose() proposes.
-    current: {'custom_set', 'repair', 'all'} in force.
+    current: {'custom_set', 'repair', 'all'} in force. share: of a selection that was reduced before anything
+    was measured, its events in those without it.
     """
-    step = _fewer_syscalls(case, first, made, current)
+    useless = _saves_nothing(case, current, share)
+    step = _back(case, current, useless) if useless else _fewer_syscalls(case, first, made, current)
     if case.verdict["drops_percent"] is not None:
         return step
     return step._replace(next_step=None) if step.name == "syscalls" and step.settings else Step()
@@ -834,7 +848,7 @@ def _fewer_syscalls(case: Case, first: Step, made: dict[str, Any], current: Mapp
     if to in _taken_back(case):
         reason = "system calls were reduced to the same set before, which had no effect and was taken back"
         return Step(blocked=reason, next_step="overloaded", syscalls=made)
-    useless = _out_of_reach(case, first, made)
+    useless = _out_of_reach(case, first, made) or twins.in_vain(case, "syscalls", to)
     if useless:
         return Step(blocked=useless, next_step="overloaded", syscalls=made)
     last: dict[str, Any] = next(
@@ -949,6 +963,22 @@ def _no_fewer_syscalls(case: Case, made: dict[str, Any], current: Mapping[str, A
     if case.policy["syscalls"] != "exclude":
         reasons.append("falco_tune_syscalls: exclude would let rules go blind for it")
     return Step(blocked="; ".join(reasons), syscalls=made)
+
+
+def _saves_nothing(case: Case, current: Mapping[str, Any], share: float | None) -> str | None:
+    """Why a selection that was reduced before anything was measured goes, or None: next to nothing more would
+    be lost without it. Its restart is paid, and to take it back is another one: whatever it saves, stays."""
+    last, found = effects.unmeasured("syscalls", current, case), case.verdict["capacity"]
+    if last is None or not share or found is None:
+        return None
+    now, then = (capacity.lost_after(found, ratio) for ratio in (1.0, 1.0 / share))
+    if then - now >= verdicts.LEAST_PART:
+        return None
+    return (
+        "%s of %s, made before anything was measured, saves %.3g %% of the events: %.3g %% would be lost "
+        "without it, and %.3g %% are with it"
+        % (effects.told(last), effects.day(last["at"]), 100 * (1 - share), then, now)
+    )
 
 
 def _taken_back(case: Case) -> list[dict[str, Any]]:

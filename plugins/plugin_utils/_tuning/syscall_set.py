@@ -226,6 +226,24 @@ def choose(
     return _answer(choice, volume, target, found)
 
 
+def share(
+    rules: Iterable[Rule],
+    release: releases.Release,
+    policy: Policy,
+    smaller: Mapping[str, Any],
+    larger: Mapping[str, Any],
+    profile: Mapping[str, Any] | None,
+) -> float | None:
+    """The events of one selection in those of another, by a profile of the host; None without one.
+
+    smaller, larger: {'custom_set', 'repair'}.
+    """
+    one, other = (_Choice(rules, release, policy, current).before for current in (smaller, larger))
+    volume = syscall_volume.measured(release, other, profile)
+    events, whole = volume.of(one), volume.of(other)
+    return events / whole if whole and events is not None else None
+
+
 class _Found:
     """What choose() has found so far: base_syscalls, and the reasons for them."""
 

@@ -57,6 +57,11 @@ MOST_KINDS = 4
 # Drops that are measured and yet nothing, percent: a burst at start, a handful of events in a million.
 NEGLIGIBLE = 0.01
 
+# A Falco that systemd restarted so often, and last so many seconds ago, lives only between two failures.
+# One restart may be the cure of one failure.
+LOOP_RESTARTS = 2
+YOUNG_SECONDS = 20
+
 STEPS = {
     "none": "nothing to do",
     "measure": "switch on Falco's metrics: run tune_falco.yml, or {switch_on}",
@@ -191,12 +196,34 @@ def _blind(facts: Facts, window: Window, policy: Mapping[str, Any]) -> tuple[Sta
             facts["driver"]["decided_by"],
         )
         return "no_syscalls", Finding("none", "none", (reason,))
+    loop = exiting(facts, LOOP_RESTARTS)
+    if loop and not window["events"]:
+        advice = "look at Falco's log (journalctl -u %s) and at a dry run" % facts["service"]["unit"]
+        return "blind", Finding("none", "start", (loop,), advice=advice)
     seconds = window["seconds"] or 0
     if window["basis"] == "counters" and window["events"] == 0 and seconds >= policy["min_observation"]:
         reason = "Falco runs, but counted no event in %s s" % _short(seconds)
         advice = "restart Falco and look at its log: its counters stand still"
         return "blind", Finding("none", "start", (reason,), advice=advice)
     return None
+
+
+def exiting(facts: Facts, least: int) -> str | None:
+    """That Falco keeps exiting, or None. least: restarts that make it so.
+
+    systemd counts restarts of its own (Restart=) alone. Whoever starts or restarts the unit, as a change, a
+    package or a person does, sets them to 0.
+    """
+    falco = facts["falco"]
+    if not falco["restarts"] or falco["restarts"] < least or falco["age"] is None:
+        return None
+    if falco["age"] >= YOUNG_SECONDS:
+        return None
+    return "Falco keeps exiting: systemd restarted %s %d times, the last time %d s ago" % (
+        facts["service"]["unit"],
+        falco["restarts"],
+        falco["age"],
+    )
 
 
 def _unmeasured(

@@ -42,6 +42,7 @@ The keys of a window; every one of them is always there:
                         losses or where only two snapshots are known
     losing_cpus         the CPUs whose events were lost (_contracts.LosingCpus); None where
                         metrics.kernel_event_counters_per_cpu_enabled is off
+    ruleset             the same for Falcos that loaded rules files of the same content; None where unknown
     snapshot            the last snapshot, for between(); 500 to 1000 bytes of JSON. None with drop alerts
                         alone
 """
@@ -90,6 +91,7 @@ EMPTY: Window = {
     "since_start": None,
     "losing": None,
     "losing_cpus": None,
+    "ruleset": None,
     "snapshot": None,
 }
 USERSPACE = (
@@ -115,6 +117,11 @@ MOST_CPUS = 8192
 MOST_CPU_ERROR = 10.0
 
 _CATEGORY = re.compile(r"(?:scap\.)?n_drops_buffer_([a-z_]{1,40})_(?:enter|exit)")
+# Fields that are no counters, and that window() reads of the last snapshot alone.
+_STATE = re.compile(
+    r"scap\.engine_name|falco\.(?:host_num_cpus|n_threads|(?:container_)?memory_\w+)", re.ASCII
+)
+_ZERO_IF_MISSING = re.compile(r"scap\.n_drops\w*|falco\.(?:%s)" % "|".join(USERSPACE), re.ASCII)
 _ENTER = re.compile(r"scap\.n_drops_buffer_[a-z_]+_enter")
 _NAME = re.compile(r"sample|(?:evt|falco|scap)\.[\w.]{1,100}", re.ASCII)
 _WORD = re.compile(r"[\w.+~-]{1,64}", re.ASCII)
@@ -145,6 +152,7 @@ def window(pair: Any, release: Release | None = None, cpus: int | None = None) -
         "age": _real(pair.get("age")),
         "enter_events": release.enter_events if release is not None else None,
         "since_start": _since_start(last),
+        "ruleset": _short(last.get("falco.rules")),
         "snapshot": last or None,
     }
     try:
@@ -185,6 +193,16 @@ def between(older: Any, newer: Any, release: Release | None = None, cpus: int | 
             name: value for name, value in older.items() if name in newer or not _ENTER.fullmatch(name)
         }
     return window(pair, release, cpus)
+
+
+def remembered(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """What between() reads of the older snapshot: no sizes and states, which only the newer one tells, and no
+    counters that are 0 where it takes a missing one for 0."""
+    return {
+        name: value
+        for name, value in snapshot.items()
+        if not (_STATE.fullmatch(name) or value == 0 and _ZERO_IF_MISSING.fullmatch(name))
+    }
 
 
 def _trusted(snapshot: Any) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller half of falco_facts: which round trips it makes, and what comes of them."""
 
+import time
+
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.falcotune.fleet.plugins.action import falco_facts
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit, shape
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies, sight
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import audit, history, models, shape
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import assembly, planner, policies, sight, twins
+from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit
 from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, Host
 
 
@@ -183,3 +186,57 @@ def test_a_host_that_may_be_judged_by_the_last_audit_brings_its_facts():
     for seconds, verdict, expected in ((10.0, {"state": "healthy"}, True), (60.0, {"state": "healthy"}, False), (60.0, None, True)):
         metrics = {**facts["metrics"], "snapshot": {"n": 1}, "seconds": seconds}
         assert audit.waits({**facts, "metrics": metrics}, {"verdict": verdict}, {"min_observation": 60}) is expected
+
+
+# --- Hosts that are alike
+
+def starved():
+    """A starved host whose rules are known, and the outcome of a step against that which had no effect."""
+    from ansible_collections.falcotune.fleet.tests.unit.plugin_utils._tuning import test_twins
+    paper = test_twins.host(test_twins.STARVED, drops=84000)
+    for fields in (paper.pair["first"], paper.pair["last"]):
+        fields["falco.rules"] = "1c15d5d54363"
+    return paper, test_twins.IN_VAIN
+
+
+@pytest.fixture
+def audited(tmp_path):
+    """The path of a history in which three hosts like that had no use of CPU priority."""
+    paper, outcomes = starved()
+    path = tmp_path / "history.sqlite"
+    with history.History(path) as kept:
+        kept.add(models.assemble(
+            [{"name": name, "status": "ok", "twin": {"twins": twins.key(paper.facts()), "outcomes": outcomes}} for name in "abc"],
+            synthetic_audit.POLICY, dict(synthetic_audit.META, made_at=shape.iso(time.time()))))
+    return path
+
+
+def planned(paper, name="web-01", **policy):
+    result = Half(paper.message(), policy={"syscalls": "keep", **policy}).run(task_vars={"inventory_hostname": name})
+    return result["ansible_facts"]["falco_plan"], result.get("warnings", [])
+
+
+def test_the_history_that_policy_names_is_asked_what_came_of_a_step_on_hosts_like_it(audited):
+    paper, dummy = starved()
+    plan, warnings = planned(paper, history=str(audited))
+    assert plan["step"] is None and "priority had no effect on 3 of 3 hosts" in plan["verdict"]["reasons"][-1] and warnings == []
+    assert planned(paper)[0]["step"]["name"] == "priority", "without a history"
+    assert planned(paper, "a", history=str(audited))[0]["step"]["name"] == "priority", "two others say nothing"
+    assert planned(paper, history=str(audited.with_name("none.sqlite"))) == planned(paper), "there is none yet"
+    assert not audited.with_name("none.sqlite").exists()
+
+
+@pytest.mark.parametrize("where", ["file", "host=/nonexistent dbname=x", "postgresql://127.0.0.1:1/x"])
+def test_a_history_that_is_of_no_use_is_a_warning(where, tmp_path):
+    paper, dummy = starved()
+    if where == "file":
+        (tmp_path / "x").write_text("no database at all, but some text that is long enough")
+        where = str(tmp_path / "x")
+    plan, warnings = planned(paper, history=where)
+    assert plan["step"]["name"] == "priority" and len(warnings) == 1 and warnings[0].startswith("falco_tune_history is of no use: ")
+
+
+@pytest.mark.parametrize("where", ["postgresql://me:secret@db/x", "host=db password=secret", "host=db password = 'secret'"])
+def test_a_password_has_no_place_in_a_policy_and_is_not_shown(where):
+    result = Half(Host().message(), policy={"falco_tune_history": where}).run(task_vars={})
+    assert result["failed"] and "secret" not in result["msg"] and "~/.pgpass or PGPASSWORD" in result["msg"]

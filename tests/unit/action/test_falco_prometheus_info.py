@@ -60,6 +60,14 @@ def test_the_sample_and_the_hosts_that_are_asked_for(server):
     assert answer["hosts"] is None and answer["sample"] == NAMES and answer["left"] == {}
 
 
+def test_a_quiet_fleet_is_visited_by_a_hundredth(server):
+    """By default. All others are in the report with what Prometheus knows."""
+    names = ["web-%03d" % number for number in range(300)]
+    answer = found(run({name: {} for name in names}, url=server(fleet({"%s:8765" % name: 0 for name in names}))))
+    assert 1 <= len(answer["hosts"]) <= 3 and answer["hosts"] == answer["sample"]
+    assert set(answer["left"]) == set(names) - set(answer["hosts"])
+
+
 def test_a_host_is_found_by_its_address_and_no_address_of_two_hosts(server):
     hosts = {"a": {"ansible_host": "192.0.2.1"}, "b": {"ansible_host": "192.0.2.2"}, "c": {"ansible_host": "192.0.2.2"}, "d": {}}
     url = server(fleet({"192.0.2.1:8765": 0, "192.0.2.2:8765": 0, "d:8765": 0}))

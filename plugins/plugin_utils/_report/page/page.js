@@ -56,6 +56,7 @@ function openFleet(asked) {
   document.title = TITLE;
   show(asked);
   if (chart.stale) drawChart();
+  drawWay();
   redrawRollout();
   if (from === null) return;
   window.scrollTo(0, scrolled);
@@ -78,6 +79,7 @@ function openHost(index) {
 function redraw() {
   if (shownHost === null) {
     drawChart();
+    drawWay();
     redrawRollout();
     return;
   }
@@ -110,6 +112,7 @@ function start() {
   drawCounts("steps", "step", STEPS, "No host needs a next step.");
   drawCounts("bottlenecks", "bottleneck", BOTTLENECKS, "No host has a bottleneck.");
   drawSince();
+  setUpWay();
   setUpChart();
   setUpTable();
   setUpPrinting();

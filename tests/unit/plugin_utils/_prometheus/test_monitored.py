@@ -158,16 +158,30 @@ def test_a_host_that_prometheus_does_not_know():
     assert monitored.absent("1d")["state"] == "unknown"
 
 
-@pytest.mark.parametrize(("percent", "days"), [(2, 50), (100, 1), (200, 1), (30, 3), (0.5, 200)])
-def test_every_host_has_one_turn(percent, days):
-    names = ["host-%04d" % number for number in range(1000)]
-    turns = [[name for name in names if monitored.sampled(name, percent, day)] for day in range(20000, 20000 + days)]
-    assert sorted(name for turn in turns for name in turn) == names
-    assert all(len(turn) < 3 * len(names) / days + 10 for turn in turns)
+@pytest.mark.parametrize("every", [1, 2, 6, 24, 7 * 24])
+@pytest.mark.parametrize(("hosts", "percent", "runs"), [
+    (1000, 1, 101), (1000, 2, 53), (1000, 100, 1), (1000, 200, 1), (1000, 30, 5), (1000, 0.5, 205), (10000, 1, 101), (250, 1, 125),
+    (200, 1, 101), (42, 1, 43)])
+def test_every_host_has_one_turn_in_runs_of_every_schedule(hosts, percent, runs, every):
+    names = ["host-%05d" % number for number in range(hosts)]
+    turns = [monitored.sampled(names, percent, 490000 + number * every) for number in range(runs)]
+    assert set().union(*turns) == set(names)
+    assert all(1 <= len(turn) <= max(1, hosts * percent / 100) for turn in turns)
+    assert sum(map(len, turns)) == hosts or hosts < runs
 
 
-def test_no_sample():
-    assert not any(monitored.sampled("host-%d" % number, 0, number) for number in range(1000))
+@pytest.mark.parametrize("hosts", [1, 2, 3, 5, 7])
+def test_a_small_fleet_has_one_host_in_each_turn_and_all_in_few(hosts):
+    names = ["host-%d" % number for number in range(hosts)]
+    turns = [monitored.sampled(names, 1, 490000 + 24 * number) for number in range(11)]
+    assert all(len(turn) == 1 for turn in turns) and set().union(*turns) == set(names)
+    assert monitored.sampled([], 1, 490000) == set()
+
+
+def test_a_new_host_moves_few_others_to_another_turn():
+    names = ["host-%05d" % number for number in range(10000)]
+    turns = [(monitored.sampled(names, 1, hour), monitored.sampled([*names, "new"], 1, hour)) for hour in range(101)]
+    assert sum(len(before - after) for before, after in turns) < 110
 
 
 @pytest.mark.parametrize("selector", ["", 'job="falco"'])

@@ -10,7 +10,7 @@ import re
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils import _text
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import json_csv, models, openmetrics, terminal
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._report import json_csv, models, openmetrics, shape, terminal
 from ansible_collections.falcotune.fleet.tests.benchmarks import synthetic_audit, synthetic_rollout, synthetic_trial
 from ansible_collections.falcotune.fleet.tests.unit import hostile
 from hypothesis import given, strategies as st
@@ -353,8 +353,19 @@ def test_nothing_of_a_hostile_report_moves_the_terminal():
 
 def test_what_is_unknown_of_a_class_of_hosts_is_said_and_no_number_is_made_up():
     errors = {"hosts": 1, "median_error": 2.0, "p90_error": 2.0}
-    unknown = {**errors, "driver": None, "cpus": None, "release": None, "against": None}
-    known = {**errors, "driver": "kmod", "cpus": 1, "release": "0.44.1", "against": "buffer"}
+    unknown = {**errors, "driver": None, "cpus": None, "release": None, "ruleset": None, "against": None}
+    known = {**errors, "driver": "kmod", "cpus": 1, "release": "0.44.1", "ruleset": "1c15d5d54363", "against": "buffer"}
     told = [" ".join(terminal._prediction_lines({**errors, "hosts": 2, "by_class": [one, unknown]}, 200)) for one in (unknown, known)]
-    assert "for unknown CPUs with an unknown driver and Falco of an unknown release against an unknown bottleneck: p90 2" in told[0]
-    assert "for 1 CPU with kmod and Falco 0.44.1 against buffer: p90 2" in told[1]
+    assert ("for unknown CPUs with an unknown driver, Falco of an unknown release and unknown rules against an unknown bottleneck: p90 2"
+            in told[0])
+    assert "for 1 CPU with kmod, Falco 0.44.1 and rules 1c15d5d54363 against buffer: p90 2" in told[1]
+
+
+def test_the_way_of_the_fleet_is_told_from_the_first_audit_to_this_one():
+    way = [[1795471080, 12, 11, 4, 31.5], [1795557480, 13, 12, 9, 44.0], [1795643880, 13, 12, 1, 0.25]]
+    model = {**MODEL, "fleet": {**MODEL["fleet"], "way": way}}
+    told = " ".join(terminal.to_terminal(model).split())
+    assert ("Lost events in 3 audits since %s: 4 of 11 measured hosts, 31.5 %% of their events; "
+            "now 1 of 12 measured hosts, 0.25 %% of their events" % shape.iso(1795471080)) in told
+    model["fleet"]["way"] = model["fleet"]["way"][:1]
+    assert "Lost events in" not in terminal.to_terminal(model)

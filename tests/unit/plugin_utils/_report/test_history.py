@@ -46,8 +46,7 @@ def path(tmp_path):
 @pytest.fixture
 def dsn(server):
     """An empty database."""
-    with pytest.importorskip("psycopg").connect(server.dsn) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS falcotune CASCADE")
+    server.empty()
     return server.dsn
 
 
@@ -175,6 +174,40 @@ def test_only_the_newest_snapshot_is_kept_whatever_comes_last(kept):
     assert kept.snapshots(["a"]) == {"a": ("0.44.1", 8, {"n": 1})}
 
 
+def outcome(**more):
+    return dict({"at": 1.0, "step": "priority", "against": "starved", "to": "f00", "preset": None, "demand": 5.0, "rate_per_cpu": None,
+                 "worked": True, "error": 1.5}, **more)
+
+
+def test_what_steps_came_to_is_found_for_hosts_like_it(kept):
+    def twin(*outcomes, twins="modern_ebpf/8/0.44.1/1c15"):
+        return {"twin": {"twins": twins, "outcomes": list(outcomes)}}
+
+    for when, worked in ((NOW - DAY, True), (NOW, False), (NOW - 2 * DAY, True)):
+        kept.add(audit(result("a", **twin(outcome(worked=worked))), result("other", **twin(outcome(), twins="kmod/8/0.44.1/1c15")),
+                       at=when))
+    kept.add(audit(result("b", **twin(outcome(), outcome(step="buffers", preset=6))), result("a"), at=NOW - 5 * DAY))
+    alike = "modern_ebpf/8/0.44.1/1c15"
+    assert kept.outcomes(alike, "c", 0, 9) == [[outcome(worked=False)], [outcome(), outcome(step="buffers", preset=6)]], "the newest first"
+    assert kept.outcomes(alike, "a", 0, 9) == [[outcome(), outcome(step="buffers", preset=6)]], "a host is not its own twin"
+    assert len(kept.outcomes(alike, "c", 0, 1)) == 1 and len(kept.outcomes(alike, "c", NOW - DAY, 9)) == 1
+    assert kept.outcomes("unknown", "c", 0, 9) == []
+    # It is forgotten with the host.
+    kept.add(audit(result("x"), at=NOW + 500 * DAY))
+    assert kept.outcomes(alike, "c", 0, 9) == []
+
+
+def test_the_way_of_the_fleet_is_one_row_an_audit_oldest_first(kept):
+    assert kept.way() == []
+    window = {"seconds": 61.5, "basis": "counters", "events": 1000}
+    for number, (drops, state) in enumerate(((500, "overloaded"), (100, "dropping"), (0, "healthy"))):
+        kept.add(audit(result("a", state, drops / 10.0, window={**window, "drops": drops}), result("b", window={**window, "drops": 0}),
+                       {"name": "c", "status": "unreachable"}, at=NOW + number * DAY))
+    kept.add(audit({"name": "a", "status": "unreachable"}, at=NOW - DAY))
+    assert kept.way() == [[NOW - DAY, 1, 0, 0, None], [NOW, 3, 2, 1, 25.0], [NOW + DAY, 3, 2, 1, 5.0], [NOW + 2 * DAY, 3, 2, 0, 0.0]]
+    assert kept.way(2) == kept.way()[-2:]
+
+
 def test_series_and_snapshots_of_chosen_hosts(kept):
     kept.add(audit(*(result(name, snapshot={"n": 1}) for name in "abc")))
     assert list(kept.series(["c", "a", "x"])) == ["c", "a", "x"]
@@ -281,7 +314,8 @@ def at_version(path, version):
             for statement in step:
                 connection.execute(statement)
         if version:
-            connection.execute("INSERT INTO audits VALUES (1, ?, 'audit', 'falcotune.fleet 0.0.1', 1.5, 1, 'x')", (NOW - DAY,))
+            connection.execute("INSERT INTO audits (id, at, kind, collection, seconds, hosts, headline)"
+                               " VALUES (1, ?, 'audit', 'falcotune.fleet 0.0.1', 1.5, 1, 'x')", (NOW - DAY,))
             connection.execute("INSERT INTO hosts VALUES (1, 'a')")
             connection.execute("INSERT INTO results (host, at, audit, status, state, drops_percent, rate_per_cpu_guide, seconds)"
                                " VALUES (1, ?, 1, 'ok', 'dropping', 7.5, 900.5, 60.0)", (NOW - DAY,))

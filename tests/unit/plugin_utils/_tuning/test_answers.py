@@ -6,6 +6,7 @@
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import planner
 from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, SHIPPED, Host, measured
+from ansible_collections.falcotune.fleet.tests.unit.plugin_utils._tuning.test_steps import listed, made_by_two
 
 MEASURING = SHIPPED.replace("enabled: false\n  interval: 1h", "enabled: true\n  interval: 30s\n  output_file: /var/log/falco/metrics.jsonl")
 LEAN = MEASURING + "base_syscalls: {repair: true, custom_set: []}\n"
@@ -119,3 +120,40 @@ def test_exclusions_in_force_are_what_was_given_up():
     record = tried("syscalls", {"repair": True, "custom_set": ["!openat"]})
     found = answer(host(0.6, 0.2, 0, LEAN.replace("custom_set: []", 'custom_set: ["!openat"]'), record=record), quiet_days=0)
     assert found["gave_up"] == ["openat"] and found["text"].endswith("given up: openat")
+
+
+@pytest.mark.parametrize("changes, drops, given, because, advice", [
+    ({"pair": measured(drops=8000, n_drops_page_faults=7000)}, 8000, {}, "7000 of 8000 lost events are events lost to page faults",
+     "look for memory pressure"),
+    ({"pair": measured(drops=0, outputs=50)}, 0, {}, "50 alerts were lost in the outputs queue", "make the outputs faster"),
+    ({"quota": 50.0, "cpu": {"on": 450.0, "waiting": 310.0, "throttled": 300.0}}, 9000, {"syscalls": "keep"},
+     "falco_tune_unthrottle: true allows to remove it", None),
+    ({}, 8000, {"buf_size_preset": 4, "syscalls": "keep"}, "the preset is set by policy (falco_tune_buf_size_preset: 4)", "watch fewer"),
+])
+def test_what_no_step_within_policy_cures_is_not_solved_and_says_why(changes, drops, given, because, advice):
+    found = answer(host(0.3, 0.02, drops).but(**changes), **given)
+    assert found["kind"] == "unsolved" and found["factor"] is None
+    assert found["text"].startswith("not solved by tuning; ")
+    if advice is None:
+        assert found["takes"] == ["no CPU quota (falco_tune_unthrottle)"]
+    else:
+        assert "because: " in found["text"] and because in found["text"] and advice in found["text"].split("; advice: ")[1]
+
+
+def test_a_host_that_is_yet_to_be_measured_has_no_answer():
+    alerts = {"alerts": {"count": 3, "undated": 0, "fields": {"n_evts": 1000, "n_drops": 500}}, "source": "journal", "reason": "x",
+              "bytes_read": 1}
+    paper = Host(age=1000.0, cpu={"on": 300.0, "waiting": 20.0, "throttled": None}, pair=alerts)
+    made = planner.make(paper.facts(), {})
+    assert made["verdict"]["state"] == "dropping" and made["verdict"]["next_step"] == "measure" and made["restart_required"]
+    assert made["verdict"]["answer"] is None and answer(paper, metrics=False) is None
+
+
+def test_exclusions_that_wait_for_their_proof_are_no_answer():
+    calls = {"openat": 5000, "connect": 200}
+    profile = {"means": "tracefs", "seconds": 5.0, "reason": None, "notes": [], "counts": calls, "callers": made_by_two(calls)}
+    rules = listed(("files", "warning", ["open", "openat"]), ("network", "notice", ["connect"]))
+    paper = host(0.97, 0.03, 60000, LEAN, clock=1000.0)
+    facts = {**paper.facts(), "syscalls": {"rules": rules, "selected": [], "reason": None, "profile": profile}}
+    first = planner.make(facts, {"syscalls": "exclude"})
+    assert first["syscalls"]["unproved"] and first["verdict"]["answer"] is None

@@ -55,6 +55,7 @@ WRONG = {
     "tolerance_percent": [(0, "a number from 1 to 100"), (101, "a number from 1 to 100")],
     "exclude_hours": [(-1, "a number from 0 to 8760"), ("day", "a number from 0 to 8760")],
     "quiet_days": [(-1, "a number from 0 to 3650"), ("week", "a number from 0 to 3650")],
+    "history": [(7, "the path of an SQLite file"), ("a\nb", "connection string of libpq"), ("host=db password=x", "without its password")],
     "rounds": [(0, "a number from 1 to 10"), ("all", "a number from 1 to 10")],
     "priority": [("high", "true or false")],
     "nice_ceiling": [(1, "a number from -20 to 0"), (-21, "a number from -20 to 0"), (-1.5, "a number from -20 to 0")],
@@ -125,7 +126,8 @@ def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(name, value, 
     with pytest.raises(policies.PolicyError) as raised:
         policies.complete({name: value})
     text = str(raised.value)
-    assert text.startswith("falco_tune_%s is %r: expected " % (name, value))
+    found = "of no use" if policies.OPTIONS[name].secret else repr(value)
+    assert text.startswith("falco_tune_%s is %s: expected " % (name, found))
     assert expected in text
 
 

@@ -570,6 +570,28 @@ def test_the_restart_that_switches_metrics_on_carries_a_lossless_selection_for_a
         assert change(unknown, "metrics.enabled") and unknown["step"] is None
 
 
+@pytest.mark.parametrize("drops, kept", [(299700, False), (282000, True), (90000, True)])
+def test_a_selection_that_was_reduced_before_anything_was_measured_stays_only_if_it_saves_events(drops, kept):
+    start = Host(age=1000.0, cpu=BUSY)
+    made = fewer(start)
+    assert made["step"]["name"] == "syscalls"
+    same = again(start, made, {"on": 1000.0, "waiting": 0.0, "throttled": None}, events=300000, drops=drops)
+    # Of 99.9 % lost it saves next to nothing, of 94 % something, of 30 % much.
+    then = fewer(same, syscalls="lossless")
+    back = change(then, "base_syscalls.repair")
+    if kept:
+        assert back is None and then["step"] is None
+        return
+    assert then["step"]["name"] == "give_back" and then["step"]["undoes"] == ["syscalls"] and back["to"] is False
+    assert "made before anything was measured, saves" in back["why"] and "would be lost without it" in back["why"]
+    # It is not reduced again under such a load, and the answer says what is missing.
+    after = again(same, then, {"on": 1000.0, "waiting": 0.0, "throttled": None}, events=300000, drops=drops)
+    last = fewer(after, syscalls="lossless")
+    assert last["changes"] == [] and last["verdict"]["answer"]["kind"] == "too_busy"
+    # Without a profile nobody can tell, and it stays.
+    assert change(fewer(same, {**KNOWN, "profile": None}), "base_syscalls.repair") is None
+
+
 @pytest.mark.parametrize("cpu, changes, bottleneck, carries", [
     (BUSY, {}, "consumer", True), (COOL, {}, "unknown", False), (STARVED, {}, "starved", False),
     ({"on": 500.0, "waiting": 490.0, "throttled": 490.0}, {"quota": 50.0}, "cpu_quota", True),
@@ -688,7 +710,8 @@ def test_one_hot_ring_is_split_where_it_cannot_be_larger():
 
 @pytest.mark.parametrize(("was", "told"), [("quota", "raise or remove CPUQuota= of falco.service"),
                                            ("syscalls", "too busy for Falco as it is")])
-def test_where_a_quota_binds_to_raise_it_stays_the_advice(was, told):
+def test_where_a_quota_binds_to_raise_it_stays_what_is_next(was, told):
     verdict = {"next_step": was, "advice": "raise or remove CPUQuota= of falco.service", "reasons": []}
     made = steps.merged(verdict, steps.Step(blocked="it had no effect", next_step="overloaded"))
-    assert made["next_step"] == "overloaded" and told in made["advice"] and made["reasons"] == ["it had no effect"]
+    assert made["next_step"] == ("quota" if was == "quota" else "overloaded") and told in made["advice"]
+    assert made["reasons"] == ["it had no effect"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import policies, verdicts
-from ansible_collections.falcotune.fleet.tests.unit.hosts import ROOT, SHIPPED, Host, measured
+from ansible_collections.falcotune.fleet.tests.unit.hosts import MAIN, ROOT, SHIPPED, Host, measured
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +28,28 @@ def host(cpu=None, **pair):
     """A Falco of 1000 s whose metrics tell of `pair`."""
     changes = {name: pair.pop(name) for name in ("version", "quota", "running", "files", "options") if name in pair}
     return Host(age=1000.0, cpu=cpu or COOL, pair=measured(**pair), **changes)
+
+
+@pytest.mark.parametrize("found", [
+    Host(restarts=2, age=3.0), Host(restarts=7, age=12.0), Host(restarts=90000, age=0.4),
+    Host(restarts=7, age=19.0, pair=measured(events=0)),
+    Host(restarts=7, age=3.0, files={MAIN: SHIPPED.replace("enabled: false\n  interval", "enabled: true\n  interval")}),
+])
+def test_a_falco_that_systemd_restarts_again_and_again_is_blind_in_its_short_lives_too(found):
+    result = judge(found)
+    assert (result["state"], result["next_step"]) == ("blind", "start")
+    assert result["reasons"] == ["Falco keeps exiting: systemd restarted falco-modern-bpf.service %d times, the last time %d s ago"
+                                 % (found.restarts, found.age)]
+    assert "journalctl -u falco-modern-bpf.service" in result["advice"]
+
+
+@pytest.mark.parametrize("found", [
+    Host(restarts=0, age=3.0),  # by somebody: a change, an upgrade of the package, a person
+    Host(restarts=1, age=3.0),  # one failure, and systemd cured it
+    Host(restarts=7, age=20.0), Host(restarts=7, age=3600.0), Host(restarts=None, age=3.0), Host(restarts=7, age=None),
+    Host(restarts=7, age=19.0, pair=measured(events=900, seconds=15.0))])  # it sees events
+def test_a_falco_that_was_restarted_is_not_blind_for_that(found):
+    assert judge(found)["state"] == "unmeasured"
 
 
 def test_a_host_that_loses_nothing_is_healthy():
