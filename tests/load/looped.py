@@ -160,12 +160,17 @@ class Looped:
         return rows[-1]
 
     def steps(self, after: float):
+        """The steps of the host's record, each with what was lost when the host was looked at next."""
+        plans = self.plans()
+        told = [place for place, plan in enumerate(plans) if plan["step"]]
         attempts = self.record()["attempts"]
-        for place, item in enumerate(attempts):
-            following = [one for one in attempts[place + 1:] if one["at"] != item["at"]]
-            now = (following[0]["before"] or {}).get("drops_percent") if following else after
-            yield Step(item["step"], "%s %s" % (item["step"], ", ".join("%s %s" % pair for pair in sorted(item["to"].items()))),
-                       item.get("predicted"), now)
+        assert [plans[place]["step"]["name"] for place in told] == [item["step"] for item in attempts]
+        for place, item in zip(told, attempts, strict=True):
+            later = (plan["verdict"]["drops_percent"] for plan in plans[place + 1:] if plan["verdict"])
+            parts = " + ".join(" ".join([part["step"], *("%s %s" % pair for pair in sorted(part["to"].items()))])
+                               for part in [item, *item.get("also", [])])
+            yield Step(item["step"], parts, item.get("predicted"),
+                       next((lost for lost in later if lost is not None), after))
 
 
 def said(verdict: dict[str, Any]) -> str:
