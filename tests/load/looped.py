@@ -68,11 +68,8 @@ def weighed() -> bool:
 @contextlib.contextmanager
 def autogroup(on: bool):
     """With the kernel sharing the CPUs out by sessions, or by nice values alone. Skips where it cannot be had."""
-    if weighed():
-        if on:
-            pytest.skip("the cgroup of this shell has a CPU weight, so autogroup has no effect in it")
-        yield
-        return
+    if on and weighed():
+        pytest.skip("the cgroup of this shell has a CPU weight, so autogroup has no effect in it")
     there = AUTOGROUP.read_text() if AUTOGROUP.exists() else "0"
     if there.strip() == str(int(on)):
         yield
@@ -163,12 +160,17 @@ class Looped:
         return rows[-1]
 
     def steps(self, after: float):
+        """The steps of the host's record, each with what was lost when the host was looked at next."""
+        plans = self.plans()
+        told = [place for place, plan in enumerate(plans) if plan["step"]]
         attempts = self.record()["attempts"]
-        for place, item in enumerate(attempts):
-            following = [one for one in attempts[place + 1:] if one["at"] != item["at"]]
-            now = (following[0]["before"] or {}).get("drops_percent") if following else after
-            yield Step(item["step"], "%s %s" % (item["step"], ", ".join("%s %s" % pair for pair in sorted(item["to"].items()))),
-                       item.get("predicted"), now)
+        assert [plans[place]["step"]["name"] for place in told] == [item["step"] for item in attempts]
+        for place, item in zip(told, attempts, strict=True):
+            later = (plan["verdict"]["drops_percent"] for plan in plans[place + 1:] if plan["verdict"])
+            parts = " + ".join(" ".join([part["step"], *("%s %s" % pair for pair in sorted(part["to"].items()))])
+                               for part in [item, *item.get("also", [])])
+            yield Step(item["step"], parts, item.get("predicted"),
+                       next((lost for lost in later if lost is not None), after))
 
 
 def said(verdict: dict[str, Any]) -> str:
@@ -192,7 +194,8 @@ def looped(binary: str, folder: Path, load: Load, measured: str | None, **policy
                                   "cgroup_cpu": False, "hostvars": {**POLICY, **policy}},
                      "hosts": {"real": {"config": {"engine": engine, **metrics(measured)},
                                         "files": {"etc/falco/falco_rules.local.yaml": rules(load.heavy)}}}})
-        time.sleep(6)  # it opens its driver before the load can starve it
+        if load.workers > (os.cpu_count() or 1):
+            time.sleep(6)  # it opens its driver before the load can starve it
         with loaded(load, LONGEST):
             yield Looped(fleet, load)
     finally:

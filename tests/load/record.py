@@ -5,8 +5,9 @@
 
     FALCO_BIN=/usr/bin/falco .venv/bin/python tests/load/record.py tests/conformance/fixtures/0.44.1/loads.json
 
-Names of runs after the file record those anew. Each run has a Falco of its own; the first run of a load tells what the others are
-predicted from. The seconds are a multiple of the bursts' period: each run has as many.
+What the file holds already is kept: each name has a list of runs. Names after the file are those to run. Each run has a Falco of its
+own; the first name of a load tells what the others are predicted from. The seconds are a multiple of the bursts' period, so that each
+run has as many.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ def recorded(binary: str, load: Load, nice: int) -> dict:
 
 def main() -> None:
     path, names = Path(sys.argv[1]), sys.argv[2:] or RUNS
-    found = json.loads(path.read_text()) if sys.argv[2:] else {}
+    found = json.loads(path.read_text()) if path.exists() else {}
     with autogroup(False):
         for name in names:
-            found[name] = recorded(os.environ["FALCO_BIN"], *RUNS[name])
-            print(name, found[name], flush=True)
-    path.write_text(json.dumps({name: found[name] for name in RUNS}, indent=1) + "\n")
+            found.setdefault(name, []).append(recorded(os.environ["FALCO_BIN"], *RUNS[name]))
+            print(name, found[name][-1], flush=True)
+    path.write_text(json.dumps({name: found[name] for name in RUNS if name in found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
