@@ -143,9 +143,8 @@ def content(folder: Path) -> tuple[dict, str, list[str]]:
     """(the report, the CSV, the metrics) but for the time of the audit."""
     model = report(folder)
     assert model.pop("made_at") and model.pop("seconds") > 0
-    for host in model["hosts"]:
-        for row in host["history"]:
-            row[0] = None
+    for row in [*model["fleet"]["way"], *(row for host in model["hosts"] for row in host["history"])]:
+        row[0] = None
     metrics = (folder / "falcotune.prom").read_text().splitlines()
     timed = ("falcotune_audit_timestamp_seconds ", "falcotune_audit_duration_seconds ")
     return model, (folder / "report.csv").read_text(), [line for line in metrics if not line.startswith(timed)]
