@@ -156,7 +156,7 @@ def test_every_host_comes_out_as_it_went_in(model):
     for packed_host, host in zip(packed["hosts"], model["hosts"]):
         found = unpack(packed, packed_host)
         history = rows(found.pop("history"))
-        assert found == {key: value for key, value in host.items() if key not in ("snapshot", "history")}
+        assert found == {key: value for key, value in host.items() if key not in (*shape.OF_HISTORY, "history")}
         assert [row[:2] for row in history] == [row[:2] for row in host["history"]]
         for row, given in zip(history, host["history"]):
             assert row[2:] == [None if value is None else pytest.approx(value, rel=1e-3) for value in given[2:]]
