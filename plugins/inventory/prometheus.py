@@ -138,9 +138,9 @@ options:
       - At most so many percent of the hosts are in C(falco_sample), and at least one host. V(0) leaves the
         group empty.
       - The hosts change each hour. With V(1), each host is in the group once in about 100 runs. This is 4
-        days of hourly runs, or 100 days of daily ones at the same hour. So long can it take until an audit
+        days of hourly runs, or 100 days of daily ones at the same hour. It can take that long until an audit
         finds out that Prometheus is wrong about one host. If it is wrong about one host in twenty, of 1 000,
-        then 6 runs find it in 95 of 100 cases.
+        6 runs find that out in 95 of 100 cases.
     type: float
     default: 1.0
 """

@@ -12,7 +12,7 @@ description:
     P(falcotune.fleet.prometheus#inventory) inventory does, and connects to no host.
   - A host need not be visited if Prometheus knows that it is healthy. All other hosts have to be. These are
     hosts that lose events, that are blind or stale, and those that Prometheus cannot tell about.
-  - A sample of the healthy hosts is visited in addition, others each day, so that an audit finds out whether
+  - A sample of the healthy hosts is visited in addition, others each hour, so that an audit finds out whether
     Prometheus is right. At least one host is visited.
   - A server that cannot be asked, or whose answer is not whole, is a warning. Every host is visited then.
   - With O(alert), nobody is asked. The host that an alert of Alertmanager is about is found instead.

@@ -221,7 +221,8 @@ def table(**parts: Check) -> Callable[[object], dict[str, Any] | None]:
     def check(value: object) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             return None
-        return {name: inner(value.get(name)) for name, inner in checks}
+        get = value.get
+        return {name: inner(get(name)) for name, inner in checks}
 
     return check
 

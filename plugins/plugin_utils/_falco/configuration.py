@@ -150,6 +150,20 @@ _COMMENTS = re.compile("(?: *(?:#[ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 _MARKER = re.compile("^(?:---|\\.\\.\\.)|[\r\x85\u2028\u2029\ufeff\ud800-\udfff]", re.MULTILINE)
 
 
+def _is_plain(text: str) -> bool:
+    """Whether _MARKER is for sure not in a text. It looks at each character, and this is quick."""
+    return text.isascii() and not (
+        text.startswith(("---", "...")) or "\n---" in text or "\n..." in text or "\r" in text
+    )
+
+
+# A text is split to be read and once more for its comments.
+@lru_cache(maxsize=4)
+def _split(text: str) -> tuple[str, ...]:
+    """What stands before the first line with a top-level key, and what begins with each of them."""
+    return tuple(_BLOCK.split(text))
+
+
 def _by_blocks(text: str) -> tuple[dict[str, Any], int] | None:
     """(mapping, number of values) of a file, or None where it has to be read as a whole.
 
@@ -158,9 +172,9 @@ def _by_blocks(text: str) -> tuple[dict[str, Any], int] | None:
     or documents go on across it, and then one of the blocks cannot be read by itself. Whatever is wrong with
     a file or only unusual is left to the reader of whole files, which knows the lines.
     """
-    if _MARKER.search(text):
+    if not _is_plain(text) and _MARKER.search(text):
         return None
-    head, *blocks = _BLOCK.split(text)
+    head, *blocks = _split(text)
     if not _COMMENTS.fullmatch(head) or not 0 < len(blocks) <= MOST_BLOCKS:
         return None
     found: dict[str, Any] = {}
@@ -253,7 +267,7 @@ _COMMENT = re.compile(r"(?:^|\s)#")
 def commented(text: str) -> list[str]:
     """The top-level keys of a file whose blocks hold comments, by the lines of a file in block style."""
     found: list[str] = []
-    for block in _BLOCK.split(text):
+    for block in _split(text):
         found += _commented(block) if len(block) <= MOST_OF_A_BLOCK else _commented.__wrapped__(block)
     return found
 

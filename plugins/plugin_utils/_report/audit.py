@@ -15,6 +15,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
     Plan,
     Policy,
     ReportPlan,
+    StepOutcome,
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco import releases
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._falco.configuration import Settings
@@ -38,6 +39,8 @@ NOT_VISITED = (
 )
 # The source of a window of windows.between().
 BETWEEN = "between audits"
+# Of what a step came to.
+_OUTCOME = tuple(StepOutcome.__annotations__)
 # Of names in a snapshot.
 _STARTS = ("scap.n_drops_buffer_", "scap.", "falco.")
 Entry = dict[str, Any]
@@ -155,6 +158,9 @@ def slim(found: Entry) -> Entry:
         kept["plan"] = {**kept["plan"], "changes": _numbered(kept["plan"]["changes"], kept["verdict"])}
     if "snapshot" in kept:
         kept["snapshot"] = _packed(kept["snapshot"])
+    if "twin" in kept:
+        rows = [[item.get(name) for name in _OUTCOME] for item in kept["twin"]["outcomes"]]
+        kept["twin"] = {**kept["twin"], "outcomes": rows}
     tables = ("window", "verdict", "plan", "change", "sight")
     return {name: _known(part) if name in tables else part for name, part in kept.items()}
 
@@ -229,6 +235,11 @@ def whole(name: str, found: Mapping[str, Any]) -> Entry:
     plan = found.get("plan")
     if isinstance(plan, dict):
         found = {**found, "plan": {**plan, "changes": _told(plan.get("changes"), found.get("verdict"))}}
+    twin = found.get("twin")
+    if isinstance(twin, dict):
+        rows = _untrusted.sequence(twin.get("outcomes"))
+        steps = [dict(zip(_OUTCOME, row)) if isinstance(row, (list, tuple)) else row for row in rows]
+        found = {**found, "twin": {**twin, "outcomes": steps}}
     snapshot = _unpacked(found.get("snapshot"))
     return {**EMPTY, "drift": [], "history": [], **found, "name": name, "snapshot": snapshot}
 

@@ -21,7 +21,7 @@ from ansible_collections.falcotune.fleet.plugins.plugin_utils._contracts import 
 )
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._rules_audit import listed_audits
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._text import some
-from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import verdicts
+from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning import effects, verdicts
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.effects import Case
 from ansible_collections.falcotune.fleet.plugins.plugin_utils._tuning.steps import LOSING, Step
 
@@ -133,8 +133,9 @@ def _against(attempts: list[Attempt]) -> str | None:
 
 
 def _tried(attempt: Attempt) -> str:
-    values = ", ".join("%s %s" % item for item in sorted(attempt["to"].items()))
-    text = "%s (%s)" % (attempt["step"], values)
+    if attempt["step"] == "give_back" and attempt.get("undoes"):
+        return "%s taken back" % " and ".join(attempt["undoes"])
+    text = "%s (%s)" % (attempt["step"], effects.values(attempt))
     if attempt.get("rolled_back"):
         return text + ", rolled back"
     predicted = attempt.get("predicted")

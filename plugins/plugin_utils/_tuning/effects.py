@@ -92,7 +92,15 @@ def day(at: float) -> str:
 
 
 def told(attempt: Attempt) -> str:
-    return "%s %s" % (attempt["step"], ", ".join("%s %s" % item for item in sorted(attempt["to"].items())))
+    return "%s %s" % (attempt["step"], values(attempt))
+
+
+def values(attempt: Attempt) -> str:
+    """What a step set, in words. A set of system calls can have some hundred names."""
+    return ", ".join(
+        "%s of %d entries" % (name, len(value)) if isinstance(value, list) else "%s %s" % (name, value)
+        for name, value in sorted(attempt["to"].items())
+    )
 
 
 # --- Loads

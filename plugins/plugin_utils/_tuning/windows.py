@@ -119,7 +119,7 @@ MOST_CPU_ERROR = 10.0
 _CATEGORY = re.compile(r"(?:scap\.)?n_drops_buffer_([a-z_]{1,40})_(?:enter|exit)")
 # Fields that are no counters, and that window() reads of the last snapshot alone.
 _STATE = re.compile(
-    r"scap\.engine_name|falco\.(?:host_num_cpus|n_threads|(?:container_)?memory_\w+)", re.ASCII
+    r"scap\.engine_name|falco\.(?:host_num_cpus|n_threads|rules|(?:container_)?memory_\w+)", re.ASCII
 )
 _ZERO_IF_MISSING = re.compile(r"scap\.n_drops\w*|falco\.(?:%s)" % "|".join(USERSPACE), re.ASCII)
 _ENTER = re.compile(r"scap\.n_drops_buffer_[a-z_]+_enter")

@@ -370,6 +370,15 @@ def test_what_goes_on_across_blocks_is_read_as_a_whole(text):
     assert configuration._by_blocks(text) is None
 
 
+@given(st.lists(st.sampled_from(["---", "...", "--", "..", ".", "\n", "\r", " ", "a: 1", "\x85", "\u2028", "\ufeff", "\ud800",
+                                 "\xe9"]), max_size=8))
+def test_a_text_that_is_quickly_seen_to_have_no_marker_has_none(parts):
+    text = "".join(parts)
+    marked = configuration._MARKER.search(text) is not None
+    assert not (configuration._is_plain(text) and marked)
+    assert configuration._is_plain(text) or marked or not text.isascii()
+
+
 def test_most_files_are_read_block_by_block():
     text = yaml.safe_dump(BASE, sort_keys=False)
     found = configuration._by_blocks("# a comment\n\n" + text)

@@ -146,6 +146,17 @@ def test_a_reason_with_a_wrong_number_is_no_reason(why):
         assert shape.host(audit.whole("web-01", {**sent, part: why}))["name"] == "web-01"
 
 
+def test_what_steps_came_to_is_sent_without_its_names():
+    step = {"at": 1795000000.5, "step": "buffers", "against": "buffer", "to": "0123456789ab", "preset": 7, "demand": 743087.2,
+            "rate_per_cpu": 2902.7, "worked": True, "error": 0.12}
+    whole = {**made("starved")[0], "twin": {"twins": "modern_ebpf/256/0.44.1/0123456789ab", "outcomes": [step] * 3}}
+    sent = json.loads(json.dumps(audit.slim(whole)))
+    assert shape.host(audit.whole("web-01", sent)) == shape.host(whole) and shape.host(whole)["twin"]["outcomes"] == [step] * 3
+    assert len(json.dumps(sent["twin"])) < 350
+    for wrong in ([[1, 2]], [7], {"a": 1}, None, [[{}] * 20]):
+        assert shape.host(audit.whole("web-01", {**sent, "twin": {**sent["twin"], "outcomes": wrong}}))["name"] == "web-01"
+
+
 @pytest.mark.parametrize("snapshot", [3, [], {"falco.": 3}, {"scap.": {"n_evts": {"falco.": {}}}, "cpu": []}])
 def test_a_snapshot_of_a_wrong_shape_does_no_harm(snapshot):
     sent = {**made("starved")[1], "snapshot": snapshot}

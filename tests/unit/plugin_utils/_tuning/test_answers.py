@@ -37,6 +37,15 @@ def test_a_host_that_tuning_cured_is_solved():
     assert found["text"] == "solved; 0 % lost (84 % before); tried: priority (Nice -10)"
 
 
+def test_what_was_tried_is_said_in_a_few_words():
+    record = tried("syscalls", {"repair": True, "custom_set": ["accept", "dup"]}, 40.0, predicted=7.5)
+    back = {**record["attempts"][0], "at": 2.0, "step": "give_back", "to": {"repair": False, "custom_set": []}, "undoes": ["syscalls"]}
+    del back["predicted"]
+    record["attempts"].append(back)
+    found = answer(host(0.82, 0.18, 94000, cpus=2, record=record), syscalls="keep")
+    assert found["tried"] == ["syscalls (custom_set of 2 entries, repair True), 7.5 % predicted", "syscalls taken back"]
+
+
 def test_a_little_loss_is_accepted():
     assert answer(host(0.3, 0.02, 500))["kind"] == "accepted"
 
