@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The simulator's model of rings and CPU time under the loads that a real Falco was measured under (tests/load/record.py).
 
-All figures are medians of repeated runs. Of each load only what its first name tells is given to the model: events a second, what an
-event costs, and for how long Falco waits among neighbours; and of a rule, what twelve cost. What other presets, priorities and rules
-then come to is the model's own.
+All figures are medians of repeated runs. Of each load the model is given what its runs at nice 0 with the fewest rules tell, whatever
+their rings: events a second, what an event costs, and for how long Falco waits among neighbours; and of a rule, what twelve cost. What
+rings, priorities and rules then come to is the model's own.
 """
 
 import os
@@ -54,12 +54,14 @@ def same_load(runs):
 
 def simulated(runs, known):
     """What the model counts in the seconds of a run."""
-    run, base = runs[0], next(one for one in known.values() if same_load(one) == same_load(runs))
+    run, alike = runs[0], [one for name in known.values() if same_load(name) == same_load(runs) for one in name if one["nice"] == 0]
+    rules = min(one["heavy_rules"] for one in alike)
+    base = [one for one in alike if one["heavy_rules"] == rules]
     few, more = known["one worker"], known["one worker 12 rules"]
     # Each rule is evaluated for the opens alone, half of the events.
     rule = 2 * (1 / median(capacity, more) - 1 / median(capacity, few)) / more[0]["heavy_rules"]
     # What an event costs a Falco that mostly sleeps says more of its sleep.
-    event = 1 / median(capacity, few if run["rate"] else base) - base[0]["heavy_rules"] * rule / 2
+    event = 1 / median(capacity, few if run["rate"] else base) - rules * rule / 2
     rate, (seconds, every) = median(demand, base), run["burst"]
     load = {"events_per_second": rate, "categories": {"open": 0.5, "close": 0.5}, "bytes_per_event": BYTES}
     if every:

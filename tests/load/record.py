@@ -29,10 +29,11 @@ BURSTS, CROWD = {"workers": 1, "burst": (0.2, 1.5)}, {"workers": 5 * CPUS}
 # name: (the load, nice value of Falco)
 RUNS = {
     "steady": (Load("", workers=1, rate=10000.0), 0),
-    "bursts": (Load("", **BURSTS, preset=6, heavy=12), 0),
+    "bursts": (Load("", **BURSTS, heavy=12), 0),
     "bursts preset 1": (Load("", **BURSTS, preset=1, heavy=12), 0),
     "bursts preset 2": (Load("", **BURSTS, preset=2, heavy=12), 0),
     "bursts preset 3": (Load("", **BURSTS, preset=3, heavy=12), 0),
+    "bursts preset 6": (Load("", **BURSTS, preset=6, heavy=12), 0),
     "one worker": (Load("", workers=1), 0),
     "one worker 12 rules": (Load("", workers=1, heavy=12), 0),
     "one worker 30 rules": (Load("", workers=1, heavy=30), 0),

@@ -12,7 +12,7 @@ QUOTA_PERIOD = 0.1   # the kernel's default for CPU quotas
 IDLE = 0.005         # of a CPU, for nothing (FINDINGS: 0.5 % of a core idle)
 # Seconds of CPU time for a look into empty rings (loads.json: steady), and between two looks: twice as long each time, until there is
 # an event (libscap sleeps for 0.5 to 30 ms).
-LOOK, NAP = 12e-6, 0.00056
+LOOK, NAP, LONGEST_NAP = 12e-6, 0.00056, 0.03
 STARTING = 0.9       # of a CPU while it starts: 1.5 s of CPU in 1.7 s (first snapshots of drops/raw)
 STEP = 1.25          # between the kernel's weights of neighbouring nice values
 

@@ -57,6 +57,7 @@ class Rings:
         self.start = self.last = now
         self.events = self.drops = self.page_faults = self.consumed = 0.0
         self._yielded = (None, 1.0)
+        self._naps, self._awake = False, 0.0  # the thread has nothing to read, and when a burst has woken it
 
     def _seconds_an_event(self, selected, rules, plugins):
         """CPU time that rules and plugins take for an event, on average over all that are selected."""
@@ -132,7 +133,12 @@ class Rings:
         stored = arrived - faults
         total = sum(count * (waiting + stored * share) for count, share, waiting in self.groups)
         idle = cputime.looking(stored / span) * max(0.0, span - total / self.consumer)
-        ran = self.cpu.run(start, end, total / self.consumer + idle)
+        if stored < span / cputime.LONGEST_NAP and total < 1:
+            self._naps = True
+        elif self._naps:
+            # It sees a burst in the middle of its sleep.
+            self._naps, self._awake = False, start + cputime.LONGEST_NAP / 2
+        ran = self.cpu.run(max(start, self._awake), end, total / self.consumer + idle) if self._awake < end else 0.0
         budget = max(0.0, ran - idle) * self.consumer
         left = 0.0 if total <= budget else 1 - budget / total
         dropped = kept = 0.0
