@@ -140,8 +140,7 @@ def merged(verdict: Verdict, step: Step) -> Verdict:
     found = verdict.copy()
     if step.blocked:
         found["reasons"] = [*verdict["reasons"], step.blocked]
-    # Where a quota binds, to raise it stays what is next, whatever else was tried.
-    if step.next_step and (verdict["next_step"], step.next_step) != ("quota", "overloaded"):
+    if step.next_step:
         found["next_step"] = step.next_step
         found["advice"] = verdicts.STEPS[step.next_step]
     return found
@@ -836,6 +835,9 @@ def fewer_syscalls(
     """
     useless = _saves_nothing(case, current, share)
     step = _back(case, current, useless) if useless else _fewer_syscalls(case, first, made, current)
+    if step.next_step == "overloaded" and case.verdict["next_step"] in ("quota", "priority"):
+        # Where CPU time is withheld, to give it stays what is next, whatever else was tried.
+        step = step._replace(next_step=None)
     if case.verdict["drops_percent"] is not None:
         return step
     return step._replace(next_step=None) if step.name == "syscalls" and step.settings else Step()

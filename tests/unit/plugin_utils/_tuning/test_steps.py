@@ -708,10 +708,16 @@ def test_one_hot_ring_is_split_where_it_cannot_be_larger():
     assert plan(same)["changes"] == []
 
 
-@pytest.mark.parametrize(("was", "told"), [("quota", "raise or remove CPUQuota= of falco.service"),
-                                           ("syscalls", "too busy for Falco as it is")])
-def test_where_a_quota_binds_to_raise_it_stays_what_is_next(was, told):
-    verdict = {"next_step": was, "advice": "raise or remove CPUQuota= of falco.service", "reasons": []}
-    made = steps.merged(verdict, steps.Step(blocked="it had no effect", next_step="overloaded"))
-    assert made["next_step"] == ("quota" if was == "quota" else "overloaded") and told in made["advice"]
-    assert made["reasons"] == ["it had no effect"]
+@pytest.mark.parametrize("cpu, changes, given, following, advice, kind", [
+    (THROTTLED, {"quota": 50.0}, {}, "quota", "raise or remove CPUQuota= of falco", "unsolved"),
+    (STARVED, {}, {"priority": False}, "priority", "higher CPU priority", "unsolved"),
+    (BUSY, {}, {}, "overloaded", "too busy for Falco as it is", "too_busy"),
+])
+def test_where_cpu_time_is_withheld_to_give_it_stays_what_is_next(cpu, changes, given, following, advice, kind):
+    start = host(cpu, events=300000, drops=120000, **changes)
+    made = fewer(start, **given)
+    assert made["step"]["name"] == "syscalls"
+    same = again(start, made, cpu, events=300000, drops=120000)
+    for last in (fewer(same, **given), fewer(again(same, fewer(same, **given), cpu, events=300000, drops=120000), **given)):
+        assert last["verdict"]["next_step"] == following and advice in last["verdict"]["advice"]
+    assert last["step"] is None and last["verdict"]["answer"]["kind"] == kind
