@@ -61,8 +61,8 @@ def test_bursts_get_the_rings_that_hold_them(rows, flat, tmp_path):
 
 
 def test_bursts_that_only_rings_beyond_the_guides_range_hold_get_those(rows, flat, tmp_path):
-    """3.5 s of one busy program every 25 s: some 1.4 million events more than are read meanwhile, of 80 bytes each."""
-    load = Load("buffer", workers=1, burst=(3.5, 25.0), heavy=12)
+    """6 s of one busy program every 40 s: two million events more than are read meanwhile, of 80 bytes each."""
+    load = Load("buffer", workers=1, burst=(6.0, 40.0), heavy=12)
     with looped(BINARY, tmp_path, load, "10s", **LONGER) as case:
         before = case.seen(60)
         run = case.tune()
@@ -107,7 +107,9 @@ def test_nothing_is_promised_of_nice_where_autogroup_is_on(rows, tmp_path):
         row = case.ended(rows, "starved, autogroup on", before.lost, after)
     assert row.verdicts[0] == "dropping starved", run.output
     assert "Nice= has no effect here: kernel autogroup is on" in run.output
-    assert row.steps == [] and row.restarts == 0, row
+    # Fewer system calls may be worth a restart; what is said of them comes true.
+    assert {step.name for step in row.steps} <= {"syscalls"} and row.restarts == len(row.steps), row
+    assert all(abs(step.predicted - step.lost) < 5 for step in row.steps), row
 
 
 def test_sixty_heavy_rules_are_named_and_disabled_by_policy_in_one_restart(rows, flat, tmp_path):
