@@ -107,9 +107,10 @@ def test_nothing_is_promised_of_nice_where_autogroup_is_on(rows, tmp_path):
         row = case.ended(rows, "starved, autogroup on", before.lost, after)
     assert row.verdicts[0] == "dropping starved", run.output
     assert "Nice= has no effect here: kernel autogroup is on" in run.output
-    # Fewer system calls may be worth a restart; what is said of them comes true.
-    assert {step.name for step in row.steps} <= {"syscalls"} and row.restarts == len(row.steps), row
-    assert all(abs(step.predicted - step.lost) < 5 for step in row.steps), row
+    # Fewer system calls may be worth a restart. What is said of them comes true, or they are taken back.
+    assert {step.name for step in row.steps} <= {"syscalls", "give_back"} and row.restarts == len(row.steps), row
+    came_true = all(abs(step.predicted - step.lost) < 5 for step in row.steps if step.name == "syscalls")
+    assert came_true or row.steps[-1].name == "give_back", row
 
 
 def test_sixty_heavy_rules_are_named_and_disabled_by_policy_in_one_restart(rows, flat, tmp_path):
