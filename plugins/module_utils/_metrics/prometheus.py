@@ -27,7 +27,7 @@ TWO_SOURCES = (
 LISTENS = "0A"
 # Bytes, and seconds, for a look at the counters during a proof.
 EVENTS_BYTES, EVENTS_TIMEOUT = 1 << 22, 3
-_LABEL = re.compile(r'([a-z_]{1,40})="((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'([a-z_][a-z0-9_]{0,39})="((?:[^"\\]|\\.)*)"')
 _ENDINGS = (
     (re.compile(r"_run_time_nanoseconds_total$"), ".run_time_ns"),
     (re.compile(r"_run_cnt_total$"), ".run_cnt"),

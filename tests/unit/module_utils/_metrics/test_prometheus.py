@@ -103,3 +103,17 @@ def test_trap_29_sources_that_can_not_be_told_apart_are_refused(text, monkeypatc
     limits = {"max_bytes": 1 << 20, "timeout": 1}
     found = snapshots.two_scrapes({"url": "http://127.0.0.1/metrics", "seconds": 0, "scrape_ok": True}, limits)
     assert "more than one source" in found["reason"] and "upgrade Falco" in found["reason"]
+
+
+def test_rules_files_are_told_apart_as_by_the_file_beside_it():
+    """The lines of a real 0.44.1, and the fields of the file that it wrote in the same run."""
+    local, rules = ("25154e0f2012815109f953a95873e2895b2252f6cc8a8f3579edcbdbbacc26a3",
+                    "1c15d5d543635b76e31cca39d7df8bf4caf50a428613c314d92986a23bfcb617")
+    counters = "falcosecurity_scap_n_evts_total 7\nfalcosecurity_scap_n_drops_total 0\n"
+    line = 'falcosecurity_falco_sha256_rules_files_info{file_name="%s",sha256="%s"} 1\n'
+    scraped = prometheus.from_prometheus(
+        counters + line % ("falco_rules.local.yaml", local) + line % ("falco_rules.yaml", rules), now=1)
+    of_file = {"falco.sha256_rules_file.falco_rules_local_yaml": local, "falco.sha256_rules_file.falco_rules_yaml": rules}
+    found = snapshots.reduced(scraped)["falco.rules"]
+    assert found == snapshots.reduced(of_file)["falco.rules"] == "16ccb4624c6e"
+    assert snapshots.reduced(prometheus.from_prometheus(counters + line % ("falco_rules.yaml", rules), now=1))["falco.rules"] != found
