@@ -102,11 +102,12 @@ def digest(to: Mapping[str, Any]) -> str:
 
 
 def _of(case: Case, step: str) -> Iterable[StepOutcome]:
-    """What the last such step came to on each twin with this bottleneck and such a load."""
-    now = effects.measured(case.verdict)
+    """What the last such step came to on each twin with this bottleneck and such a load, not too long ago."""
+    now, like = effects.measured(case.verdict), (step, case.verdict["bottleneck"])
+    since = (case.facts["clock"] or 0.0) - LASTS
     for host in case.twins:
         found = [
-            item for item in host if (item["step"], item["against"]) == (step, case.verdict["bottleneck"])
+            item for item in host if (item["step"], item["against"]) == like and (item["at"] or 0.0) >= since
         ]
         if found and effects.alike(now, found[-1]["demand"], found[-1]["rate_per_cpu"]):
             yield found[-1]

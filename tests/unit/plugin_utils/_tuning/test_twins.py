@@ -67,7 +67,8 @@ def test_a_step_that_was_in_vain_on_three_hosts_like_it_is_left_out():
 
 def test_only_hosts_with_the_same_bottleneck_load_and_values_count():
     start = host(STARVED, drops=84000)
-    for changes in ({"against": "buffer"}, {"demand": IN_VAIN[0]["demand"] * 2}, {"to": "another"}):
+    old = start.facts()["clock"] - twins.LASTS - 1
+    for changes in ({"at": old}, {"against": "buffer"}, {"demand": IN_VAIN[0]["demand"] * 2}, {"to": "another"}):
         other = [dict(item, **changes) for item in IN_VAIN]
         assert unit(plan(start, [other] * 9)) == unit(STEP), changes
 
