@@ -8,16 +8,23 @@
 const PANEL = { left: 58, right: 14, drops: 96, rate: 96, blank: 18, gap: 34, top: 22, bottom: 26 };
 
 function drawHistory(place, rows) {
+  const title = "Drops and load of this host in its last " + several(rows.length, "audit", "audits");
+  drawPanels(place, rows, title, historyWords(rows), (picture, ...where) => ratePanel(picture, rows, ...where));
+}
+
+// Drops above another panel. rows: [time, state, drops, …]. below: what draws the other panel, given the picture, the place of a
+// time, the width and the panel's top.
+function drawPanels(place, rows, title, words, below) {
   const width = Math.max(280, Math.floor(place.clientWidth));
   const blanks = rows.some((row) => !isNumber(row[2])) ? PANEL.blank : 0;
   const height = PANEL.top + PANEL.drops + blanks + PANEL.gap + PANEL.rate + PANEL.bottom;
   const picture = drawn("svg", { class: "history", width, height, viewBox: "0 0 " + width + " " + height, role: "img" });
-  picture.append(drawn("title", {}, "Drops and load of this host in its last " + several(rows.length, "audit", "audits")), drawn("desc", {}, historyWords(rows)));
+  picture.append(drawn("title", {}, title), drawn("desc", {}, words));
   const times = rows.map((row) => row[0]);
   const [first, last] = [Math.min(...times), Math.max(...times)];
   const across = (at) => PANEL.left + 8 + (last > first ? (at - first) / (last - first) : 0.5) * (width - PANEL.left - PANEL.right - 16);
   dropsPanel(picture, rows, across, width, blanks);
-  ratePanel(picture, rows, across, width, PANEL.top + PANEL.drops + blanks + PANEL.gap);
+  below(picture, across, width, PANEL.top + PANEL.drops + blanks + PANEL.gap);
   for (const [at, anchor] of last > first ? [[first, "start"], [last, "end"]] : [[last, "middle"]]) {
     picture.append(drawn("text", { x: across(at), y: height - 6, "text-anchor": anchor }, when(at).slice(0, 10)));
   }

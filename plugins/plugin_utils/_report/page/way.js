@@ -16,20 +16,9 @@ function setUpWay() {
 
 function drawWay() {
   if (wayRows.length < 2) return;
-  const place = document.getElementById("way-plot");
-  const width = Math.max(280, Math.floor(place.clientWidth));
-  const blanks = wayRows.some((row) => !isNumber(row[4])) ? PANEL.blank : 0;
-  const height = PANEL.top + PANEL.drops + blanks + PANEL.gap + PANEL.rate + PANEL.bottom;
-  const picture = drawn("svg", { class: "history", width, height, viewBox: "0 0 " + width + " " + height, role: "img" });
-  picture.append(drawn("title", {}, "What the fleet lost in its last " + several(wayRows.length, "audit", "audits")), drawn("desc", {}, wayWords(wayRows)));
-  const [first, last] = [wayRows[0][0], wayRows[wayRows.length - 1][0]];
-  const across = (at) => PANEL.left + 8 + (last > first ? (at - first) / (last - first) : 0.5) * (width - PANEL.left - PANEL.right - 16);
-  dropsPanel(picture, wayRows.map(([at, , , losing, drops]) => [at, losing ? "dropping" : "healthy", drops]), across, width, blanks);
-  losingPanel(picture, wayRows, across, width, PANEL.top + PANEL.drops + blanks + PANEL.gap);
-  for (const [at, anchor] of [[first, "start"], [last, "end"]]) {
-    picture.append(drawn("text", { x: across(at), y: height - 6, "text-anchor": anchor }, when(at).slice(0, 10)));
-  }
-  place.replaceChildren(picture);
+  const drops = wayRows.map(([at, , , losing, lost]) => [at, losing ? "dropping" : "healthy", lost]);
+  const title = "What the fleet lost in its last " + several(wayRows.length, "audit", "audits");
+  drawPanels(document.getElementById("way-plot"), drops, title, wayWords(wayRows), (picture, ...where) => losingPanel(picture, wayRows, ...where));
 }
 
 // Hosts that lose events as a line, below one for the measured hosts.
